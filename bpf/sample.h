@@ -1,0 +1,70 @@
+/* What the BPF programs and their reader share: the layout of maps and of the records in the rings.
+ * Included by *.bpf.c and by user code: __u types only, no pointers, sizes asserted. */
+#pragma once
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+#define CPROFD_MAX_SESSIONS 64
+#define CPROFD_MAX_FRAMES 1024       /* user frames; deeper stacks are cut at the root end and marked */
+#define CPROFD_MAX_KERNEL_FRAMES 127 /* the kernel's own limit (perf_event_max_stack) */
+#define CPROFD_COMM_LEN 16
+#define CPROFD_TIMERS_PER_CPU 3      /* dithered timer events, see recorder.h */
+
+/* Why a walk ended. Everything but ROOT is shown as a frame "[truncated: REASON]" at the root end. */
+enum stack_end {
+    STACK_END_ROOT = 0,       /* proven bottom */
+    STACK_END_UNPROVEN,       /* the frame-pointer chain ended in zero: a bottom, but nothing proves it */
+    STACK_END_BAD_FP,         /* the next frame pointer does not lie above this one */
+    STACK_END_UNREADABLE,     /* the stack slot could not be read (paged out, or not a stack) */
+    STACK_END_TOO_DEEP,       /* more than CPROFD_MAX_FRAMES */
+    STACK_END_NO_USER,        /* a kernel thread, or a task whose mm is gone */
+    STACK_END_COUNT,
+};
+
+/* One key of a session's counts: a stack in a thread. The hash stands for the frames: the session's ring
+ * holds one stack_record with the same hash. Zeroed before use. */
+struct sample_key {
+    __u64 stack_hash[2]; /* 128 bits, seeded per session: a collision is out of reach by accident */
+    __u32 tid;           /* in the daemon's PID namespace */
+    __u32 tgid;
+    __u32 epoch;         /* of the target's mappings: see struct session_event */
+    __u32 pad;
+    char comm[CPROFD_COMM_LEN]; /* the thread's name at the sample; any bytes, NUL-padded */
+};
+
+struct sample_value {
+    __u64 samples;
+    __u64 weight; /* nanoseconds for timers, events for everything else */
+};
+
+/* Ring records begin with a type. */
+enum record_type {
+    RECORD_STACK = 1,  /* struct stack_record: the first time that a session sees a stack */
+    RECORD_SAMPLE = 2, /* struct sample_record: a count that found no room in the table */
+};
+
+struct stack_record {
+    __u32 type;
+    __u16 n_kernel; /* frames[0 .. n_kernel): kernel, leaf first */
+    __u16 n_user;   /* frames[n_kernel .. n_kernel+n_user): user, leaf first, callers as return address */
+    __u32 end;      /* enum stack_end of the user part */
+    __u32 pad;
+    __u64 stack_hash[2];
+    __u64 frames[];
+};
+
+struct sample_record {
+    __u32 type;
+    __u32 pad;
+    struct sample_key key;
+    struct sample_value value;
+};
+
+#ifndef __bpf__
+_Static_assert(sizeof(struct sample_key) == 48, "layout shared with BPF");
+_Static_assert(sizeof(struct sample_value) == 16, "layout shared with BPF");
+_Static_assert(sizeof(struct stack_record) == 32, "layout shared with BPF");
+_Static_assert(sizeof(struct sample_record) == 72, "layout shared with BPF");
+#endif

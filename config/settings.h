@@ -1,0 +1,55 @@
+/* The settings: one table (settings.c) holds each one's name, type, bounds, default and manual text; the file, the
+ * switches, --help, the man pages and the example configuration all come from it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define SETTINGS_MAX_LIST 32
+
+struct settings_list {
+    char *item[SETTINGS_MAX_LIST];
+    size_t n;
+};
+
+/* A rule of access: WHO may profile processes of WHOM. */
+struct settings_grant {
+    enum { GRANT_TO_EVERYONE, GRANT_TO_UID, GRANT_TO_GID } to;
+    uint32_t to_id;
+    enum { GRANT_ANY_TARGET, GRANT_TARGET_UID } target;
+    uint32_t target_uid;
+    bool kernel; /* kernel frames and kernel-only events as well */
+};
+
+struct settings {
+    struct settings_list listen;   /* "127.0.0.1:6060" */
+    struct settings_list hosts;    /* further Host names that are accepted */
+    struct settings_grant grant[SETTINGS_MAX_LIST];
+    size_t n_grants;
+    struct settings_list proxy_uids; /* users whose connections are a reverse proxy's */
+    uint32_t max_hz;               /* of one session; shorter periods are raised */
+    uint32_t max_sessions, max_sessions_target, max_sessions_asker; /* 64, 16, 16 */
+    uint32_t max_rate_hz, max_rate_asker_hz;                        /* 20000, 10000: all sampling rates together */
+    uint32_t log_level;            /* 0 error, 1 warning, 2 info, 3 debug */
+    uint32_t workers;              /* 0: one per core */
+    uint64_t worker_memory_bytes, worker_cache_bytes;
+    double worker_timeout_seconds;
+};
+
+/* The defaults. */
+void settings_init(struct settings *s);
+void settings_deinit(struct settings *s); /* safe to call twice */
+
+/* Reads a file over *s, whole: *s is untouched where anything is wrong, and every fault is written to errors as "FILE:LINE: what, and
+ * what would be right". 0, -EINVAL (faults), or -errno (unreadable). */
+int settings_read(struct settings *s, const char *path, FILE *errors);
+
+/* A switch of the command line, "--name" and value; the same table and errors. A list is replaced by its first switch, later ones append. */
+int settings_set(struct settings *s, const char *name, const char *value, FILE *errors);
+
+/* For main's getopt_long: the i-th setting's name, whether there is one. */
+const char *settings_name(size_t i);
+void settings_print_help(FILE *out);     /* for --help: a line or two a setting */

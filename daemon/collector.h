@@ -1,0 +1,82 @@
+/* The collector: a child (daemon/child.h) that stands for one request on one target. It checks access, keeps the
+ * target's mappings by epoch, and opens files, all of which the target can make block.
+ *
+ *   child -> loop  READY    access granted; who the target is
+ *   child -> loop  DENIED   an HTTP status and a message; the child then ends
+ *   loop -> child  EPOCH    mappings changed (or exec): read them again
+ *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image
+ *   loop -> child  FINISH   the window is closed
+ *   child -> loop  TABLE    + memfd: RAW_OBJECTS, RAW_MAPPINGS, RAW_STRINGS sections (daemon/raw_profile.h); the child lives on for
+ *   loop -> child  FILE     a worker's need (struct worker_message, NEED)
+ *   child -> loop  FILE     + fd or an error
+ *
+ * The loop ends it by closing its socket. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/asker.h"
+#include "daemon/worker_proto.h"
+
+struct settings;
+
+enum collector_message_type {
+    COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH, COLLECTOR_TABLE, COLLECTOR_FILE,
+};
+
+struct collector_target {
+    pid_t pid;
+    uid_t uid;                /* real uid, for the audit log and limits */
+    uint64_t start_ticks;     /* /proc/PID/stat field 22, in clock ticks since boot: with the pid, who it is */
+    char comm[16];
+    char exe[4096];           /* /proc/PID/exe */
+};
+
+struct collector_message {
+    uint32_t type;
+    union {
+        struct collector_target ready;
+        struct {
+            int32_t status; /* HTTP */
+            char message[1024];
+        } denied; /* also ACCESS: status 0 = granted */
+        struct {
+            uint32_t epoch;
+            uint32_t exec; /* 1: a new image since this epoch */
+        } epoch;
+        struct {
+            uint32_t epoch;
+            int32_t status; /* 0: granted; else an HTTP status */
+            char message[1024];
+        } access;
+        struct worker_message file; /* NEED one way, FILE the other */
+    } u;
+};
+
+/* What a collector is asked; filled by the loop before the fork. */
+struct collector_request {
+    const struct settings *settings;
+    struct asker asker;
+    pid_t pid;
+    pid_t tid;           /* 0, or a thread that must be the target's: else 404 */
+    bool kernel;         /* kernel frames or kernel-only events are wanted: perf_event_paranoid, kptr_restrict are checked against the asker */
+    bool mappings;       /* a session: keep mappings, open files. Otherwise READY is all */
+};
+
+/* The child's function (arg: struct collector_request). */
+int collector_main(int sock, void *arg);
+
+/* Further one-shot children. Each sends READY or DENIED as above, then one message of type COLLECTOR_TABLE with a memfd that
+ * holds the body. */
+int cmdline_main(int sock, void *arg);   /* arg: struct collector_request. Body: argv joined by NUL, no NUL at the end */
+/* arg: struct collector_request (pid 0). Body: struct process_entry[] of those that the asker may profile. */
+int processes_main(int sock, void *arg);
+
+struct process_entry {
+    pid_t pid;
+    uid_t uid;
+    char comm[16];
+    char exe[1024];  /* as in interfaces: path */
+};

@@ -1,0 +1,53 @@
+/* The HTTP server over libevent's evhttp: listeners, the checks that every request passes (method, Host, Origin,
+ * Sec-Fetch-Site, forwarding headers), who asks, headers that every answer carries, evhttp's own error pages included,
+ * and clients that go away. It knows no path: requests go to one handler. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/asker.h"
+
+struct event_base;
+struct evbuffer;
+struct evkeyvalq;
+struct settings;
+struct http_server;
+struct http_request;
+
+typedef void (*http_handler)(struct http_request *request, void *userdata);
+
+/* settings is borrowed and may be replaced (reload). 0 or -errno. */
+int http_server_new(struct event_base *base, const struct settings *settings, http_handler handler, void *userdata,
+                    struct http_server **ret);
+void http_server_set_settings(struct http_server *server, const struct settings *settings);
+/* address: "127.0.0.1:6060", "[::1]:6060", "unix:/run/cprofd.sock". 0, or -errno with a message. */
+int http_server_listen(struct http_server *server, const char *address, char *error, size_t error_len);
+/* A listening socket from the service manager; becomes the server's. */
+int http_server_adopt(struct http_server *server, int fd);
+/* Stops listening; requests under way go on. */
+void http_server_stop_listening(struct http_server *server);
+void http_server_free(struct http_server *server);
+
+/* ---- a request; valid until it was replied to or its client left */
+
+const char *http_request_path(const struct http_request *r);   /* decoded; never has a NUL */
+const char *http_request_raw_query(const struct http_request *r); /* "" where none */
+const struct evkeyvalq *http_request_query(const struct http_request *r);
+bool http_request_is_post(const struct http_request *r); /* else GET or HEAD */
+struct evbuffer *http_request_body(const struct http_request *r);
+const char *http_request_header(const struct http_request *r, const char *name); /* NULL where none */
+const struct asker *http_request_asker(const struct http_request *r);
+
+/* Calls gone when the client leaves before the reply (close and half-close); the request is freed right after. */
+void http_request_on_gone(struct http_request *r, void (*gone)(struct http_request *r, void *userdata), void *userdata);
+
+/* Headers of the reply, before it is sent. */
+void http_reply_header(struct http_request *r, const char *name, const char *value);
+/* Sends the reply (body is drained) and frees the request. */
+void http_reply(struct http_request *r, int status, const char *content_type, struct evbuffer *body);
+/* The same, with the first len bytes of fd as body (read here; fd stays the caller's). */
+void http_reply_fd(struct http_request *r, int status, const char *content_type, int fd, uint64_t len);
+/* text/plain with X-Go-Pprof: 1, message and a newline. */
+void http_reply_error(struct http_request *r, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

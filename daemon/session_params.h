@@ -1,0 +1,48 @@
+/* A validated query: what a session is asked to do. Filled by session_params_parse from the table of parameters, which is
+ * also where the index page's JSON, the errors and the manual get their names and bounds. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT };
+
+struct session_params {
+    uint64_t duration_ns;  /* seconds= */
+    enum event_kind event;
+    char event_text[4096]; /* as asked: "cpu-clock", "cycles", "raw:1a2", "uprobe:/usr/lib/libc.so.6:malloc" */
+    char event_name[128];  /* for sample types: "cycles", the SYMBOL of a uprobe, the NAME of usdt and tracepoint */
+    uint32_t perf_type;    /* EVENT_PERF: perf_event_attr.type and .config */
+    uint64_t perf_config;
+    char object[2048];     /* EVENT_UPROBE, EVENT_USDT: PATH as the target sees it; "" = its main binary */
+    char symbol[512];      /* EVENT_UPROBE: SYMBOL; EVENT_USDT: "PROVIDER:NAME"; EVENT_TRACEPOINT: "CATEGORY:NAME" */
+    uint64_t symbol_offset;
+    uint64_t period;       /* ns for cpu-clock, events otherwise; after raising */
+    bool period_raised;    /* it was below the least, and raised */
+    bool kernel;           /* kernel= */
+    pid_t tid;             /* 0: all */
+    char thread[256];      /* regular expressions; "" = all */
+    char focus[256];
+    uint32_t format;       /* enum raw_format */
+    uint32_t symbolize;    /* enum raw_symbolize */
+};
+
+struct param_spec {
+    const char *name;
+    const char *type;     /* "number", "integer", "enum", "regex", "event" */
+    const char *bounds;   /* for people and JSON: "(0, 3600]", "pprof|folded" */
+    const char *fallback; /* the default, as text */
+    const char *description;
+};
+extern const struct param_spec profile_params[];
+extern const size_t n_profile_params;
+
+struct evkeyvalq;
+/* max_hz: the setting; rates above it are raised in period. 0, or -EINVAL with a message that names the parameter, what was wrong, and what is
+ * right. */
+int session_params_parse(const struct evkeyvalq *query, struct session_params *ret, char *error, size_t error_len);
+
+/* The events that this machine has (probed by trying, once), joined by ", ": for errors and the JSON index. */
+const char *events_available(void);

@@ -1,0 +1,70 @@
+/* Messages between the loop and a worker (util/fdmsg.h datagrams). One job at a time in a worker.
+ *
+ *   loop -> worker   JOB      + fds: input (raw profile, or the ELF file of a probe job), output memfd
+ *   worker -> loop   TOUCH    which object is about to be parsed: blamed if the worker dies now
+ *   worker -> loop   NEED     a file; the loop asks the session's collector, and answers
+ *   loop -> worker   FILE     + the fd, or an error
+ *   worker -> loop   DONE     the body is in the output memfd
+ */
+#pragma once
+
+#include <stdint.h>
+
+enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FILE, WORKER_DONE };
+
+enum worker_job_kind {
+    WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
+    WORKER_PROBE,      /* ELF file + struct worker_probe -> struct usdt_site[] (uprobe: one site) */
+};
+
+enum worker_file_kind {
+    WORKER_FILE_OBJECT = 1, /* objects[index] of the raw profile */
+    WORKER_FILE_DEBUG,      /* a debug file for objects[index]: debug_kind, name, build_id */
+    WORKER_FILE_KALLSYMS,   /* /proc/kallsyms */
+    WORKER_FILE_VDSO,       /* an image of the vdso */
+};
+
+struct worker_probe {
+    uint32_t usdt; /* 1: symbol is "PROVIDER:NAME"; 0: a function */
+    uint32_t pad;
+    uint64_t offset;
+    char symbol[512];
+};
+
+#define WORKER_MAX_EXCLUDED 16
+
+struct worker_message {
+    uint32_t type;
+    uint32_t job_id;
+    union {
+        struct {
+            uint32_t kind; /* enum worker_job_kind */
+            uint32_t n_excluded;
+            uint32_t excluded[WORKER_MAX_EXCLUDED]; /* objects that broke a worker before: rendered without */
+            struct worker_probe probe;
+        } job;
+        struct {
+            uint32_t object;
+        } touch;
+        struct {
+            uint32_t kind; /* enum worker_file_kind */
+            uint32_t object;
+            uint32_t debug_kind; /* enum debug_file_kind */
+            uint32_t pad;
+            char name[4096];
+            char build_id[256];
+        } need;
+        struct {
+            int32_t error; /* 0 with an fd, or -errno */
+        } file;
+        struct {
+            int32_t error;     /* 0, or -errno with a message for the user */
+            uint32_t pad;
+            uint64_t len;      /* bytes in the output memfd */
+            uint64_t cpu_ns;   /* of the job */
+            uint64_t samples, rooted, lost; /* for the response headers */
+            uint64_t cache_bytes;
+            char message[512];
+        } done;
+    } u;
+};

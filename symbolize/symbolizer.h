@@ -1,0 +1,95 @@
+/* From a file and an offset in it to functions, files and lines, by libdw and libelf.
+ *
+ * A symbolizer is the cache of one worker: modules by the identity of their file, bounded in bytes, least
+ * recently used out first. It reads bytes that somebody else wrote, so it runs in a sandboxed process that
+ * may crash; it opens nothing itself: files come as descriptors, and further ones (separate debug files) by
+ * the callback. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct symbolizer;
+struct module;
+
+/* Who a file is, from fstat by a trusted process. Never from the file's own contents: a build id can be
+ * forged, and the cache serves other askers. */
+struct file_identity {
+    uint64_t dev, ino, size;
+    uint64_t mtime_ns, ctime_ns;
+};
+
+/* A further file that a module needs. */
+enum debug_file_kind {
+    DEBUG_FILE_BUILD_ID,  /* name: build id in hex: .build-id/xx/yyyy.debug under the debug directories */
+    DEBUG_FILE_DEBUGLINK, /* name: from .gnu_debuglink: beside the binary, in its .debug/, in the debug directories */
+    DEBUG_FILE_ALTLINK,   /* name: from .gnu_debugaltlink (dwz); build_id says which is wanted */
+};
+
+struct debug_file_request {
+    enum debug_file_kind kind;
+    const char *name;     /* hostile: whoever opens must confine it */
+    const char *build_id; /* hex, or NULL */
+};
+
+struct symbolizer_ops {
+    /* Opens a further file for the module whose userdata this is. 0 with an fd that becomes the symbolizer's, or
+     * -errno (-ENOENT: there is none). The symbolizer checks that build id or CRC agree. */
+    int (*open_debug_file)(void *userdata, const struct debug_file_request *request, int *ret_fd);
+};
+
+struct symbolizer *symbolizer_new(const struct symbolizer_ops *ops, size_t cache_bytes);
+void symbolizer_free(struct symbolizer *s);
+size_t symbolizer_cache_bytes(const struct symbolizer *s);
+
+/* True where the module of that file is in the cache, and no fd need be passed. */
+bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
+
+/* The module of a file. fd becomes the symbolizer's in every case (-1: it must be cached). userdata goes to
+ * open_debug_file for calls made on behalf of this lookup. The module stays valid until the next
+ * symbolizer_trim. 0, or -errno: -ENOEXEC for what is no ELF file or malformed (such a file is remembered too). */
+int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
+                      struct module **ret_module);
+
+/* Drops least recently used modules until the cache keeps its bound; called between jobs. */
+void symbolizer_trim(struct symbolizer *s);
+
+/* Lower-case hex; NULL where the file has none. */
+const char *module_build_id(const struct module *m);
+
+struct symbol_frame {
+    const char *name;        /* demangled; never NULL */
+    const char *system_name; /* mangled */
+    const char *filename;    /* absolute, or NULL */
+    int64_t start_line;      /* 0: unknown */
+    int64_t line;            /* 0: unknown */
+};
+
+#define SYMBOL_MAX_INLINED 64
+
+enum symbolize_mode { SYMBOLIZE_FULL, SYMBOLIZE_FAST /* symbol tables alone */ };
+
+/* The functions at a file offset, innermost inlined one first: out[0..n). Frame lines of callers are their
+ * call sites. Returns n; 0: nothing is known of that offset (the caller then names it
+ * "libfoo.so+0x1234" with module_vaddr). An ELF entry point without a symbol is "_start".
+ * Pass the address itself for a leaf, the return address minus one for a caller.
+ * The strings live as long as the module. */
+size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
+                      struct symbol_frame out[SYMBOL_MAX_INLINED]);
+
+/* The link-time address of a file offset (by PT_LOAD); the offset itself outside of all. */
+uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
+
+/* Where a uprobe on a function goes: the file offset of its entry, plus offset. Functions only; name as in the symbol table
+ * (mangled), or demangled where exactly one matches. 0; -ENOENT: no such symbol; -ENOTUNIQ: several; -ERANGE: offset outside of it. */
+int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset);
+
+/* A USDT probe site (.note.stapsdt). */
+struct usdt_site {
+    uint64_t file_offset;
+    uint64_t semaphore_file_offset; /* 0: none */
+};
+/* All sites of PROVIDER:NAME; *ret_sites is the caller's to free. 0, or -ENOENT. */
+int module_find_usdt(struct module *m, const char *provider, const char *name,
+                     struct usdt_site **ret_sites, size_t *ret_n);
