@@ -29,7 +29,7 @@ struct settings {
     struct settings_list hosts;    /* further Host names that are accepted */
     struct settings_grant grant[SETTINGS_MAX_LIST];
     size_t n_grants;
-    struct settings_list proxy_uids; /* users whose connections are a reverse proxy's */
+    struct settings_list proxy_uids; /* users whose connections are a reverse proxy's: decimal uids */
     uint32_t max_hz;               /* of one session; shorter periods are raised */
     uint32_t max_sessions, max_sessions_target, max_sessions_asker; /* 64, 16, 16 */
     uint32_t max_rate_hz, max_rate_asker_hz;                        /* 20000, 10000: all sampling rates together */
@@ -37,19 +37,29 @@ struct settings {
     uint32_t workers;              /* 0: one per core */
     uint64_t worker_memory_bytes, worker_cache_bytes;
     double worker_timeout_seconds;
+    uint64_t by_switch;            /* a bit for each setting of the table that a switch gave: settings_set's own */
 };
 
-/* The defaults. */
-void settings_init(struct settings *s);
+/* The defaults. *s need not be initialised. 0 or -ENOMEM. */
+int settings_init(struct settings *s);
 void settings_deinit(struct settings *s); /* safe to call twice */
 
-/* Reads a file over *s, whole: *s is untouched where anything is wrong, and every fault is written to errors as "FILE:LINE: what, and
- * what would be right". 0, -EINVAL (faults), or -errno (unreadable). */
+/* Reads a file over *s, whole: *s is untouched where anything is wrong, and every fault is written to errors as
+ * "FILE:LINE: what, and what would be right" (what has no line as "FILE: ..."). 0, -EINVAL (faults), or -errno
+ * (unreadable). May wait for the user database: names of users and groups are resolved here. */
 int settings_read(struct settings *s, const char *path, FILE *errors);
 
-/* A switch of the command line, "--name" and value; the same table and errors. A list is replaced by its first switch, later ones append. */
+/* A switch of the command line, "--NAME" (name comes without the dashes) and its value; the same table and errors.
+ * A list is replaced by its first switch, later ones append, so switches come after the file. 0, -EINVAL or -ENOMEM; *s
+ * is untouched on failure. */
 int settings_set(struct settings *s, const char *name, const char *value, FILE *errors);
 
-/* For main's getopt_long: the i-th setting's name, whether there is one. */
+/* Whether the settings fit together, after file and switches; faults go to errors. 0 or -EINVAL. */
+int settings_check(const struct settings *s, FILE *errors);
+
+/* True where connections of that user are a reverse proxy's. */
+bool settings_is_proxy(const struct settings *s, uid_t uid);
+
+/* For main's getopt_long: the i-th setting's name; NULL past the last. Every setting takes a value. */
 const char *settings_name(size_t i);
-void settings_print_help(FILE *out);     /* for --help: a line or two a setting */
+void settings_print_help(FILE *out); /* for --help: a line or two a setting */
