@@ -1,0 +1,291 @@
+#!/usr/bin/env bash
+# README's two commands, on Debian 12 and Ubuntu 24.04:
+#
+#   ./setup.sh run    installs what cprofd needs, builds it, starts it, and shows the profile of a demo program
+#   ./setup.sh test   installs what the tests need, builds, and runs them all
+#
+# As root, or as a user with sudo. It asks nothing, and uses the network only for missing packages (test: and for the newest
+# pprof from Go's module proxy, which is skipped where that can't be reached).
+set -u -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command as root; environment that it needs is given with "env".
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "needs root for '$1', and there is no sudo: run it as root"
+    fi
+}
+
+# ---- packages
+
+BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev libelf-dev libdw-dev libprotobuf-c-dev
+    protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev uthash-dev zlib1g-dev check
+    curl python3)
+TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev cppcheck shellcheck python3-pytest sqlite3 procps util-linux binutils)
+
+read_os() {
+    [ -r /etc/os-release ] || die "no /etc/os-release: only Debian 12 and Ubuntu 24.04 are supported"
+    # shellcheck source=/dev/null
+    os=$(. /etc/os-release && echo "$ID $VERSION_ID")
+    case $os in
+    "debian 12")
+        BUILD_PACKAGES+=(bpftool)
+        TEST_PACKAGES+=(linux-perf)
+        ;;
+    "ubuntu 24.04")
+        BUILD_PACKAGES+=(linux-tools-common linux-tools-generic)
+        TEST_PACKAGES=("${TEST_PACKAGES[@]/libclang-rt-14-dev/libclang-rt-18-dev}")
+        ;;
+    *) die "this is '$os': only Debian 12 and Ubuntu 24.04 are supported. Needed there: ${BUILD_PACKAGES[*]} bpftool" ;;
+    esac
+}
+
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q \
+        --no-install-recommends "$@" </dev/null
+}
+
+# Lists are refreshed only where what they have is not enough: offline, a complete machine needs no network.
+install_packages() {
+    local package missing=()
+
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    say "Installing ${missing[*]}"
+    apt_install "${missing[@]}" && return
+    echo "-- refreshing the package lists, then once more"
+    as_root apt-get -o DPkg::Lock::Timeout=300 update -q </dev/null || true
+    apt_install "${missing[@]}" || die "can't install ${missing[*]}: see apt's message above"
+}
+
+# Ubuntu's /usr/sbin/bpftool refuses to run on another kernel than its own; the real ones lie beside it.
+find_bpftool() {
+    local candidate
+
+    bpftool version >/dev/null 2>&1 && return
+    for candidate in /usr/sbin /usr/lib/linux-tools/* /usr/lib/linux-tools-*; do
+        if "$candidate/bpftool" version >/dev/null 2>&1; then
+            PATH=$candidate:$PATH
+            return
+        fi
+    done
+    die "no bpftool that works, and the build needs one"
+}
+
+install_for_build() {
+    read_os
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    install_packages "${BUILD_PACKAGES[@]}"
+    find_bpftool
+}
+
+install_for_tests() {
+    [ -x /usr/local/go/bin/go ] && PATH=$PATH:/usr/local/go/bin
+    command -v go >/dev/null || TEST_PACKAGES+=(golang-go)
+    command -v rustc >/dev/null || TEST_PACKAGES+=(rustc)
+    install_for_build
+    install_packages "${TEST_PACKAGES[@]}"
+}
+
+# build DIR MESON_OPTIONS...
+build() {
+    local dir=$1
+
+    shift
+    [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" || return
+    meson compile -C "$dir" || return
+}
+
+# ---- ./setup.sh run
+
+children=()
+end_children() {
+    local pid
+
+    for pid in "${children[@]}"; do
+        as_root kill "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
+    children=()
+}
+
+answers() { curl -sf --noproxy '*' -o /dev/null "http://$1/healthz"; }
+
+# The first port from 6060 on that nobody listens on.
+free_port() {
+    local port=6060
+
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        port=$((port + 1))
+    done
+    echo "$port"
+}
+
+start_daemon() {
+    as_root true || die "needs root to sample other processes"
+    as_root build/daemon/cprofd --listen "$address" &
+    children+=($!)
+    for _ in {1..100}; do
+        answers "$address" && return
+        kill -0 "${children[0]}" 2>/dev/null || as_root kill -0 "${children[0]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    die "the daemon did not start: see its message above"
+}
+
+# A table of functions from folded stacks: own time, and time with all that they called.
+top_functions() {
+    awk '{
+        n = $NF; sub(/ [0-9]+$/, ""); total += n; depth = split($0, frame, ";"); own[frame[depth]] += n
+        delete seen
+        for (i = 1; i <= depth; i++)
+            if (!(frame[i] in seen)) { seen[frame[i]] = 1; all[frame[i]] += n }
+    }
+    END {
+        for (name in all)
+            printf "%8.2f%% %8.2f%%  %s\n", 100 * own[name] / total, 100 * all[name] / total, name
+    }' | sort -k1,1nr -k2,2nr | head -n 16
+}
+
+show_profile() {
+    local pid=$1 url=http://$address/pid/$1/debug/pprof/profile folded
+
+    say "5 seconds of process $pid, whose functions part1 to part10 take 1/55 to 10/55 of its time"
+    echo "curl '$url?seconds=5&format=folded'"
+    folded=$(curl -sf --noproxy '*' "$url?seconds=5&format=folded") || die "no profile: $(curl -s --noproxy '*' "$url?seconds=1")"
+    printf '%9s %9s  %s\n' own total function
+    top_functions <<<"$folded"
+    say "What the profile says of itself"
+    curl -sf --noproxy '*' "http://$address/pid/$pid/debug/quality?seconds=1" || die "no answer from /debug/quality"
+    echo
+}
+
+run() {
+    local pid
+
+    install_for_build
+    say "Building"
+    build build || die "the build failed: see above"
+    address=127.0.0.1:$(free_port)
+    trap end_children EXIT
+    trap 'exit 130' INT TERM
+    say "Starting the daemon on $address"
+    start_daemon
+    build/tests/programs/ten_series </dev/null >/dev/null &
+    pid=$!
+    children+=("$pid")
+    show_profile "$pid"
+    cat <<EOF
+
+The same with Go's tool:    go tool pprof -top 'http://$address/pid/$pid/debug/pprof/profile?seconds=5'
+Any other process:          curl -o cpu.pb.gz 'http://$address/pid/PID/debug/pprof/profile?seconds=10'
+What may be profiled:       http://$address/
+EOF
+    if [ -t 0 ] && [ -t 1 ]; then
+        say "The daemon and the demo run until you press Ctrl-C"
+        wait "${children[0]}"
+    fi
+}
+
+# ---- ./setup.sh test
+
+n_passed=0 n_failed=0 n_skipped=0
+
+count() {
+    n_passed=$((n_passed + $1))
+    n_failed=$((n_failed + $2))
+    n_skipped=$((n_skipped + $3))
+}
+
+# A step that passes or fails as a whole: step NAME COMMAND...
+step() {
+    local name=$1
+
+    shift
+    say "$name"
+    if "$@"; then
+        count 1 0 0
+    else
+        echo "FAILED: $name"
+        count 0 1 0
+        return 1
+    fi
+}
+
+# The counts of meson's own summary: one for each test program.
+meson_tests() {
+    local name=$1 dir=$2 log counts
+
+    shift 2
+    say "$name"
+    log=$(mktemp)
+    meson test -C "$dir" --print-errorlogs "$@" 2>&1 | tee "$log"
+    counts=$(awk '/^Ok:/ { ok = $2 } /^Expected Fail:/ { ok += $3 } /^Skipped:/ { skipped = $2 }
+        /^Fail:/ { bad += $2 } /^Unexpected Pass:/ { bad += $3 } /^Timeout:/ { bad += $2; seen = 1 }
+        /^No suitable tests/ { seen = 1 }
+        END { if (seen) print ok + 0, bad + 0, skipped + 0; else print 0, 1, 0 }' "$log")
+    rm -f "$log"
+    # shellcheck disable=SC2086
+    count $counts
+}
+
+build_fuzzers() { CC=clang CXX=clang++ build build-fuzz -Dfuzzers=true -Db_lundef=false; }
+
+static_analysis() {
+    cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --std=c11 -j 2 -I . -I build \
+        --suppress=missingInclude --suppress=missingIncludeSystem --suppress=unusedFunction \
+        --suppress='*:build*' util config symbolize pprof daemon
+}
+
+e2e_tests() {
+    local log counts
+
+    say "End to end"
+    log=$(mktemp -d)
+    as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 GOPATH="${GOPATH:-}" HOME="$HOME" CPROFD_BUILD="$PWD/build" \
+        timeout 1800 /usr/bin/python3 -m pytest -p no:cacheprovider -q -rfEs --durations=10 \
+        --junitxml="$log/e2e.xml" tests/e2e </dev/null
+    counts=$(as_root /usr/bin/python3 tests/e2e/count_results.py "$log/e2e.xml")
+    as_root rm -rf "$log"
+    # shellcheck disable=SC2086
+    count $counts
+}
+
+run_tests() {
+    install_for_tests
+    if step "Build" build build; then
+        meson_tests "Unit tests, as shipped" build
+    fi
+    if step "Build with AddressSanitizer and UndefinedBehaviorSanitizer" \
+        build build-asan -Db_sanitize=address,undefined; then
+        meson_tests "Unit tests under the sanitizers" build-asan
+    fi
+    if step "Build without assertions" build build-ndebug --buildtype=release -Db_ndebug=true; then
+        meson_tests "Unit tests without assertions" build-ndebug
+    fi
+    if step "Build of the fuzzers" build_fuzzers; then
+        meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
+    fi
+    step "Static analysis of the C code" static_analysis
+    step "Static analysis of the scripts" shellcheck setup.sh .ci/run
+    [ -x build/daemon/cprofd ] && e2e_tests
+    printf '\n%d passed, %d failed, %d skipped\n' "$n_passed" "$n_failed" "$n_skipped"
+    [ "$n_failed" -eq 0 ] && [ "$n_passed" -gt 0 ]
+}
+
+case ${1-} in
+run) run ;;
+test) run_tests ;;
+*) die "usage: ./setup.sh run | test" ;;
+esac
