@@ -1,5 +1,5 @@
-/* The settings: one table (settings.c) holds each one's name, type, bounds, default and manual text; the file, the
- * switches, --help, the man pages and the example configuration all come from it. */
+/* The settings: one table (settings_table.c) holds each one's name, type, bounds, default and manual text; the
+ * file, the switches, --help, the man pages and the example configuration all come from it. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,33 +25,33 @@ struct settings_grant {
 };
 
 struct settings {
-    struct settings_list listen;   /* "127.0.0.1:6060" */
-    struct settings_list hosts;    /* further Host names that are accepted */
+    struct settings_list listen; /* "127.0.0.1:6060" */
+    struct settings_list hosts;  /* further Host names that are accepted */
     struct settings_grant grant[SETTINGS_MAX_LIST];
     size_t n_grants;
     struct settings_list proxy_uids; /* users whose connections are a reverse proxy's: decimal uids */
-    uint32_t max_hz;               /* of one session; shorter periods are raised */
+    uint32_t max_hz;                 /* of one session; shorter periods are raised */
     uint32_t max_sessions, max_sessions_target, max_sessions_asker; /* 64, 16, 16 */
-    uint32_t max_rate_hz, max_rate_asker_hz;                        /* 20000, 10000: all sampling rates together */
-    uint32_t log_level;            /* 0 error, 1 warning, 2 info, 3 debug */
-    uint32_t workers;              /* 0: one per core */
+    uint32_t max_rate_hz, max_rate_asker_hz; /* 20000, 10000: all sampling rates together */
+    uint32_t log_level;                      /* 0 error, 1 warning, 2 info, 3 debug */
+    uint32_t workers;                        /* 0: one per core */
     uint64_t worker_memory_bytes, worker_cache_bytes;
     double worker_timeout_seconds;
-    uint64_t by_switch;            /* a bit for each setting of the table that a switch gave: settings_set's own */
+    uint64_t by_switch; /* a bit for each setting of the table that a switch gave: settings_set's own */
 };
 
 /* The defaults. *s need not be initialised. 0 or -ENOMEM. */
 int settings_init(struct settings *s);
 void settings_deinit(struct settings *s); /* safe to call twice */
 
-/* Reads a file over *s, whole: *s is untouched where anything is wrong, and every fault is written to errors as
- * "FILE:LINE: what, and what would be right" (what has no line as "FILE: ..."). 0, -EINVAL (faults), or -errno
- * (unreadable). May wait for the user database: names of users and groups are resolved here. */
+/* Reads a file over *s, whole: *s is untouched where anything is wrong, and every fault is written to errors
+ * as "FILE:LINE: what, and what would be right" (what has no line as "FILE: ..."). 0, -EINVAL (faults), or
+ * -errno (unreadable). May wait for the user database: names of users and groups are resolved here. */
 int settings_read(struct settings *s, const char *path, FILE *errors);
 
-/* A switch of the command line, "--NAME" (name comes without the dashes) and its value; the same table and errors.
- * A list is replaced by its first switch, later ones append, so switches come after the file. 0, -EINVAL or -ENOMEM; *s
- * is untouched on failure. */
+/* A switch of the command line, "--NAME" (name comes without the dashes) and its value; the same table and
+ * errors. A list is replaced by its first switch, later ones append, so switches come after the file. 0,
+ * -EINVAL or -ENOMEM; *s is untouched on failure. */
 int settings_set(struct settings *s, const char *name, const char *value, FILE *errors);
 
 /* Whether the settings fit together, after file and switches; faults go to errors. 0 or -EINVAL. */

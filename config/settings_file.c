@@ -1,11 +1,10 @@
-/* Reads the configuration file. inih knows the grammar (sections, keys, comments); this file owns what a person who
- * made a mistake needs: the number of each line, all faults and not only the first, and a result that is applied
- * whole or not at all.
+/* Reads the configuration file. inih knows the grammar (sections, keys, comments); this file owns what a
+ * person who made a mistake needs: the number of each line, all faults and not only the first, and a result
+ * that is applied whole or not at all.
  *
  * inih, as distributions build it, passes no line numbers and reports one bad line at most. So it reads
  * through a reader of ours, one line at a time, which counts them, and which notices a line that
  * should have been a setting when inih did not report it as one. */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -13,8 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "config/setting.h"
 #include "config/settings.h"
+#include "config/settings_edit.h"
 #include "util/cleanup.h"
 
 #define SETTINGS_MAX_FILE_BYTES (1u << 20)
@@ -23,8 +22,8 @@
 struct settings_file {
     const char *path;
     FILE *errors;
-    struct settings *settings; /* a copy, which is kept where there is no fault */
-    unsigned first_line[64];   /* where each setting of the table stands first; 0: not in the file */
+    struct settings *settings;         /* a copy, which is kept where there is no fault */
+    unsigned first_line[SETTINGS_MAX]; /* where each setting of the table stands first; 0: not in the file */
     char *data;
     size_t len, pos;
     unsigned line, n_faults;
@@ -52,7 +51,8 @@ static void file_list_section(char *text, size_t len, const char *section)
     *text = '\0';
     for (size_t i = 0; i < n_settings; i++)
         if (strcmp(settings_table[i].section, section) == 0)
-            (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? ", " : "", settings_table[i].name);
+            (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? ", " : "",
+                           settings_table[i].name);
 }
 
 /* A key that is not known, or not here. */
@@ -85,15 +85,15 @@ static int file_take(void *userdata, const char *section, const char *name, cons
         return 1;
     }
     unsigned *first = &f->first_line[setting - settings_table];
-    if (*first && !setting->list) {
+    if (*first && !setting_is_list(setting)) {
         file_fault(f, f->line, "%s is set a second time; keep this line or line %u", name, *first);
         return 1;
     }
-    if (!*first && setting->list)
-        setting->clear(setting, f->settings);
+    if (!*first && setting_is_list(setting))
+        setting_clear(setting, f->settings);
     if (!*first)
         *first = f->line;
-    int r = setting->parse(setting, f->settings, value, &error);
+    int r = setting_parse(setting, f->settings, value, &error);
     if (r == -EINVAL)
         file_fault(f, f->line, "%s: %s", name, error.text);
     else if (r < 0)
@@ -108,7 +108,8 @@ static void file_check_section(struct settings_file *f, const char *line)
     const char *rest = line + 1 + len;
 
     if (*rest != ']' || !strchr(";#", rest[1 + strspn(rest + 1, " \t\r")])) {
-        file_fault(f, f->line, "\"%.80s\" is not a section; write its name in brackets and nothing behind them", line);
+        file_fault(f, f->line,
+                   "\"%.80s\" is not a section; write its name in brackets and nothing behind them", line);
         return;
     }
     for (size_t i = 0; i < n_setting_sections; i++) {
@@ -128,7 +129,8 @@ static bool file_line_is_text(struct settings_file *f, const char *line, size_t 
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)line[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            file_fault(f, f->line, "the byte 0x%02x at column %zu is no text; this must be a text file", c, i + 1);
+            file_fault(f, f->line, "the byte 0x%02x at column %zu is no text; this must be a text file", c,
+                       i + 1);
             return false;
         }
     }
@@ -209,10 +211,11 @@ static void file_check_whole(struct settings_file *f)
 {
     const struct setting *blamed;
     const char *conflict = settings_conflict(f->settings, &blamed);
-    unsigned line = f->first_line[blamed - settings_table];
 
-    if (conflict)
-        file_fault(f, line ? line : f->line, "%s %s", blamed->name, conflict);
+    if (!conflict)
+        return;
+    unsigned line = f->first_line[blamed - settings_table];
+    file_fault(f, line ? line : f->line, "%s %s", blamed->name, conflict);
 }
 
 static int file_read(struct settings_file *f)
@@ -238,7 +241,6 @@ int settings_read(struct settings *s, const char *path, FILE *errors)
     struct settings copy;
     struct settings_file f = {.path = path, .errors = errors, .settings = &copy};
 
-    assert(n_settings <= sizeof(f.first_line) / sizeof(f.first_line[0]));
     int r = settings_copy(s, &copy);
     if (r < 0)
         return r;

@@ -1,6 +1,6 @@
-/* Parsers of single values. They own nothing and know no setting: bounds and words come from the table. Strict on
- * purpose: strtoul's blanks, signs and "0x" are refused, since a value that means something else than its
- * writer thinks is worse than an error at start. */
+/* Parsers of single values. They own nothing and know no setting: bounds and words come from the table.
+ * Strict on purpose: strtoul's blanks, signs and "0x" are refused, since a value that means something else
+ * than its writer thinks is worse than an error at start. */
 #include "config/value.h"
 
 #include <arpa/inet.h>
@@ -66,7 +66,8 @@ void value_bytes_text(uint64_t bytes, char ret[32])
     for (size_t i = 0; i < sizeof(byte_units) / sizeof(byte_units[0]); i++) {
         if (!bytes || bytes & ((1ull << byte_units[i].shift) - 1))
             continue;
-        (void)snprintf(ret, 32, "%llu%c", (unsigned long long)(bytes >> byte_units[i].shift), byte_units[i].suffix);
+        (void)snprintf(ret, 32, "%llu%c", (unsigned long long)(bytes >> byte_units[i].shift),
+                       byte_units[i].suffix);
         return;
     }
     (void)snprintf(ret, 32, "%llu", (unsigned long long)bytes);
@@ -101,7 +102,8 @@ int value_bytes(const char *text, uint64_t min, uint64_t max, uint64_t *ret, str
         char least[32], most[32];
         value_bytes_text(min, least);
         value_bytes_text(max, most);
-        return value_refuse(error, "\"%.80s\" is not a size from %s to %s (bytes, or with a suffix K, M or G)", text,
+        return value_refuse(error,
+                            "\"%.80s\" is not a size from %s to %s (bytes, or with a suffix K, M or G)", text,
                             least, most);
     }
     *ret = n;
@@ -136,10 +138,12 @@ static int unix_path_check(const char *path, struct value_error *error)
 {
     struct sockaddr_un sun;
     if (*path != '/')
-        return value_refuse(error, "\"unix:%.80s\" is not an absolute path; write unix:/run/cprofd/cprofd.sock", path);
+        return value_refuse(
+            error, "\"unix:%.80s\" is not an absolute path; write unix:/run/cprofd/cprofd.sock", path);
     if (strlen(path) >= sizeof(sun.sun_path))
-        return value_refuse(error, "the path \"%.120s\" has more than the %zu bytes that a Unix socket may have", path,
-                            sizeof(sun.sun_path) - 1);
+        return value_refuse(error,
+                            "the path \"%.120s\" has more than the %zu bytes that a Unix socket may have",
+                            path, sizeof(sun.sun_path) - 1);
     return 0;
 }
 
@@ -158,7 +162,8 @@ int value_listen_address(const char *text, struct value_error *error)
         memcpy(host, text, len);
         host[len] = '\0';
         if (!parse_digits(colon + 1, &port) || port > 65535)
-            return value_refuse(error, "\"%.80s\" has no port from 0 to 65535 at its end; write 127.0.0.1:6060", text);
+            return value_refuse(
+                error, "\"%.80s\" has no port from 0 to 65535 at its end; write 127.0.0.1:6060", text);
         if (inet_pton(AF_INET, host, &in) == 1)
             return 0;
         if (len > 2 && host[0] == '[' && host[len - 1] == ']') {
@@ -167,8 +172,10 @@ int value_listen_address(const char *text, struct value_error *error)
                 return 0;
         }
     }
-    return value_refuse(error, "\"%.80s\" is not an address to listen on; write an IP address and a port "
-                        "(127.0.0.1:6060, [::1]:6060, 0.0.0.0:6060 for all) or unix:/PATH", text);
+    return value_refuse(error,
+                        "\"%.80s\" is not an address to listen on; write an IP address and a port "
+                        "(127.0.0.1:6060, [::1]:6060, 0.0.0.0:6060 for all) or unix:/PATH",
+                        text);
 }
 
 int value_host(const char *text, struct value_error *error)
@@ -180,8 +187,9 @@ int value_host(const char *text, struct value_error *error)
             len = 0;
     if ((len && len <= VALUE_MAX_HOST) || inet_pton(AF_INET6, text, &in6) == 1)
         return 0;
-    return value_refuse(error, "\"%.80s\" is not a host name; write it as profiler.example.org, without scheme and port",
-                        text);
+    return value_refuse(
+        error, "\"%.80s\" is not a host name; write it as profiler.example.org, without scheme and port",
+        text);
 }
 
 /* (uid_t)-1 and (gid_t)-1 mean "none" to the kernel. */
@@ -200,7 +208,8 @@ int value_user(const char *text, uint32_t *ret_uid, struct value_error *error)
     if (pw)
         *ret_uid = pw->pw_uid;
     else if (!parse_id(text, ret_uid))
-        return value_refuse(error, "there is no user \"%.80s\"; write a name that `getent passwd` lists, or a number", text);
+        return value_refuse(
+            error, "there is no user \"%.80s\"; write a name that `getent passwd` lists, or a number", text);
     return 0;
 }
 
@@ -210,7 +219,8 @@ int value_group(const char *text, uint32_t *ret_gid, struct value_error *error)
     if (gr)
         *ret_gid = gr->gr_gid;
     else if (!parse_id(text, ret_gid))
-        return value_refuse(error, "there is no group \"%.80s\"; write a name that `getent group` lists, or a number", text);
+        return value_refuse(
+            error, "there is no group \"%.80s\"; write a name that `getent group` lists, or a number", text);
     return 0;
 }
 
@@ -228,7 +238,8 @@ static int parse_grant_who(const char *word, struct settings_grant *grant, struc
         grant->to = GRANT_TO_GID;
         return value_group(word + 6, &grant->to_id, error);
     }
-    return value_refuse(error, "\"%.80s\" does not say who is granted; write everyone, user:NAME or group:NAME", word);
+    return value_refuse(
+        error, "\"%.80s\" does not say who is granted; write everyone, user:NAME or group:NAME", word);
 }
 
 static int parse_grant_whom(const char *word, struct settings_grant *grant, struct value_error *error)
@@ -257,7 +268,8 @@ int value_grant(const char *text, struct settings_grant *ret, struct value_error
     for (size_t i = 1; i < 4 && word[i - 1]; i++)
         word[i] = strtok_r(NULL, " \t", &rest);
     if (!word[0] || !word[1] || word[3])
-        return value_refuse(error, "\"%.80s\" is not WHO WHOM [kernel]; write for example: group:sre any kernel", text);
+        return value_refuse(
+            error, "\"%.80s\" is not WHO WHOM [kernel]; write for example: group:sre any kernel", text);
     r = parse_grant_who(word[0], &grant, error);
     if (r == 0)
         r = parse_grant_whom(word[1], &grant, error);

@@ -1,5 +1,5 @@
-/* From the text of one value to what it means. Each parser refuses with a message that quotes the value and says
- * what would be right; the caller prefixes it with where the value stood. */
+/* From the text of one value to what it means. Each parser refuses with a message that quotes the value and
+ * says what would be right; the caller prefixes it with where the value stood. */
 #pragma once
 
 #include <stddef.h>
@@ -21,7 +21,8 @@ int value_bytes(const char *text, uint64_t min, uint64_t max, uint64_t *ret, str
 /* A decimal fraction. */
 int value_number(const char *text, double min, double max, double *ret, struct value_error *error);
 /* One of n words; *ret is its index. */
-int value_word(const char *text, const char *const *words, size_t n, uint32_t *ret, struct value_error *error);
+int value_word(const char *text, const char *const *words, size_t n, uint32_t *ret,
+               struct value_error *error);
 /* "ADDRESS:PORT", "[ADDRESS]:PORT" or "unix:/PATH", in form alone. */
 int value_listen_address(const char *text, struct value_error *error);
 /* A host name or address as in a Host header, without scheme and port. */

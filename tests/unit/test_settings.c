@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config/setting.h"
 #include "config/settings.h"
+#include "config/settings_edit.h"
 #include "util/cleanup.h"
 
 static char folder[] = "/tmp/cprofd-settings-XXXXXX";
@@ -80,7 +80,8 @@ static void assert_fault(unsigned line, const char *what)
     const char *at = strstr(errors, prefix);
     ck_assert_msg(at, "no fault at line %u in: %s", line, errors);
     const char *found = strstr(at, what);
-    ck_assert_msg(found && found < strchrnul(at, '\n'), "line %u does not say \"%s\": %s", line, what, errors);
+    ck_assert_msg(found && found < strchrnul(at, '\n'), "line %u does not say \"%s\": %s", line, what,
+                  errors);
 }
 
 static unsigned count_faults(void)
@@ -139,7 +140,8 @@ START_TEST(test_every_setting)
                                "worker-cache = 2048K\n"
                                "worker-timeout = 0.5\n"
                                "[log]\n"
-                               "log-level = debug"), 0);
+                               "log-level = debug"),
+                     0);
     ck_assert_str_eq(errors, "");
     ck_assert_uint_eq(s.listen.n, 3);
     ck_assert_str_eq(s.listen.item[0], "0.0.0.0:80");
@@ -150,8 +152,8 @@ START_TEST(test_every_setting)
     ck_assert_uint_eq(s.n_grants, 3);
     ck_assert(s.grant[0].to == GRANT_TO_EVERYONE && s.grant[0].target == GRANT_TARGET_UID &&
               s.grant[0].target_uid == 0 && !s.grant[0].kernel);
-    ck_assert(s.grant[1].to == GRANT_TO_UID && s.grant[1].to_id == 0 && s.grant[1].target == GRANT_ANY_TARGET &&
-              s.grant[1].kernel);
+    ck_assert(s.grant[1].to == GRANT_TO_UID && s.grant[1].to_id == 0 &&
+              s.grant[1].target == GRANT_ANY_TARGET && s.grant[1].kernel);
     ck_assert(s.grant[2].to == GRANT_TO_GID && s.grant[2].to_id == 0 && s.grant[2].target_uid == 77);
     ck_assert_uint_eq(s.max_hz, 1);
     ck_assert_uint_eq(s.max_sessions, 2);
@@ -188,10 +190,15 @@ static const struct {
     {"listen", "http://127.0.0.1:6060", "not an address"},
     {"listen", "unix:", "not an absolute path"},
     {"listen", "unix:run/x", "not an absolute path"},
-    {"listen", "unix:/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456"
-               "789", ""},
-    {"listen", "unix:/01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
-               "8901234567", "107 bytes"},
+    {"listen",
+     "unix:/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456"
+     "789",
+     ""},
+    {"listen",
+     "unix:/"
+     "01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
+     "8901234567",
+     "107 bytes"},
     {"hosts", "", "not a host name"},
     {"hosts", "http://x", "without scheme and port"},
     {"hosts", "x:80", "without scheme and port"},
@@ -283,18 +290,18 @@ END_TEST
 
 START_TEST(test_all_faults_at_once_and_nothing_applied)
 {
-    ck_assert_int_eq(read_text("max-hz = 5\n"             /* 1: before any section */
+    ck_assert_int_eq(read_text("max-hz = 5\n" /* 1: before any section */
                                "[limits]\n"
-                               "max-sessions = 3\n"       /* right, and yet not applied */
-                               "max-hz = none\n"          /* 4 */
-                               "max-hertz = 5\n"          /* 5 */
-                               "listen = 127.0.0.1:1\n"   /* 6: another section's */
-                               "max-sessions = 4\n"       /* 7: again */
-                               "just words\n"             /* 8 */
-                               "[nowhere]\n"              /* 9 */
-                               "x = y\n"                  /* 10 */
-                               "[http\n"                  /* 11 */
-                               "[http] listen = x\n"      /* 12 */
+                               "max-sessions = 3\n"     /* right, and yet not applied */
+                               "max-hz = none\n"        /* 4 */
+                               "max-hertz = 5\n"        /* 5 */
+                               "listen = 127.0.0.1:1\n" /* 6: another section's */
+                               "max-sessions = 4\n"     /* 7: again */
+                               "just words\n"           /* 8 */
+                               "[nowhere]\n"            /* 9 */
+                               "x = y\n"                /* 10 */
+                               "[http\n"                /* 11 */
+                               "[http] listen = x\n"    /* 12 */
                                "listen = 127.0.0.1:7\n"
                                "listen = 127.0.0.1:7\n"), /* 14: twice the same */
                      -EINVAL);
@@ -366,7 +373,8 @@ END_TEST
 
 START_TEST(test_byte_order_mark_and_foreign_comments)
 {
-    ck_assert_int_eq(read_text("\xef\xbb\xbf[log]\r\n\r\n; \xe4 Latin-1\r\n[log] ; again\r\nlog-level = error\r\n"), 0);
+    ck_assert_int_eq(
+        read_text("\xef\xbb\xbf[log]\r\n\r\n; \xe4 Latin-1\r\n[log] ; again\r\nlog-level = error\r\n"), 0);
     ck_assert_uint_eq(s.log_level, 0);
     ck_assert_int_eq(read_text(""), 0);
     ck_assert_uint_eq(s.log_level, 0);
@@ -408,7 +416,8 @@ END_TEST
 
 START_TEST(test_lists_of_file_and_switches)
 {
-    ck_assert_int_eq(read_text("[http]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n[access]\ngrant = everyone any\n"), 0);
+    ck_assert_int_eq(
+        read_text("[http]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n[access]\ngrant = everyone any\n"), 0);
     ck_assert_uint_eq(s.listen.n, 2); /* in place of the default */
     ck_assert_int_eq(read_text("[http]\nlisten = 127.0.0.1:3\n"), 0);
     ck_assert_uint_eq(s.listen.n, 1);

@@ -1,0 +1,110 @@
+/* The table of settings: data alone, so that the generator of the manuals can be built from it for the
+ * machine that builds, whatever machine the daemon is built for.
+ *
+ * To add a setting: a field in struct settings, and one row here, in the order in which the manuals shall
+ * show it. A row of a new type needs its functions in settings.c (setting_types). File, switch, --help,
+ * bounds, errors, cprofd(8) and cprofd.conf(5) then follow; nothing else names a setting. The example,
+ * cprofd.conf, is kept in the source tree for its readers: a test says when it must be made anew. */
+#include "config/setting.h"
+
+const struct setting_section setting_sections[] = {
+    {"http", "Where the daemon listens, and to whom it speaks"},
+    {"access", "Who may profile whom, beyond the kernel's own rule"},
+    {"limits", "What sessions may cost"},
+    {"workers", "The sandboxed processes that read symbols"},
+    {"log", "What is logged"},
+};
+const size_t n_setting_sections = sizeof(setting_sections) / sizeof(setting_sections[0]);
+
+static const char *const log_levels[] = {"error", "warning", "info", "debug"}; /* as in struct settings */
+
+#define AT(field) .offset = offsetof(struct settings, field)
+
+const struct setting settings_table[] = {
+    {.name = "listen", .section = "http", .type = SETTING_ADDRESSES, AT(listen),
+     .value = "ADDR:PORT|unix:PATH", .fallback = "127.0.0.1:6060", .example = "unix:/run/cprofd/cprofd.sock",
+     .brief = "where to listen",
+     .manual = "An address to listen on: an IPv4 address and port, an IPv6 address in brackets and port, "
+               "or unix: and the absolute path of a socket. Port 0 takes any free port, which the log "
+               "names. Askers who do not come from this machine have no user: they get only what is "
+               "granted to everyone. Sockets passed by the service manager take the place of this "
+               "setting."},
+    {.name = "hosts", .section = "http", .type = SETTING_HOSTS, AT(hosts),
+     .value = "NAME", .example = "profiler.example.org",
+     .brief = "a further Host name that requests may carry",
+     .manual = "A name that requests may carry in their Host header, besides IP addresses, localhost and "
+               "the machine's own name. Others are refused, so that a web page cannot reach the daemon "
+               "by a name that its owner points at this machine."},
+    {.name = "proxy", .section = "http", .type = SETTING_USERS, AT(proxy_uids),
+     .value = "USER", .example = "www-data",
+     .brief = "the user (name or number) of a reverse proxy on this machine",
+     .manual = "The user (name or number) as whom a reverse proxy runs on this machine. What comes "
+               "through it has no user of its own, and gets only what is granted to everyone. Without "
+               "this setting, requests with the headers Forwarded, X-Forwarded-* or Via are refused."},
+
+    {.name = "grant", .section = "access", .type = SETTING_GRANTS, AT(grant),
+     .value = "WHO WHOM [kernel]", .example = "group:adm any kernel",
+     .brief = "let WHO (everyone, user:NAME, group:NAME) profile WHOM (any, user:NAME)",
+     .manual = "Lets WHO (everyone, user:NAME or group:NAME) profile the processes of WHOM (any, or "
+               "user:NAME), even where the kernel would not let them trace those. The word kernel at the "
+               "end grants kernel frames and kernel-only events as well. Names may be numbers. A group "
+               "is compared with the group of the asker's process on a Unix socket, and with the user's "
+               "primary group on TCP."},
+
+    {.name = "max-hz", .section = "limits", .type = SETTING_INTEGER, AT(max_hz), .min = 1, .max = 10000,
+     .value = "N", .fallback = "10000",
+     .brief = "the highest sampling rate of one session",
+     .manual = "The highest sampling rate of one session, in samples per second of CPU time. A higher "
+               "one that is asked for is lowered to it, and the profile says so."},
+    {.name = "max-sessions", .section = "limits", .type = SETTING_INTEGER, AT(max_sessions),
+     .min = 1, .max = 64, .value = "N", .fallback = "64",
+     .brief = "sessions at one time",
+     .manual = "How many sessions may run at one time. Root is not refused because of others."},
+    {.name = "max-sessions-target", .section = "limits", .type = SETTING_INTEGER, AT(max_sessions_target),
+     .min = 1, .max = 64, .value = "N", .fallback = "16",
+     .brief = "sessions on one process at one time",
+     .manual = "How many sessions may run on one process at one time."},
+    {.name = "max-sessions-asker", .section = "limits", .type = SETTING_INTEGER, AT(max_sessions_asker),
+     .min = 1, .max = 64, .value = "N", .fallback = "16",
+     .brief = "sessions of one user at one time",
+     .manual = "How many sessions one user may run at one time. All askers without a user count as one."},
+    {.name = "max-rate-hz", .section = "limits", .type = SETTING_INTEGER, AT(max_rate_hz),
+     .min = 1, .max = 640000, .value = "N", .fallback = "20000",
+     .brief = "the sampling rates of all sessions together",
+     .manual = "The sum of the sampling rates of all sessions. Every sample costs the process that is "
+               "running on its CPU some microseconds, whether that is the one profiled or not."},
+    {.name = "max-rate-asker-hz", .section = "limits", .type = SETTING_INTEGER, AT(max_rate_asker_hz),
+     .min = 1, .max = 640000, .value = "N", .fallback = "10000",
+     .brief = "the sampling rates of one user's sessions together",
+     .manual = "The sum of the sampling rates of one user's sessions."},
+
+    {.name = "workers", .section = "workers", .type = SETTING_INTEGER, AT(workers), .min = 0, .max = 256,
+     .value = "N", .fallback = "0",
+     .brief = "the most symbolizing processes; 0: one for each core",
+     .manual = "How many worker processes may run; 0 is one for each core. They are started when they "
+               "are needed, and kept."},
+    {.name = "worker-memory", .section = "workers", .type = SETTING_BYTES, AT(worker_memory_bytes),
+     .min = 0x1p28, .max = 0x1p40, .value = "SIZE", .fallback = "4G",
+     .brief = "address space of one worker (suffix K, M or G)",
+     .manual = "The address space that one worker may use, with a suffix K, M or G. A worker maps the "
+               "files that it reads, so this must exceed the largest binary and its debug information. A "
+               "worker that needs more ends, and the profile names the file that it could not read."},
+    {.name = "worker-cache", .section = "workers", .type = SETTING_BYTES, AT(worker_cache_bytes),
+     .min = 0x1p20, .max = 0x1p40, .value = "SIZE", .fallback = "256M",
+     .brief = "symbol cache of one worker (suffix K, M or G)",
+     .manual = "What one worker keeps of symbols between requests, with a suffix K, M or G. At most half "
+               "of worker-memory."},
+    {.name = "worker-timeout", .section = "workers", .type = SETTING_NUMBER, AT(worker_timeout_seconds),
+     .min = 0.1, .max = 3600, .value = "SECONDS", .fallback = "30",
+     .brief = "how long a worker may take for one profile",
+     .manual = "How long a worker may take for one profile, in seconds. After that it is ended, and the "
+               "profile is made without the file that it was reading."},
+
+    {.name = "log-level", .section = "log", .type = SETTING_WORD, AT(log_level), .words = log_levels,
+     .n_words = sizeof(log_levels) / sizeof(log_levels[0]), .value = "LEVEL", .fallback = "info",
+     .brief = "error, warning, info or debug",
+     .manual = "What is logged: error, warning, info or debug, each with all before it. The audit line "
+               "of each session is info."},
+};
+const size_t n_settings = sizeof(settings_table) / sizeof(settings_table[0]);
+_Static_assert(sizeof(settings_table) / sizeof(settings_table[0]) <= SETTINGS_MAX, "see setting.h");
