@@ -1,0 +1,157 @@
+/* Every name of a further file comes from a file that somebody else wrote, and is only asked for: the callback confines it. What
+ * comes back is taken if build id or checksum agree; else names would be those of another build.
+ *
+ * libdw would open a missing common (dwz) file by itself, by the hostile name. So DWARF that needs one is given it, checked,
+ * before any DIE is read, or isn't used at all. */
+#include "symbolize/debug_file.h"
+
+#include <elfutils/libdwelf.h>
+#include <errno.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "util/cleanup.h"
+
+/* Of all compressed sections of a file, uncompressed. */
+#define DEBUG_UNCOMPRESSED_MAX_BYTES (2ull << 30)
+
+static bool has_dwarf(const struct elf_file *file)
+{
+    return elf_file_has_data(file, ".debug_info") || elf_file_has_data(file, ".zdebug_info");
+}
+
+static uint64_t uncompressed_bytes(const struct elf_file *file)
+{
+    Elf_Scn *section = NULL;
+    uint64_t sum = 0;
+    while ((section = elf_nextscn(file->elf, section))) {
+        GElf_Shdr header;
+        GElf_Chdr compressed;
+        if (!gelf_getshdr(section, &header) || header.sh_type == SHT_NOBITS)
+            continue;
+        if ((header.sh_flags & SHF_COMPRESSED) && gelf_getchdr(section, &compressed)) {
+            if (compressed.ch_size > DEBUG_UNCOMPRESSED_MAX_BYTES)
+                return UINT64_MAX;
+            sum += compressed.ch_size;
+        }
+    }
+    return sum;
+}
+
+static Dwarf *dwarf_open(const struct elf_file *file, size_t *sum)
+{
+    uint64_t bytes = uncompressed_bytes(file);
+    if (bytes > DEBUG_UNCOMPRESSED_MAX_BYTES)
+        return NULL;
+    *sum += (size_t)bytes;
+    return dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
+}
+
+static int file_request(const struct symbolizer_ops *ops, void *userdata, const struct debug_file_request *request,
+                        struct elf_file *ret)
+{
+    AUTO_CLOSE int fd = -1;
+    int r = ops->open_debug_file(userdata, request, &fd);
+    if (r < 0)
+        return r;
+    return elf_file_open(fd, ret);
+}
+
+static bool same_build_id(const struct elf_file *file, const char *wanted)
+{
+    char id[BUILD_ID_HEX_ROOM];
+    elf_file_build_id(file, id);
+    return id[0] != '\0' && strcmp(id, wanted) == 0;
+}
+
+static bool same_checksum(const struct elf_file *file, GElf_Word wanted)
+{
+    size_t size = 0;
+    const char *bytes = elf_rawfile(file->elf, &size);
+    return bytes && crc32_z(crc32_z(0, NULL, 0), (const Bytef *)bytes, size) == wanted;
+}
+
+static int separate_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct elf_file *ret)
+{
+    CLEANUP(elf_file_close) struct elf_file file = {0};
+    char id[BUILD_ID_HEX_ROOM];
+    GElf_Word checksum = 0;
+    elf_file_build_id(main, id);
+    struct debug_file_request by_id = {DEBUG_FILE_BUILD_ID, id, id};
+    if (id[0] && file_request(ops, userdata, &by_id, &file) == 0 && same_build_id(&file, id)) {
+        *ret = file;
+        file = (struct elf_file){0};
+        return 0;
+    }
+    elf_file_close(&file);
+    struct debug_file_request by_link = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum), id[0] ? id : NULL};
+    if (!by_link.name)
+        return -ENOENT;
+    int r = file_request(ops, userdata, &by_link, &file);
+    if (r < 0)
+        return r;
+    if (!(id[0] && same_build_id(&file, id)) && !same_checksum(&file, checksum))
+        return -ESTALE;
+    *ret = file;
+    file = (struct elf_file){0};
+    return 0;
+}
+
+static int common_open(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata)
+{
+    const char *name, *inner_name;
+    const void *id, *inner_id;
+    char hex[BUILD_ID_HEX_ROOM];
+    ssize_t len = dwelf_dwarf_gnu_debugaltlink(files->dwarf, &name, &id);
+    if (len <= 0)
+        return 0;
+    build_id_to_hex(id, (size_t)len, hex);
+    struct debug_file_request request = {DEBUG_FILE_ALTLINK, name, hex};
+    int r = file_request(ops, userdata, &request, &files->common);
+    if (r < 0)
+        return r;
+    if (!same_build_id(&files->common, hex))
+        return -ESTALE;
+    files->common_dwarf = dwarf_open(&files->common, &files->uncompressed_bytes);
+    if (!files->common_dwarf || dwelf_dwarf_gnu_debugaltlink(files->common_dwarf, &inner_name, &inner_id) > 0)
+        return -ENOEXEC;
+    dwarf_setalt(files->dwarf, files->common_dwarf);
+    return 0;
+}
+
+int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret)
+{
+    struct debug_files files = {0};
+    bool own = has_dwarf(main);
+    if (!own && separate_open(main, ops, userdata, &files.separate) == -ENOMEM)
+        return -ENOMEM;
+    if (own || (files.separate.elf && has_dwarf(&files.separate)))
+        files.dwarf = dwarf_open(own ? main : &files.separate, &files.uncompressed_bytes);
+    if (files.dwarf && common_open(&files, ops, userdata) < 0) {
+        (void)dwarf_end(files.dwarf);
+        files.dwarf = NULL;
+    }
+    *ret = files;
+    return 0;
+}
+
+void debug_files_close(struct debug_files *files)
+{
+    if (files->dwarf)
+        (void)dwarf_end(files->dwarf);
+    if (files->common_dwarf)
+        (void)dwarf_end(files->common_dwarf);
+    elf_file_close(&files->common);
+    elf_file_close(&files->separate);
+    *files = (struct debug_files){0};
+}
+
+size_t debug_files_mapped_bytes(const struct debug_files *files)
+{
+    return files->separate.map_bytes + files->common.map_bytes;
+}
+
+size_t debug_files_uncompressed_bytes(const struct debug_files *files)
+{
+    return files->uncompressed_bytes;
+}

@@ -1,0 +1,23 @@
+/* Where a module's DWARF is: in its own file, or in one that was split from it and is named by build id or debuglink; and
+ * the file that dwz put what several have in common. */
+#pragma once
+
+#include <elfutils/libdw.h>
+
+#include "symbolize/elf_file.h"
+#include "symbolize/symbolizer.h"
+
+struct debug_files {
+    struct elf_file separate; /* elf NULL: none */
+    struct elf_file common;
+    Dwarf *dwarf;             /* NULL: there is none */
+    Dwarf *common_dwarf;
+    size_t uncompressed_bytes;
+};
+
+/* Finds and checks what there is; outcomes without DWARF are no error. main outlives *ret. 0 or -ENOMEM. */
+int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret);
+void debug_files_close(struct debug_files *files);
+/* Address space of the mapped files, and memory for what was compressed in them. */
+size_t debug_files_mapped_bytes(const struct debug_files *files);
+size_t debug_files_uncompressed_bytes(const struct debug_files *files);

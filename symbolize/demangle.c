@@ -1,0 +1,95 @@
+/* libiberty prints a name piece by piece into a callback, which is where output and time are bounded: a short hostile
+ * name can ask for gigabytes by substitutions that double (S_S_S_...). Its C++ printer holds no memory, so that it can be
+ * left from within the callback. The Rust one may hold some, but bounds its own recursion: it is let finish, its
+ * output cut off. */
+#include "symbolize/demangle.h"
+
+#include <libiberty/demangle.h>
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+
+/* libiberty's own limit on recursion refuses all names above 1,024 bytes, which templates exceed: so it's off, and the length
+ * bounds the stack instead (about 1 KiB for each byte of the worst name). */
+#define DEMANGLE_MAX_INPUT 4096u
+#define DEMANGLE_MAX_OUTPUT (256u * 1024u)
+#define DEMANGLE_MAX_PIECES (1u << 20)
+
+struct demangle_output {
+    jmp_buf too_much;
+    bool can_leave, cut;
+    char *text;
+    size_t len, room, pieces;
+};
+
+static bool demangle_grow(struct demangle_output *out, size_t wanted)
+{
+    if (wanted <= out->room)
+        return true;
+    size_t room = 2 * wanted;
+    char *text = realloc(out->text, room);
+    if (!text)
+        return false;
+    out->text = text;
+    out->room = room;
+    return true;
+}
+
+static void demangle_piece(const char *piece, size_t len, void *opaque)
+{
+    struct demangle_output *out = opaque;
+    if (out->cut)
+        return;
+    if (++out->pieces > DEMANGLE_MAX_PIECES || len > DEMANGLE_MAX_OUTPUT - out->len || !demangle_grow(out, out->len + len + 1)) {
+        out->cut = true;
+        if (out->can_leave)
+            longjmp(out->too_much, 1);
+        return;
+    }
+    memcpy(out->text + out->len, piece, len);
+    out->len += len;
+}
+
+static bool demangle_cxx(const char *mangled, struct demangle_output *out)
+{
+    out->can_leave = true;
+    if (setjmp(out->too_much))
+        return false;
+    return cplus_demangle_v3_callback(mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
+}
+
+static bool demangle_rust(const char *mangled, struct demangle_output *out)
+{
+    return rust_demangle_callback(mangled, DMGL_RUST, demangle_piece, out);
+}
+
+static bool starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+char *demangle(const char *mangled)
+{
+    struct demangle_output out = {0};
+    bool done = false;
+    if (mangled[0] != '_' || strnlen(mangled, DEMANGLE_MAX_INPUT) == DEMANGLE_MAX_INPUT)
+        return NULL;
+    if (starts_with(mangled, "_R") || starts_with(mangled, "_ZN"))
+        done = demangle_rust(mangled, &out);
+    if (!done && starts_with(mangled, "_Z")) {
+        free(out.text);
+        out = (struct demangle_output){0};
+        done = demangle_cxx(mangled, &out);
+    }
+    if (starts_with(mangled, "_D") && mangled[2] >= '0' && mangled[2] <= '9')
+        return dlang_demangle(mangled, DMGL_DLANG);
+    if (!done || out.cut || out.len == 0) {
+        free(out.text);
+        return NULL;
+    }
+    out.text[out.len] = '\0';
+    return out.text;
+}

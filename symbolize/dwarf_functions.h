@@ -1,0 +1,49 @@
+/* The functions of one compilation unit, and what was inlined into each. */
+#pragma once
+
+#include <elfutils/libdw.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "symbolize/range_map.h"
+
+struct elf_segments;
+struct symbol_name;
+
+#define INLINE_NONE UINT32_MAX
+
+struct dwarf_inline {
+    Dwarf_Die die;
+    uint32_t parent;    /* index, or INLINE_NONE: inlined into the function itself */
+    uint32_t call_file; /* index in the unit's file table */
+    uint32_t call_line;
+};
+
+struct dwarf_function {
+    Dwarf_Die die;
+    struct dwarf_inline *inlines;
+    uint32_t n_inlines;
+    bool inlines_loaded;
+    struct range_map map; /* address -> innermost inline */
+};
+
+struct dwarf_functions {
+    struct dwarf_function *list;
+    size_t n;
+    struct range_map map; /* address -> function */
+    bool nested;          /* those within types and other functions were looked for, too */
+};
+
+/* Collects a unit's functions: at first those at its top level and in namespaces, which are nearly all. 0 or -errno. */
+int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, const struct elf_segments *segments, bool nested,
+                         struct dwarf_functions *ret);
+void dwarf_functions_deinit(struct dwarf_functions *functions);
+/* NULL: none holds the address. What was inlined into it is loaded. */
+struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, const struct elf_segments *segments,
+                                            uint32_t info_bytes, uint64_t address);
+size_t dwarf_functions_bytes(const struct dwarf_functions *functions);
+
+/* Adds the ranges of a DIE with code. 0 or -errno. */
+int dwarf_ranges_add(Dwarf_Die *die, const struct elf_segments *segments, uint32_t value, uint32_t depth,
+                     struct range_list *list);

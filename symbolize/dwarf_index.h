@@ -1,0 +1,42 @@
+/* Which compilation unit's code an address belongs to. */
+#pragma once
+
+#include <elfutils/libdw.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "symbolize/dwarf_functions.h"
+#include "symbolize/dwarf_lines.h"
+#include "symbolize/range_map.h"
+
+struct elf_segments;
+
+struct dwarf_unit {
+    Dwarf_Die die;
+    uint32_t info_bytes; /* of .debug_info */
+    bool ranged;         /* it says itself where its code is */
+    bool loaded;
+    struct dwarf_functions functions;
+    struct dwarf_lines lines;
+};
+
+struct dwarf_index {
+    Dwarf *dwarf;
+    const struct elf_segments *segments;
+    struct dwarf_unit *units;
+    size_t n_units;
+    struct range_map map;    /* address -> unit */
+    struct range_map others; /* the same of the functions of units that don't say where their code is */
+    bool others_made;
+};
+
+/* dwarf and segments outlive the index. 0 or -errno. */
+int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct dwarf_index **ret);
+void dwarf_index_free(struct dwarf_index *index);
+/* The unit of an address, its functions and lines loaded, or NULL. */
+struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address);
+/* The function of a unit that an address is in, what was inlined into it loaded; or NULL. */
+struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t address);
+/* Memory held, and DWARF that was looked at and so is mapped in. */
+size_t dwarf_index_bytes(const struct dwarf_index *index);

@@ -1,0 +1,193 @@
+/* From an offset in a file to its functions. DWARF first: it knows inlined calls and lines; then the symbol tables, the
+ * separate debug file's before the file's own, which may be stripped. */
+#include "symbolize/module.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+
+/* Code at an entry point without a symbol or unwind information: the _start of no known C library is longer. */
+#define ENTRY_BYTES 64u
+
+static void module_cleanup(struct module **m)
+{
+    module_free(*m);
+}
+
+/* An unnamed entry point reaches as far as its row of unwind information says. */
+static void module_bound_entry(struct module *m)
+{
+    GElf_Ehdr header;
+    Dwarf_Frame *frame = NULL;
+    Dwarf_Addr start, end;
+    bool signal;
+    if (!gelf_getehdr(m->file.elf, &header) || header.e_entry == 0 || elf_symbols_find(&m->symbols, header.e_entry))
+        return;
+    m->entry = header.e_entry;
+    m->entry_end = header.e_entry + ENTRY_BYTES < header.e_entry ? UINT64_MAX : header.e_entry + ENTRY_BYTES;
+    Dwarf_CFI *cfi = dwarf_getcfi_elf(m->file.elf);
+    if (cfi && dwarf_cfi_addrframe(cfi, header.e_entry, &frame) == 0
+        && dwarf_frame_info(frame, &start, &end, &signal) >= 0 && end > header.e_entry)
+        m->entry_end = end;
+    free(frame);
+    (void)dwarf_cfi_end(cfi);
+}
+
+int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret)
+{
+    CLEANUP(module_cleanup) struct module *m = calloc(1, sizeof(*m));
+    if (!m)
+        return -ENOMEM;
+    m->ops = ops;
+    int r = elf_file_open(fd, &m->file);
+    if (r == 0)
+        r = elf_segments_load(m->file.elf, &m->segments);
+    if (r == 0)
+        r = elf_symbols_load(m->file.elf, &m->symbols);
+    if (r < 0)
+        return r;
+    elf_file_build_id(&m->file, m->build_id);
+    module_bound_entry(m);
+    *ret = TAKE_PTR(m);
+    return 0;
+}
+
+void module_free(struct module *m)
+{
+    if (!m)
+        return;
+    symbol_names_deinit(&m->names);
+    dwarf_index_free(m->index);
+    elf_symbols_deinit(&m->debug_symbols);
+    elf_symbols_deinit(&m->symbols);
+    debug_files_close(&m->debug);
+    elf_segments_deinit(&m->segments);
+    elf_file_close(&m->file);
+    arena_deinit(&m->arena);
+    free(m);
+}
+
+int module_need_debug(struct module *m)
+{
+    if (m->debug_tried)
+        return 0;
+    m->debug_tried = true;
+    int r = debug_files_open(&m->file, m->ops, m->userdata, &m->debug);
+    if (r == 0 && m->debug.separate.elf)
+        r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
+    if (r == 0 && m->debug.dwarf)
+        r = dwarf_index_new(m->debug.dwarf, &m->segments, &m->index);
+    return r;
+}
+
+size_t module_bytes(const struct module *m)
+{
+    return sizeof(*m) + m->arena.bytes + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
+           + debug_files_uncompressed_bytes(&m->debug) + (m->index ? dwarf_index_bytes(m->index) : 0);
+}
+
+size_t module_mapped_bytes(const struct module *m)
+{
+    return m->file.map_bytes + debug_files_mapped_bytes(&m->debug);
+}
+
+const char *module_build_id(const struct module *m)
+{
+    return m->build_id[0] ? m->build_id : NULL;
+}
+
+uint64_t module_vaddr(const struct module *m, uint64_t file_offset)
+{
+    uint64_t address = file_offset;
+    (void)elf_segments_address(&m->segments, file_offset, &address);
+    return address;
+}
+
+static const struct symbol_name *symbol_display(struct module *m, Elf *elf, struct elf_symbol *symbol)
+{
+    if (!symbol->name) {
+        const char *raw = elf_symbol_raw_name(elf, symbol);
+        symbol->name = raw ? symbol_name_new(&m->arena, raw, 0) : NULL;
+    }
+    return symbol->name;
+}
+
+static const struct symbol_name *module_symbol(struct module *m, uint64_t address, enum symbolize_mode mode)
+{
+    static const struct symbol_name start = {.name = "_start", .system_name = "_start"};
+    const struct symbol_name *name = NULL;
+    struct elf_symbol *symbol = mode == SYMBOLIZE_FULL ? elf_symbols_find(&m->debug_symbols, address) : NULL;
+    if (symbol)
+        name = symbol_display(m, m->debug.separate.elf, symbol);
+    if (!name && (symbol = elf_symbols_find(&m->symbols, address)))
+        name = symbol_display(m, m->file.elf, symbol);
+    if (!name && address >= m->entry && address < m->entry_end)
+        name = &start;
+    return name;
+}
+
+static void frame_name(struct symbol_frame *frame, const struct symbol_name *name)
+{
+    frame->name = name->name;
+    frame->system_name = name->system_name;
+    frame->start_line = name->start_line;
+}
+
+/* The calls inlined at an address, the innermost first; out[0] has its line already. Returns how many frames they fill;
+ * the next one's file and line are those of the outermost call. */
+static size_t frames_inlined(struct module *m, struct dwarf_unit *unit, struct dwarf_function *function, uint64_t address,
+                             struct symbol_frame out[SYMBOL_MAX_INLINED])
+{
+    size_t n = 0;
+    uint32_t i = range_map_find(&function->map, address);
+    while (i != RANGE_NONE && n < SYMBOL_MAX_INLINED - 1) {
+        struct dwarf_inline *node = &function->inlines[i];
+        const struct symbol_name *name = symbol_names_of_die(&m->names, &m->arena, &node->die);
+        if (name) {
+            frame_name(&out[n++], name);
+            out[n] = (struct symbol_frame){.filename = dwarf_lines_path(&unit->lines, &m->arena, node->call_file),
+                                           .line = node->call_line};
+        }
+        i = node->parent;
+    }
+    return n;
+}
+
+static size_t module_resolve_dwarf(struct module *m, uint64_t address, struct symbol_frame out[SYMBOL_MAX_INLINED])
+{
+    struct dwarf_unit *unit = m->index ? dwarf_index_find(m->index, address) : NULL;
+    if (!unit)
+        return 0;
+    (void)dwarf_lines_find(&unit->lines, &unit->die, &m->arena, address, &out[0].filename, &out[0].line);
+    struct dwarf_function *function = dwarf_unit_function(m->index, unit, address);
+    if (!function)
+        return 0;
+    size_t n = frames_inlined(m, unit, function, address, out);
+    const struct symbol_name *name = symbol_names_of_die(&m->names, &m->arena, &function->die);
+    if (!name)
+        name = module_symbol(m, address, SYMBOLIZE_FULL);
+    if (!name)
+        return 0;
+    frame_name(&out[n++], name);
+    return n;
+}
+
+size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
+                      struct symbol_frame out[SYMBOL_MAX_INLINED])
+{
+    uint64_t address = module_vaddr(m, file_offset);
+    out[0] = (struct symbol_frame){0};
+    if (mode == SYMBOLIZE_FULL) {
+        (void)module_need_debug(m);
+        size_t n = module_resolve_dwarf(m, address, out);
+        if (n > 0)
+            return n;
+    }
+    const struct symbol_name *name = module_symbol(m, address, mode);
+    if (!name)
+        return 0;
+    frame_name(&out[0], name);
+    return 1;
+}

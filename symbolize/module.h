@@ -1,0 +1,41 @@
+/* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c (addresses), module_find.c
+ * (functions by name) and usdt.c (probe sites). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "symbolize/arena.h"
+#include "symbolize/debug_file.h"
+#include "symbolize/dwarf_index.h"
+#include "symbolize/elf_file.h"
+#include "symbolize/elf_segments.h"
+#include "symbolize/elf_symbols.h"
+#include "symbolize/symbol_names.h"
+#include "symbolize/symbolizer.h"
+
+struct module {
+    const struct symbolizer_ops *ops;
+    void *userdata; /* of the newest lookup */
+    struct elf_file file;
+    struct elf_segments segments;
+    char build_id[BUILD_ID_HEX_ROOM];
+    bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
+    struct debug_files debug;
+    struct elf_symbols symbols;  /* of the file */
+    struct elf_symbols debug_symbols; /* of its separate debug file */
+    struct dwarf_index *index;   /* NULL: no DWARF */
+    struct arena arena;          /* all strings that were handed out */
+    struct symbol_names names;
+    uint64_t entry, entry_end;   /* of the code at the entry point */
+};
+
+/* fd stays the caller's. 0 or -errno. */
+int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret);
+void module_free(struct module *m);
+/* Opens separate debug files and reads the index of their DWARF, once. 0 or -ENOMEM. */
+int module_need_debug(struct module *m);
+/* Memory that the module holds, and pages of DWARF that it read. */
+size_t module_bytes(const struct module *m);
+/* Address space of its files. */
+size_t module_mapped_bytes(const struct module *m);

@@ -1,0 +1,89 @@
+/* Functions by name, for probes. A name as the linker has it goes first; a demangled one is compared with every function's, which
+ * is slow, and only taken where it means one function. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "symbolize/demangle.h"
+#include "symbolize/module.h"
+#include "util/cleanup.h"
+
+/* A search for one name over the tables of a module. */
+struct function_search {
+    const char *name;
+    size_t name_len;
+    bool demangled;
+    const struct elf_symbol *found;
+    bool several;
+};
+
+static bool name_matches(const struct function_search *s, const char *raw)
+{
+    size_t len = strcspn(raw, "@");
+    if (!s->demangled)
+        return len == s->name_len && memcmp(raw, s->name, len) == 0;
+    if (raw[0] != '_')
+        return false;
+    AUTO_FREE char *plain = strndup(raw, len);
+    AUTO_FREE char *readable = plain ? demangle(plain) : NULL;
+    if (!readable || strncmp(readable, s->name, s->name_len) != 0)
+        return false;
+    /* Whole, or up to its parameters. */
+    return readable[s->name_len] == '\0' || (readable[s->name_len] == '(' && !strchr(s->name, '('));
+}
+
+/* Of several versions the default one is what new programs are linked with. */
+static bool is_old_version(const struct elf_symbol *symbol, const char *raw)
+{
+    const char *version = strchr(raw, '@');
+    return symbol->hidden_version || (version && version[1] != '@');
+}
+
+static void search_table(struct function_search *s, Elf *elf, const struct elf_symbols *symbols, bool old_versions)
+{
+    for (size_t i = 0; i < symbols->n; i++) {
+        const struct elf_symbol *symbol = &symbols->list[i];
+        const char *raw = symbol->ifunc ? NULL : elf_symbol_raw_name(elf, symbol);
+        if (!raw || is_old_version(symbol, raw) != old_versions || !name_matches(s, raw))
+            continue;
+        if (!s->found)
+            s->found = symbol;
+        else if (s->found->start != symbol->start)
+            s->several = true;
+    }
+}
+
+static void search_module(struct function_search *s, struct module *m)
+{
+    for (int old = 0; old < 2 && !s->found; old++) {
+        search_table(s, m->file.elf, &m->symbols, old);
+        if (!s->found && m->debug.separate.elf)
+            search_table(s, m->debug.separate.elf, &m->debug_symbols, old);
+    }
+}
+
+int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset)
+{
+    struct function_search s = {.name = name, .name_len = strlen(name)};
+    uint64_t file_offset;
+    if (s.name_len == 0)
+        return -ENOENT;
+    int r = module_need_debug(m);
+    if (r < 0)
+        return r;
+    search_module(&s, m);
+    if (!s.found) {
+        s.demangled = true;
+        search_module(&s, m);
+    }
+    if (!s.found)
+        return -ENOENT;
+    if (s.several)
+        return -ENOTUNIQ;
+    if (offset >= s.found->end - s.found->start)
+        return -ERANGE;
+    if (!elf_segments_offset(&m->segments, s.found->start + offset, &file_offset))
+        return -ENOENT;
+    *ret_file_offset = file_offset;
+    return 0;
+}
