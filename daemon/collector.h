@@ -3,6 +3,7 @@
  *
  *   child -> loop  READY    access granted; who the target is
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
+ *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by ACCESS
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
  *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image
  *   loop -> child  FINISH   the window is closed
@@ -23,7 +24,8 @@
 struct settings;
 
 enum collector_message_type {
-    COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH, COLLECTOR_TABLE, COLLECTOR_FILE,
+    COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_RECHECK, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH,
+    COLLECTOR_TABLE, COLLECTOR_FILE,
 };
 
 struct collector_target {

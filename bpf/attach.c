@@ -1,0 +1,356 @@
+/* Opens perf events and links. Owns what it collects in struct attachment until attach_end. */
+#include "bpf/attach.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+/* Newer than the headers that we build against (Linux 6.6). */
+#define ATTACH_TRACE_UPROBE_MULTI 48
+struct uprobe_multi_attr {
+    __u32 prog_fd, target_fd, attach_type, flags;
+    __u64 path, offsets, ref_ctr_offsets, cookies;
+    __u32 cnt, multi_flags, pid, pad;
+};
+
+static int attach_keep(struct attachment *a, int fd)
+{
+    if (fd < 0)
+        return -errno;
+    if (a->n_fds == a->cap_fds) {
+        size_t cap = a->cap_fds ? 2 * a->cap_fds : 16;
+        int *fds = realloc(a->fds, cap * sizeof(int));
+        if (!fds) {
+            (void)close(fd);
+            return -ENOMEM;
+        }
+        a->fds = fds;
+        a->cap_fds = cap;
+    }
+    a->fds[a->n_fds++] = fd;
+    return 0;
+}
+
+int attach_maps(const struct sampler *s, uint32_t slot, uint32_t max_samples, uint32_t ring_bytes, struct attachment *ret)
+{
+    ret->counts_fd = bpf_map_create(BPF_MAP_TYPE_HASH, "cprofd_counts", sizeof(struct sample_key),
+                                    sizeof(struct sample_value), max_samples, NULL);
+    if (ret->counts_fd < 0)
+        return -errno;
+    ret->records_fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "cprofd_records", 0, 0, ring_bytes, NULL);
+    if (ret->records_fd < 0)
+        return -errno;
+    if (bpf_map_update_elem(s->counts_map, &slot, &ret->counts_fd, BPF_ANY) < 0 ||
+        bpf_map_update_elem(s->records_map, &slot, &ret->records_fd, BPF_ANY) < 0)
+        return -errno;
+    return 0;
+}
+
+static int perf_open(const struct perf_event_attr *attr, pid_t pid, int cpu)
+{
+    return (int)syscall(SYS_perf_event_open, attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+/* Links a program to a perf event under the session's cookie, and keeps both. */
+static int attach_link(int prog, int event_fd, uint64_t cookie, struct attachment *ret)
+{
+    LIBBPF_OPTS(bpf_link_create_opts, opts, .perf_event.bpf_cookie = cookie);
+    int r = attach_keep(ret, event_fd);
+
+    if (r < 0)
+        return r;
+    int link = bpf_link_create(prog, event_fd, BPF_PERF_EVENT, &opts);
+    if (link < 0)
+        return link;
+    return attach_keep(ret, link);
+}
+
+/* Calls open_one for each online CPU. -ENODEV of one that went offline meanwhile is passed over. */
+static int for_each_cpu(int (*open_one)(int cpu, void *arg), void *arg)
+{
+    int n = libbpf_num_possible_cpus(), opened = 0;
+
+    for (int cpu = 0; cpu < n; cpu++) {
+        int r = open_one(cpu, arg);
+        if (r == -ENODEV)
+            continue;
+        if (r < 0)
+            return r;
+        opened++;
+    }
+    return opened ? 0 : n < 0 ? n : -ENODEV;
+}
+
+/* ---- timers */
+
+/* One timer that is still to be started, and when. */
+struct timer_start {
+    uint64_t at_ns;
+    int fd;
+};
+
+struct timers_attach {
+    const struct sampler *sampler;
+    uint32_t slot;
+    struct attachment *to;
+    struct timer_start *starts;
+    size_t n;
+};
+
+static int timer_open(int cpu, void *arg)
+{
+    struct timers_attach *t = arg;
+    const struct session_ctl *ctl = &t->sampler->ctl[t->slot];
+
+    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++) {
+        struct perf_event_attr attr = {
+            .type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_CPU_CLOCK,
+            .sample_period = ctl->timer_period_ns[i], .disabled = 1,
+        };
+        uint64_t random;
+        int fd = perf_open(&attr, -1, cpu);
+        if (fd < 0)
+            return -errno;
+        int r = attach_link(t->sampler->timer_prog, fd, COOKIE(t->slot, i), t->to);
+        if (r < 0)
+            return r;
+        if (getrandom(&random, sizeof(random), 0) < 0)
+            return -errno;
+        t->starts[t->n++] = (struct timer_start){random % ctl->timer_period_ns[i], fd};
+    }
+    return 0;
+}
+
+static int timer_start_compare(const void *a, const void *b)
+{
+    const struct timer_start *x = a, *y = b;
+    return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
+}
+
+static void sleep_until(uint64_t at_ns)
+{
+    struct timespec ts = {(time_t)(at_ns / NSEC_PER_SEC), (long)(at_ns % NSEC_PER_SEC)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+        ;
+}
+
+int attach_timers(const struct sampler *s, uint32_t slot, struct attachment *ret)
+{
+    int cpus = libbpf_num_possible_cpus();
+    if (cpus < 0)
+        return cpus;
+    AUTO_FREE struct timer_start *starts = calloc((size_t)cpus * CPROFD_TIMERS_PER_CPU, sizeof(*starts));
+    if (!starts)
+        return -ENOMEM;
+    struct timers_attach t = {s, slot, ret, starts, 0};
+    int r = for_each_cpu(timer_open, &t);
+    if (r < 0)
+        return r;
+
+    /* Each timer is started at a uniformly random point of its period. A whole period after the first point, the next tick of
+     * each is uniformly random, whenever the window opens. */
+    qsort(starts, t.n, sizeof(*starts), timer_start_compare);
+    uint64_t begin_ns = monotonic_ns(), longest_ns = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        sleep_until(begin_ns + starts[i].at_ns);
+        if (ioctl(starts[i].fd, PERF_EVENT_IOC_ENABLE, 0) < 0)
+            return -errno;
+    }
+    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++)
+        if (s->ctl[slot].timer_period_ns[i] > longest_ns)
+            longest_ns = s->ctl[slot].timer_period_ns[i];
+    sleep_until(begin_ns + longest_ns);
+    return 0;
+}
+
+/* ---- other perf events */
+
+void attach_perf_attr(uint32_t type, uint64_t config, uint64_t period, bool kernel, struct perf_event_attr *ret)
+{
+    *ret = (struct perf_event_attr){
+        .type = type, .size = sizeof(*ret), .config = config, .sample_period = period, .disabled = 1,
+        .exclude_hv = 1,
+        /* A software event happens in the kernel: to exclude that would count nothing. */
+        .exclude_kernel = !kernel && type != PERF_TYPE_SOFTWARE,
+    };
+}
+
+struct perf_attach {
+    const struct sampler *sampler;
+    uint32_t slot;
+    struct perf_event_attr attr;
+    struct attachment *to;
+};
+
+static int perf_open_one(int cpu, void *arg)
+{
+    struct perf_attach *p = arg;
+    int fd = perf_open(&p->attr, -1, cpu);
+    if (fd < 0)
+        return -errno;
+    int r = attach_link(p->sampler->perf_prog, fd, COOKIE(p->slot, 0), p->to);
+    if (r < 0)
+        return r;
+    return ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) < 0 ? -errno : 0;
+}
+
+int attach_perf(const struct sampler *s, uint32_t slot, uint32_t type, uint64_t config, uint64_t period, bool kernel,
+                struct attachment *ret)
+{
+    struct perf_attach p = {.sampler = s, .slot = slot, .to = ret};
+    attach_perf_attr(type, config, period, kernel, &p.attr);
+    return for_each_cpu(perf_open_one, &p);
+}
+
+/* ---- probes */
+
+static int attach_probes_multi(const struct sampler *s, uint32_t slot, const char *path, uint32_t pid,
+                               const struct probe_place *places, size_t n, struct attachment *ret)
+{
+    AUTO_FREE uint64_t *columns = calloc(3 * n, sizeof(uint64_t));
+    if (!columns)
+        return -ENOMEM;
+    bool semaphores = false;
+    for (size_t i = 0; i < n; i++) {
+        columns[i] = places[i].offset;
+        columns[n + i] = places[i].semaphore;
+        columns[2 * n + i] = COOKIE(slot, 0);
+        semaphores = semaphores || places[i].semaphore;
+    }
+    union {
+        struct uprobe_multi_attr multi;
+        char room[128];
+    } attr = {.multi = {
+        .prog_fd = (__u32)s->probe_multi_prog, .attach_type = ATTACH_TRACE_UPROBE_MULTI,
+        .path = (uintptr_t)path, .offsets = (uintptr_t)columns, .cookies = (uintptr_t)(columns + 2 * n),
+        .ref_ctr_offsets = semaphores ? (uintptr_t)(columns + n) : 0, .cnt = (__u32)n, .pid = pid,
+    }};
+    return attach_keep(ret, (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr.multi)));
+}
+
+/* The number of the uprobe PMU, or -errno. */
+static int uprobe_pmu_type(void)
+{
+    AUTO_FCLOSE FILE *f = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
+    int type;
+    if (!f)
+        return -errno;
+    return fscanf(f, "%d", &type) == 1 ? type : -ENODATA;
+}
+
+static int attach_probes_perf(const struct sampler *s, uint32_t slot, const char *path, uint32_t pid,
+                              const struct probe_place *places, size_t n, struct attachment *ret)
+{
+    int type = uprobe_pmu_type();
+    if (type < 0)
+        return type;
+    for (size_t i = 0; i < n; i++) {
+        /* The semaphore's offset goes into the upper half of config (PMU_FORMAT_ATTR ref_ctr_offset). */
+        struct perf_event_attr attr = {
+            .type = (__u32)type, .size = sizeof(attr), .config = places[i].semaphore << 32,
+            .config1 = (uintptr_t)path, .config2 = places[i].offset,
+        };
+        int fd = perf_open(&attr, (pid_t)pid, -1);
+        if (fd < 0)
+            return -errno;
+        int r = attach_link(s->probe_prog, fd, COOKIE(slot, 0), ret);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
+                  size_t n, struct attachment *ret)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
+    int r = -EOPNOTSUPP;
+    if (s->probe_multi_prog >= 0)
+        r = attach_probes_multi(s, slot, path, pid, places, n, ret);
+    if (r == -EOPNOTSUPP || r == -EINVAL)
+        r = attach_probes_perf(s, slot, path, pid, places, n, ret);
+    return r;
+}
+
+/* ---- tracepoints */
+
+/* An fd of tracefs: where it is mounted, or else a mount of our own that has no place in the file system. */
+static int tracefs_open(void)
+{
+    int fd = open("/sys/kernel/tracing/events", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        close_fd(&fd);
+        return open("/sys/kernel/tracing", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    AUTO_CLOSE int fs = (int)syscall(SYS_fsopen, "tracefs", FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return -EACCES;
+    if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return -EACCES;
+    int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+    return mount < 0 ? -EACCES : mount;
+}
+
+/* The number of a tracepoint, or -errno. */
+static int tracepoint_id(const char *category, const char *name)
+{
+    char path[512], text[32] = "";
+    AUTO_CLOSE int root = tracefs_open();
+    if (root < 0)
+        return root;
+    if (strchr(category, '/') || strchr(name, '/') || category[0] == '.' || name[0] == '.')
+        return -ENOENT;
+    if (snprintf(path, sizeof(path), "events/%s/%s/id", category, name) >= (int)sizeof(path))
+        return -ENOENT;
+    AUTO_CLOSE int fd = openat(root, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (read(fd, text, sizeof(text) - 1) <= 0)
+        return -EIO;
+    return atoi(text);
+}
+
+int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
+                      struct attachment *ret)
+{
+    int id = tracepoint_id(category, name);
+    if (id < 0)
+        return id;
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr), .config = (__u64)id, .sample_period = 1,
+    };
+    /* One event on one CPU: the kernel runs a tracepoint's programs wherever it is hit. */
+    int fd = perf_open(&attr, -1, 0);
+    if (fd < 0)
+        return -errno;
+    return attach_link(s->tracepoint_prog, fd, COOKIE(slot, 0), ret);
+}
+
+/* ---- the end */
+
+void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
+{
+    /* Links before their events: in the order of opening an event comes first. */
+    while (a->n_fds > 0)
+        (void)close(a->fds[--a->n_fds]);
+    free(a->fds);
+    a->fds = NULL;
+    a->cap_fds = 0;
+    /* To take an inner map out waits until no program can have it in hand. */
+    (void)bpf_map_delete_elem(s->counts_map, &slot);
+    (void)bpf_map_delete_elem(s->records_map, &slot);
+}

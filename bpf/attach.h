@@ -1,0 +1,52 @@
+/* Attaches one session's events: run in the session's attacher, a child that holds the descriptors of perf events,
+ * links and the session's maps, so that their end is the session's whatever happens, and nothing here can block the
+ * loop. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/sampler.h"
+#include "bpf/timers.h"
+
+/* Everything that a session has attached. */
+struct attachment {
+    int counts_fd, records_fd; /* the session's own maps */
+    int *fds;                  /* perf events and links */
+    size_t n_fds, cap_fds;
+};
+
+#define ATTACHMENT_INIT {-1, -1, NULL, 0, 0}
+
+/* The session's table (room for max_samples different keys) and ring (bytes: a power of two, pages), put in the slot. 0 or -errno. */
+int attach_maps(const struct sampler *s, uint32_t slot, uint32_t max_samples, uint32_t ring_bytes, struct attachment *ret);
+
+/* Timers on each CPU, at the periods in the slot's ctl; returns once each phase is random (at most TIMER_MAX_PERIOD_NS
+ * later). 0 or -errno. */
+int attach_timers(const struct sampler *s, uint32_t slot, struct attachment *ret);
+
+/* A hardware, software or raw event on each CPU. kernel: count in the kernel as well (software events always do). 0, or -errno: -ENOENT and
+ * -EOPNOTSUPP where this machine has no such event. */
+int attach_perf(const struct sampler *s, uint32_t slot, uint32_t type, uint64_t config, uint64_t period, bool kernel,
+                struct attachment *ret);
+
+/* A place in a file that is probed; semaphore: the file offset of a USDT semaphore, or 0. */
+struct probe_place {
+    uint64_t offset, semaphore;
+};
+
+/* Uprobes on places of the file behind file_fd, for one process: by one uprobe_multi link, or where the kernel has none by a perf
+ * uprobe each (which needs CAP_SYS_ADMIN: -EACCES). 0 or -errno. */
+int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
+                  size_t n, struct attachment *ret);
+
+/* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
+int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
+                      struct attachment *ret);
+
+/* Detaches all; on return no program runs for the slot any more, so its maps may be read out. The maps' fds stay open. */
+void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a);
+
+/* perf_event_attr for an event of attach_perf: apart, since not every machine can open them all. */
+struct perf_event_attr;
+void attach_perf_attr(uint32_t type, uint64_t config, uint64_t period, bool kernel, struct perf_event_attr *ret);

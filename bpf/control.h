@@ -1,0 +1,74 @@
+/* What the loop and the BPF programs tell each other about sessions. The array of session_ctl is mapped into
+ * the loop, so opening and closing a window is one store; the counters are read the same way.
+ * Included by *.bpf.c and by user code. */
+#pragma once
+
+#include "bpf/sample.h"
+
+enum session_state {
+    SESSION_FREE = 0,
+    SESSION_ARMED,  /* events tick, nothing counts: the phases of the timers are being made random */
+    SESSION_OPEN,   /* the window */
+    SESSION_CLOSED, /* its end, or the target's */
+};
+
+/* How an event's cookie names its session. */
+#define COOKIE(slot, timer) ((__u64)(slot) | (__u64)(timer) << 8)
+#define COOKIE_SLOT(cookie) ((cookie) & 0xff)
+#define COOKIE_TIMER(cookie) (((cookie) >> 8) & 0xff)
+
+struct session_ctl {
+    /* written by the loop before the session is armed */
+    __u32 state;
+    __u32 instance; /* counts the sessions of this slot: marks per-CPU state of an earlier one as stale */
+    __u32 tgid;     /* the target, in the daemon's PID namespace */
+    __u32 kernel;   /* 1: kernel frames as well */
+    __u64 weight;   /* what one sample stands for: ns for timers, events otherwise */
+    __u64 timer_period_ns[CPROFD_TIMERS_PER_CPU];
+    __u32 decimation; /* one tick in so many counts (low rates), see bpf/timers.h */
+    __u32 reserved;
+    __u64 every;      /* probes and tracepoints: one hit in so many */
+    __u64 seed[2];
+    __u64 opened_ns;  /* monotonic */
+
+    /* written by BPF */
+    __u64 closed_ns;     /* monotonic, when the target's end closed the window; else 0 */
+    __u64 mm;            /* the target's address space: a change is an exec */
+    __u64 exec_vm;       /* its executable pages: a change is a dlopen, a dlclose or new JIT code */
+    __u32 epoch;
+    __u32 announced;     /* the epoch last sent as a notice */
+    __u64 samples;
+    __u64 hits;          /* probes and tracepoints: events of the target in the window */
+    __u64 late_weight;   /* the part of all weight that stands for ticks that the kernel refused or delayed */
+    __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */
+    __u64 lost_ring;     /* samples: neither table nor ring had room */
+    __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */
+    __u64 table_full;    /* samples that went to the ring because the table had no room (not lost) */
+};
+
+/* A process that some session profiles, by tgid. */
+struct target_state {
+    /* Exact run time of a process that ended: what threads that had gone before the first watched exit used, plus every exit
+     * since. See sampler.bpf.c. */
+    __u64 reaped_runtime_ns;
+    __u64 exited_runtime_ns;
+    __u32 exits;
+    __u32 dead;
+};
+
+enum notice_type { NOTICE_EPOCH = 1, NOTICE_EXEC, NOTICE_EXIT };
+
+/* What the loop must know at once; by the notices ring. */
+struct session_notice {
+    __u32 type;
+    __u32 slot;
+    __u32 instance;
+    __u32 epoch;      /* EPOCH, EXEC: the new one */
+    __u64 runtime_ns; /* EXIT: the process's CPU time in all */
+    __u64 time_ns;    /* monotonic */
+};
+
+#ifndef __bpf__
+_Static_assert(sizeof(struct target_state) == 24, "layout shared with BPF");
+_Static_assert(sizeof(struct session_notice) == 32, "layout shared with BPF");
+#endif

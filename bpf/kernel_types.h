@@ -1,0 +1,60 @@
+/* The kernel's types, as far as our programs read them: names and shapes only. CO-RE relocates every access to the
+ * layout of the kernel that runs, so one build serves them all and no vmlinux.h of the build machine is needed. */
+#pragma once
+
+#include <linux/types.h>
+
+#include <stdbool.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct mm_struct {
+    unsigned long exec_vm;
+};
+
+struct pid_namespace;
+
+struct upid {
+    int nr;
+    struct pid_namespace *ns;
+};
+
+struct pid {
+    unsigned int level;
+    struct upid numbers[1];
+};
+
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID };
+
+struct signal_struct {
+    struct {
+        int counter;
+    } live;
+    struct pid *pids[4];
+    unsigned long long sum_sched_runtime;
+};
+
+struct sched_entity {
+    __u64 sum_exec_runtime;
+};
+
+struct task_struct {
+    struct mm_struct *mm;
+    int pid;
+    int tgid;
+    int exit_state;
+    struct task_struct *group_leader;
+    struct pid *thread_pid;
+    struct signal_struct *signal;
+    struct sched_entity se;
+    char comm[16];
+};
+
+struct linux_binprm;
+
+/* The saved user registers, by architecture; a suffix after ___ is no part of a type's name to CO-RE. */
+struct pt_regs___x86 {
+    unsigned long ip, sp, bp;
+};
+
+#pragma clang attribute pop

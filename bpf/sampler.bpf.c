@@ -1,0 +1,568 @@
+/* The sampling programs: timers and PMU events, probes, tracepoints; and the two watches (exec, exit) that serve all
+ * sessions. An event finds its session by its cookie, asks whether the current task is the session's target, and
+ * counts (stack, thread, epoch) in the session's own table. Nothing here is shared by two sessions but code. */
+#include "bpf/kernel_types.h"
+
+#include <linux/bpf.h>
+#include <linux/bpf_perf_event.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "bpf/control.h"
+
+static long stack_read(void *to, __u32 size, __u64 address)
+{
+    return bpf_probe_read_user(to, size, (void *)address);
+}
+
+#include "bpf/stack.h"
+
+#define SCRATCH_LEVELS 4
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct session_array {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32);
+    __type(value, struct session_ctl);
+} sessions SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32); /* tgid */
+    __type(value, struct target_state);
+} targets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 64 * 1024);
+} notices SEC(".maps");
+
+/* Counts of each session: made when it starts, exactly as large as it can need. */
+struct counts_map {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1);
+    __type(key, struct sample_key);
+    __type(value, struct sample_value);
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32);
+    __array(values, struct counts_map);
+} counts SEC(".maps");
+
+/* Stacks seen for the first time, of each session. */
+struct records_map {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32);
+    __array(values, struct records_map);
+} records SEC(".maps");
+
+/* A timer's ticks on one CPU. */
+struct tick {
+    __u64 last_ns;
+    __u64 position;  /* the index of its next tick */
+    __u64 next_pick; /* the index of the tick that counts next */
+    __u32 instance;
+    __u32 pad;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU);
+    __type(key, __u32);
+    __type(value, struct tick);
+} ticks SEC(".maps");
+
+/* Hits of probes and tracepoints on one CPU, for one in so many. */
+struct hit_count {
+    __u64 left;
+    __u32 instance;
+    __u32 pad;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32);
+    __type(value, struct hit_count);
+} hit_counts SEC(".maps");
+
+/* Working space of a program. An interrupt's sample may land inside a probe's walk, and a probe's program may be preempted
+ * by another's: each takes a free one of its CPU's. */
+struct scratch {
+    struct sample_key key;
+    struct sample_key seen;
+    struct sample_record overflow;
+    struct stack_walk walk;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, SCRATCH_LEVELS);
+    __type(key, __u32);
+    __type(value, struct scratch);
+} scratches SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64); /* bit mask of the CPU's scratches in use */
+} scratches_used SEC(".maps");
+
+/* ---- PID namespaces: numbers are those of the daemon's own namespace */
+
+__u64 self_namespace; /* a struct pid_namespace *; set by whoami, run once in the daemon */
+__u32 self_level;
+
+SEC("raw_tp/whoami")
+int whoami(void *ctx)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct pid *pid = task->thread_pid;
+    struct upid upid = {};
+
+    self_level = pid->level;
+    if (bpf_probe_read_kernel(&upid, bpf_core_type_size(struct upid),
+                              (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+                                  self_level * bpf_core_type_size(struct upid)))
+        return 1;
+    self_namespace = (__u64)upid.ns;
+    return 0;
+}
+
+/* The number of a pid in the daemon's namespace; 0 where it has none there. */
+static __always_inline __u32 pid_number(struct pid *pid)
+{
+    struct upid upid = {};
+
+    if (!pid || pid->level < self_level)
+        return 0;
+    if (bpf_probe_read_kernel(&upid, sizeof(upid),
+                              (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+                                  self_level * bpf_core_type_size(struct upid)))
+        return 0;
+    return (__u64)upid.ns == self_namespace ? upid.nr : 0;
+}
+
+static __always_inline __u32 task_tgid(struct task_struct *task)
+{
+    return self_level == 0 ? task->tgid : pid_number(task->signal->pids[PIDTYPE_TGID]);
+}
+
+static __always_inline __u32 task_tid(struct task_struct *task)
+{
+    return self_level == 0 ? task->pid : pid_number(task->thread_pid);
+}
+
+/* ---- epochs: what the target's addresses mean */
+
+static __always_inline void notify(__u32 type, __u32 slot, struct session_ctl *s, __u64 runtime_ns)
+{
+    struct session_notice notice = {
+        .type = type, .slot = slot, .instance = s->instance, .epoch = s->epoch,
+        .runtime_ns = runtime_ns, .time_ns = bpf_ktime_get_ns(),
+    };
+    /* A full ring loses no truth: the final reading of the mappings finds what this would have told. */
+    bpf_ringbuf_output(&notices, &notice, sizeof(notice), 0);
+}
+
+/* Begins a new epoch where the target's address space or its executable pages are others than at the last sample. */
+static __always_inline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
+{
+    __u64 mm = (__u64)task->mm, exec_vm;
+    bool exec;
+
+    if (!mm)
+        return;
+    exec_vm = task->mm->exec_vm;
+    if (s->mm == mm && s->exec_vm == exec_vm)
+        return;
+    exec = s->mm && s->mm != mm;
+    bool first = !s->mm;
+    s->mm = mm;
+    s->exec_vm = exec_vm;
+    if (first)
+        return;
+    __sync_fetch_and_add(&s->epoch, 1);
+    notify(exec ? NOTICE_EXEC : NOTICE_EPOCH, slot, s, 0);
+}
+
+/* ---- one sample */
+
+__noinline int stack_step(struct stack_walk *walk)
+{
+    if (!walk)
+        return 0;
+    return stack_step_frame_pointer(walk);
+}
+
+static __always_inline struct scratch *scratch_take(__u32 *ret_level)
+{
+    __u32 zero = 0;
+    __u64 *used = bpf_map_lookup_elem(&scratches_used, &zero);
+
+    if (!used)
+        return NULL;
+#pragma unroll
+    for (__u32 level = 0; level < SCRATCH_LEVELS; level++) {
+        __u64 bit = 1ull << level;
+        if (!(__sync_fetch_and_or(used, bit) & bit)) {
+            __u32 key = level;
+            *ret_level = level;
+            return bpf_map_lookup_elem(&scratches, &key);
+        }
+    }
+    return NULL;
+}
+
+static __always_inline void scratch_release(__u32 level)
+{
+    __u32 zero = 0;
+    __u64 *used = bpf_map_lookup_elem(&scratches_used, &zero);
+
+    if (used)
+        __sync_fetch_and_and(used, ~(1ull << level));
+}
+
+/* Begins the walk with the kernel's frames. Kernel and user parts are hashed apart: a user stack that ends as a
+ * kernel stack begins is another stack. */
+static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
+{
+    long bytes = bpf_get_stack(ctx, walk->frames, CPROFD_MAX_KERNEL_FRAMES * sizeof(__u64), 0);
+    __u32 n = bytes > 0 ? bytes / sizeof(__u64) : 0;
+
+    for (__u32 i = 0; i < CPROFD_MAX_KERNEL_FRAMES && i < n; i++)
+        stack_hash(walk->hash, walk->frames[i]);
+    stack_hash(walk->hash, n);
+    walk->record.n_kernel = n;
+    walk->n = n;
+}
+
+static __always_inline void walk_user(struct task_struct *task, struct stack_walk *walk)
+{
+    struct pt_regs___x86 *regs = (struct pt_regs___x86 *)bpf_task_pt_regs(task);
+
+    walk->pc = regs->ip;
+    walk->sp = regs->sp;
+    walk->fp = regs->bp;
+    walk->end = STACK_END_TOO_DEEP;
+    stack_push(walk);
+    for (__u32 i = 1; i < CPROFD_MAX_FRAMES; i++)
+        if (!stack_step(walk))
+            break;
+    walk->record.n_user = walk->n - walk->record.n_kernel;
+}
+
+static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task,
+                                          struct stack_walk *walk)
+{
+    walk->hash[0] = s->seed[0];
+    walk->hash[1] = s->seed[1];
+    walk->end = STACK_END_NO_USER;
+    walk->n = 0;
+    walk->record.type = RECORD_STACK;
+    walk->record.n_kernel = 0;
+    walk->record.n_user = 0;
+    walk->record.pad = 0;
+    if (s->kernel)
+        walk_kernel(ctx, walk);
+    if (task->mm)
+        walk_user(task, walk);
+    stack_hash(walk->hash, walk->end);
+    walk->record.end = walk->end;
+    walk->record.stack_hash[0] = walk->hash[0];
+    walk->record.stack_hash[1] = walk->hash[1];
+}
+
+/* Wakes the reader once half of the ring is full: it need not look before the window ends otherwise. */
+static __always_inline long emit(void *ring, void *record, __u64 size)
+{
+    __u64 half = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 2;
+    __u64 flags = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) > half ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+
+    return bpf_ringbuf_output(ring, record, size, flags);
+}
+
+static __always_inline long emit_stack(void *ring, struct stack_walk *walk)
+{
+    __u64 n = walk->n;
+
+    if (n > STACK_WALK_FRAMES)
+        return -1;
+    return emit(ring, &walk->record, sizeof(walk->record) + n * sizeof(__u64));
+}
+
+/* Counts the sample in the session's table, and hands a stack that is new over to the reader. */
+static __always_inline void count_sample(struct session_ctl *s, void *table, void *ring, struct scratch *x, __u64 weight)
+{
+    struct sample_value one = {.samples = 1, .weight = weight};
+    struct sample_value *value = bpf_map_lookup_elem(table, &x->key);
+
+    if (!value) {
+        /* The marker that this stack was handed over: a key that no thread has. */
+        __builtin_memset(&x->seen, 0, sizeof(x->seen));
+        x->seen.stack_hash[0] = x->key.stack_hash[0];
+        x->seen.stack_hash[1] = x->key.stack_hash[1];
+        if (bpf_map_update_elem(table, &x->seen, &one, BPF_NOEXIST) != -17 /* EEXIST */ && emit_stack(ring, &x->walk)) {
+            bpf_map_delete_elem(table, &x->seen);
+            __sync_fetch_and_add(&s->lost_ring, 1);
+            return;
+        }
+        if (!bpf_map_update_elem(table, &x->key, &one, BPF_NOEXIST))
+            return;
+        value = bpf_map_lookup_elem(table, &x->key);
+    }
+    if (value) {
+        __sync_fetch_and_add(&value->samples, 1);
+        __sync_fetch_and_add(&value->weight, weight);
+        return;
+    }
+    __sync_fetch_and_add(&s->table_full, 1);
+    x->overflow.type = RECORD_SAMPLE;
+    x->overflow.pad = 0;
+    x->overflow.key = x->key;
+    x->overflow.value = one;
+    if (emit(ring, &x->overflow, sizeof(x->overflow)))
+        __sync_fetch_and_add(&s->lost_ring, 1);
+}
+
+static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ctl *s, struct task_struct *task,
+                                        __u64 weight, __u64 began_ns)
+{
+    void *table = bpf_map_lookup_elem(&counts, &slot);
+    void *ring = bpf_map_lookup_elem(&records, &slot);
+    struct scratch *x;
+    __u32 level;
+
+    if (!table || !ring)
+        return;
+    x = scratch_take(&level);
+    if (!x) {
+        __sync_fetch_and_add(&s->lost_nested, 1);
+        return;
+    }
+    session_follow(s, slot, task);
+    collect_stack(ctx, s, task, &x->walk);
+    __builtin_memset(&x->key, 0, sizeof(x->key));
+    x->key.stack_hash[0] = x->walk.record.stack_hash[0];
+    x->key.stack_hash[1] = x->walk.record.stack_hash[1];
+    x->key.tid = task_tid(task);
+    x->key.tgid = s->tgid;
+    x->key.epoch = s->epoch;
+    bpf_probe_read_kernel_str(x->key.comm, sizeof(x->key.comm), task->comm);
+    __sync_fetch_and_add(&s->samples, 1);
+    count_sample(s, table, ring, x, weight);
+    scratch_release(level);
+    __sync_fetch_and_add(&s->overhead_ns, bpf_ktime_get_ns() - began_ns);
+}
+
+/* ---- sources of samples */
+
+static __always_inline __u64 random_below(__u32 n)
+{
+    return bpf_get_prandom_u32() % n;
+}
+
+/* How many ticks of this timer passed since its last one: usually one; more where the kernel was late (interrupts off, a
+ * virtual CPU that did not run) or refused some; none for one that comes early after a late one, which stood for it. */
+static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns)
+{
+    __u64 n = 1;
+
+    if (t->instance != s->instance) {
+        t->instance = s->instance;
+        t->position = random_below(s->decimation);
+        t->next_pick = random_below(s->decimation);
+        if (t->next_pick < t->position)
+            t->next_pick = s->decimation + random_below(s->decimation);
+    } else if (period_ns && now_ns > t->last_ns) {
+        n = (now_ns - t->last_ns + period_ns / 2) / period_ns;
+    }
+    t->last_ns = now_ns;
+    return n;
+}
+
+/* How many of n passing ticks count: all of them, or where slow rates run on faster timers a random one in each block of
+ * `decimation`. */
+static __always_inline __u64 tick_picks(struct session_ctl *s, struct tick *t, __u64 n)
+{
+    __u64 picks, block, last_block;
+
+    if (s->decimation == 1)
+        return n;
+    t->position += n;
+    if (t->next_pick >= t->position)
+        return 0;
+    block = t->next_pick / s->decimation;
+    last_block = (t->position - 1) / s->decimation;
+    picks = 1;
+    if (last_block > block) {
+        /* Whole blocks went by in one tick; in the last one, its pick may be still to come. */
+        picks += last_block - block - 1;
+        block = last_block;
+        t->next_pick = block * s->decimation + random_below(s->decimation);
+        if (t->next_pick >= t->position)
+            return picks;
+        picks++;
+    }
+    t->next_pick = (block + 1) * s->decimation + random_below(s->decimation);
+    return picks;
+}
+
+SEC("perf_event")
+int on_timer(struct bpf_perf_event_data *ctx)
+{
+    __u64 now_ns = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+    __u32 slot = COOKIE_SLOT(cookie), timer = COOKIE_TIMER(cookie), key = slot * CPROFD_TIMERS_PER_CPU + timer;
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct tick *t = bpf_map_lookup_elem(&ticks, &key);
+    struct task_struct *task;
+    __u64 picks;
+
+    if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
+        return 0;
+    if (s->decimation == 0)
+        return 0;
+    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns));
+    if (!picks || s->state != SESSION_OPEN)
+        return 0;
+    task = bpf_get_current_task_btf();
+    if (task_tgid(task) != s->tgid)
+        return 0;
+    if (picks > 1)
+        __sync_fetch_and_add(&s->late_weight, (picks - 1) * s->weight);
+    take_sample(ctx, slot, s, task, picks * s->weight, now_ns);
+    return 0;
+}
+
+/* Hardware, software and raw events: the kernel counts to the period. */
+SEC("perf_event")
+int on_perf_event(struct bpf_perf_event_data *ctx)
+{
+    __u64 now_ns = bpf_ktime_get_ns();
+    __u32 slot = COOKIE_SLOT(bpf_get_attach_cookie(ctx));
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct task_struct *task = bpf_get_current_task_btf();
+
+    if (!s || s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
+        return 0;
+    take_sample(ctx, slot, s, task, s->weight, now_ns);
+    return 0;
+}
+
+/* Probes and tracepoints: here we count to the period, each CPU from a random start. */
+static __always_inline int on_hit(void *ctx, __u64 cookie)
+{
+    __u64 now_ns = bpf_ktime_get_ns();
+    __u32 slot = COOKIE_SLOT(cookie);
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct hit_count *h = bpf_map_lookup_elem(&hit_counts, &slot);
+    struct task_struct *task = bpf_get_current_task_btf();
+
+    if (!s || !h || s->state != SESSION_OPEN || task_tgid(task) != s->tgid || s->every == 0)
+        return 0;
+    __sync_fetch_and_add(&s->hits, 1);
+    if (h->instance != s->instance) {
+        h->instance = s->instance;
+        h->left = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) % s->every + 1;
+    }
+    if (--h->left)
+        return 0;
+    h->left = s->every;
+    take_sample(ctx, slot, s, task, s->weight, now_ns);
+    return 0;
+}
+
+SEC("kprobe")
+int on_probe(struct pt_regs *ctx)
+{
+    return on_hit(ctx, bpf_get_attach_cookie(ctx));
+}
+
+/* The same, loaded for uprobe_multi links (its own attach type) where the kernel has them. */
+SEC("kprobe")
+int on_probe_multi(struct pt_regs *ctx)
+{
+    return on_hit(ctx, bpf_get_attach_cookie(ctx));
+}
+
+SEC("tracepoint")
+int on_tracepoint(void *ctx)
+{
+    return on_hit(ctx, bpf_get_attach_cookie(ctx));
+}
+
+/* ---- watches */
+
+/* The kernel adds a thread's run time to its process's when the thread is released, a moment after this. So at the first
+ * exit that we see, sum_sched_runtime is what earlier threads used, and from then on each exit adds its own. A main
+ * thread that ended before stays unreleased to the end: it is added once. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+    __u32 tgid = task_tgid(task);
+    struct target_state *target = bpf_map_lookup_elem(&targets, &tgid);
+    bool last;
+
+    if (!target)
+        return 0;
+    if (__sync_fetch_and_add(&target->exits, 1) == 0) {
+        struct task_struct *leader = task->group_leader;
+        __u64 reaped = task->signal->sum_sched_runtime;
+        if (leader->exit_state)
+            reaped += leader->se.sum_exec_runtime;
+        __sync_fetch_and_add(&target->reaped_runtime_ns, reaped);
+    }
+    __sync_fetch_and_add(&target->exited_runtime_ns, task->se.sum_exec_runtime);
+    last = task->signal->live.counter == 0;
+    if (!last)
+        return 0;
+    target->dead = 1;
+    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
+        struct session_ctl *s;
+        __u32 key = slot;
+
+        s = bpf_map_lookup_elem(&sessions, &key);
+        if (!s || s->tgid != tgid || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
+            continue;
+        s->closed_ns = bpf_ktime_get_ns();
+        s->state = SESSION_CLOSED;
+        notify(NOTICE_EXIT, slot, s, target->reaped_runtime_ns + target->exited_runtime_ns);
+    }
+    return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+    __u32 tgid = task_tgid(task);
+    struct target_state *target = bpf_map_lookup_elem(&targets, &tgid);
+
+    if (!target)
+        return 0;
+    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
+        struct session_ctl *s;
+        __u32 key = slot;
+
+        s = bpf_map_lookup_elem(&sessions, &key);
+        if (!s || s->tgid != tgid || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
+            continue;
+        /* A sample may have seen the new address space before this; then the epoch has begun already. */
+        if (s->mm != (__u64)task->mm) {
+            s->mm = (__u64)task->mm;
+            s->exec_vm = task->mm->exec_vm;
+            __sync_fetch_and_add(&s->epoch, 1);
+        }
+        notify(NOTICE_EXEC, slot, s, 0);
+    }
+    return 0;
+}

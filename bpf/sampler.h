@@ -1,0 +1,34 @@
+/* The loaded BPF programs and maps: one for the daemon's life, shared by all sessions. Loading is done once, at start; nothing is
+ * attached by it, so that idle it costs nothing.
+ *
+ * Who does what: the loop owns the sampler and flips session_ctl; a session's attacher (a child) makes the session's
+ * maps and attaches its events (bpf/attach.h). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/control.h"
+
+struct sampler {
+    int timer_prog, perf_prog, probe_prog, tracepoint_prog;
+    int probe_multi_prog;        /* -1: this kernel has no uprobe_multi */
+    int exit_prog, exec_prog;    /* watches */
+    int targets_map, counts_map, records_map, notices_map;
+    struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
+    int exit_link, exec_link;    /* while a session runs; else -1 */
+    uint32_t watchers;           /* sessions that need the watches */
+};
+
+/* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */
+int sampler_open(struct sampler *ret, char *error, size_t error_len);
+void sampler_close(struct sampler *s); /* may run twice */
+
+/* The watches are attached while anybody needs them. 0 or -errno. */
+int sampler_watch(struct sampler *s);
+void sampler_unwatch(struct sampler *s);
+
+/* Tells the watches about the target of a slot, whose ctl is filled in. 0 or -errno. */
+int sampler_target_add(struct sampler *s, uint32_t slot);
+void sampler_target_remove(struct sampler *s, uint32_t slot);

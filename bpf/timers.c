@@ -1,0 +1,41 @@
+/* Draws timer periods: two at random within a few per cent of three times the mean, the third such that the rates add up.
+ * Owns nothing. */
+#include "bpf/timers.h"
+
+#include <assert.h>
+
+/* In [-1, 1). */
+static double timers_uniform(uint64_t random)
+{
+    return (double)(random >> 11) * 0x1p-52 - 1.0;
+}
+
+void timers_draw(uint64_t period_ns, const uint64_t random[2], struct timers *ret)
+{
+    assert(period_ns > 0);
+    uint64_t slowest = CPROFD_TIMERS_PER_CPU * period_ns;
+    uint32_t decimation = (uint32_t)((slowest + TIMER_MAX_PERIOD_NS - 1) / TIMER_MAX_PERIOD_NS);
+    if (decimation == 0)
+        decimation = 1;
+
+    /* Offsets of -4 %, 0 and +4 %, each plus up to 0.8 % at random: apart enough that two timers never tick in step for
+     * long, near enough that none is much slower than the others. */
+    double base = (double)slowest / decimation;
+    double first = base * (0.96 + 0.008 * timers_uniform(random[0]));
+    double second = base * (1.04 + 0.008 * timers_uniform(random[1]));
+    /* 1/first + 1/second + 1/third = 3/base */
+    double third = 1.0 / (CPROFD_TIMERS_PER_CPU / base - 1.0 / first - 1.0 / second);
+
+    ret->period_ns[0] = (uint64_t)(first + 0.5);
+    ret->period_ns[1] = (uint64_t)(second + 0.5);
+    ret->period_ns[2] = (uint64_t)(third + 0.5);
+    ret->decimation = decimation;
+}
+
+double timers_mean_period_ns(const struct timers *t)
+{
+    double rate = 0;
+    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++)
+        rate += 1.0 / ((double)t->period_ns[i] * t->decimation);
+    return 1.0 / rate;
+}
