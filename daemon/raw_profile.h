@@ -63,6 +63,10 @@ struct raw_object {
 
 #define RAW_NO_OBJECT UINT32_MAX
 
+/* Of one raw profile: what a writer refuses to exceed (-EFBIG) and a reader to map. */
+#define RAW_PROFILE_MAX_BYTES (512ull << 20)
+#define RAW_PROFILE_MAX_RECORD_SECTIONS 65536
+
 /* An executable mapping of the target, and in which epochs (bpf/sample.h) it was there. */
 struct raw_mapping {
     uint64_t start, end, offset;
@@ -80,9 +84,12 @@ struct raw_writer *raw_writer_new(void);
 void raw_writer_free(struct raw_writer *w);
 /* Appends a section. 0 or -errno. */
 int raw_writer_section(struct raw_writer *w, enum raw_section_type type, const void *data, size_t len);
+/* Appends the sections of another sealed raw profile (a collector's table), which need not begin with RAW_PARAMS. fd stays
+ * the caller's. 0; -EBADMSG where it is not sealed or not a sequence of sections; or -errno. */
+int raw_writer_append(struct raw_writer *w, int fd);
 /* Adds to RAW_FACTS, which is written by finish. */
 int raw_writer_fact(struct raw_writer *w, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* Seals the memfd and hands it over; w is spent. fd or -errno. */
+/* Seals the memfd and hands it over; w can only be freed then. fd or -errno. */
 int raw_writer_finish(struct raw_writer *w);
 
 /* ---- reader */
@@ -91,6 +98,7 @@ struct raw_profile {
     struct raw_params params;
     const uint8_t *base; /* the mapping; the rest points into it */
     size_t size;
+    bool mapped; /* by raw_profile_open, and unmapped by close */
     const struct raw_section **records; /* RAW_RECORDS sections */
     size_t n_records;
     const struct raw_count *counts;
@@ -107,8 +115,15 @@ struct raw_profile {
     size_t n_addresses;
 };
 
-/* Maps and checks a raw profile. fd stays the caller's. 0, or -EBADMSG for anything that does not add up. */
+/* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the caller's. 0, -EBADMSG
+ * for anything that does not add up, or -errno (fstat, mmap). */
 int raw_profile_open(int fd, struct raw_profile *ret);
-void raw_profile_close(struct raw_profile *p);
+/* The same for bytes in memory (8-aligned), which must outlive ret. */
+int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret);
+void raw_profile_close(struct raw_profile *p); /* safe to call twice, and on zeroed memory */
 /* A string by offset; "" where the offset is out of bounds. */
 const char *raw_profile_string(const struct raw_profile *p, uint64_t offset);
+
+/* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the next; NULL at the
+ * end. Begins with its type: struct stack_record or struct sample_record. */
+const void *raw_record_next(const struct raw_section *section, size_t *pos);
