@@ -1,0 +1,292 @@
+/* A worker as the pool keeps it: what it does now, until when, and what its messages mean. Owns the process, its timer and the output of
+ * the job under way. What a worker says is believed only where it can't matter; the first breach of the protocol ends it. */
+#include "daemon/worker_pool_impl.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "daemon/log.h"
+#include "daemon/worker_process.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define WORKER_MAX_NEEDS 65536                        /* of a job in one worker */
+#define WORKER_STALL_NS (20 * NSEC_PER_MSEC)          /* who waits longer for a file lets another worker compute */
+#define WORKER_CANCEL_GRACE_NS (1000 * NSEC_PER_MSEC) /* for a cancelled job to end by itself: killing costs the caches */
+
+/* ---- workers */
+
+static void worker_set_timer(struct worker *w, uint64_t ns)
+{
+    struct timeval tv = {.tv_sec = (time_t)(ns / NSEC_PER_SEC), .tv_usec = (suseconds_t)(ns % NSEC_PER_SEC / 1000)};
+    (void)event_add(w->timer, &tv);
+}
+
+/* Parts with its job, which it leaves in no list. */
+static struct worker_job *worker_release_job(struct worker *w)
+{
+    struct worker_job *job = TAKE_PTR(w->job);
+
+    (void)event_del(w->timer);
+    close_fd(&w->output_fd);
+    w->stalled = false;
+    if (job) {
+        TAILQ_REMOVE(&w->pool->running, job, link);
+        job->worker = NULL;
+    }
+    return job;
+}
+
+void worker_end(struct worker *w, bool crashed)
+{
+    w->state = WORKER_DYING;
+    w->crashed = crashed;
+    worker_process_kill(w->process);
+}
+
+/* The worker is lost: killed, and its job tried again. */
+static void worker_fault(struct worker *w, enum worker_blame blame)
+{
+    struct worker_pool *pool = w->pool;
+    struct worker_job *job = worker_release_job(w);
+
+    worker_end(w, blame == WORKER_BLAME_CRASH);
+    pool->restarts++;
+    if (blame != WORKER_BLAME_CRASH)
+        log_warning("worker %d %s: killed", (int)worker_process_pid(w->process),
+                    blame == WORKER_BLAME_HANG ? "hangs" : "ran out of memory");
+    if (job)
+        worker_job_retry(job, blame, w->touched);
+    worker_pool_wake(pool);
+}
+
+unsigned worker_count(const struct worker_pool *pool, bool (*which)(const struct worker *w))
+{
+    const struct worker *w;
+    unsigned n = 0;
+
+    TAILQ_FOREACH(w, &pool->workers, link)
+        n += which(w);
+    return n;
+}
+
+bool worker_lives(const struct worker *w)
+{
+    return w->state != WORKER_DYING;
+}
+
+bool worker_dies(const struct worker *w)
+{
+    return w->state == WORKER_DYING;
+}
+
+bool worker_computes(const struct worker *w)
+{
+    return worker_lives(w) && !w->stalled;
+}
+
+/* Its job is over: it waits for the next one, or ends where there are more than are wanted. */
+static void worker_rest(struct worker *w)
+{
+    struct worker_pool *pool = w->pool;
+
+    w->state = WORKER_IDLE;
+    w->touched = WORKER_TOUCH_NONE;
+    TAILQ_REMOVE(&pool->workers, w, link);
+    TAILQ_INSERT_HEAD(&pool->workers, w, link);
+    if (w->retire || worker_count(pool, worker_computes) > pool->limits.workers)
+        worker_end(w, false);
+    worker_pool_wake(pool);
+}
+
+/* Nobody may change the body any more, and it is as long as was said. */
+static bool worker_output_ok(int fd, uint64_t len)
+{
+    struct stat st;
+
+    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 && fstat(fd, &st) == 0 &&
+           len <= (uint64_t)st.st_size;
+}
+
+static void worker_on_done(struct worker *w, const struct worker_message *m)
+{
+    struct worker_result result = {
+        .error = m->u.done.error, .message = m->u.done.message, .body_fd = w->output_fd, .len = m->u.done.len,
+        .cpu_ns = m->u.done.cpu_ns, .samples = m->u.done.samples, .rooted = m->u.done.rooted, .lost = m->u.done.lost,
+    };
+
+    if (w->job->need_pending || result.error > 0 || !worker_output_ok(w->output_fd, m->u.done.len)) {
+        worker_fault(w, WORKER_BLAME_CRASH);
+        return;
+    }
+    if (result.error == -ENOMEM) {
+        worker_fault(w, WORKER_BLAME_MEMORY);
+        return;
+    }
+    AUTO_CLOSE int body = TAKE_FD(w->output_fd);
+    struct worker_job *job = worker_release_job(w);
+    w->cache_bytes = m->u.done.cache_bytes;
+    worker_rest(w);
+    worker_job_finish(job, &result);
+}
+
+static void worker_send_file(struct worker *w, int error, int fd)
+{
+    struct worker_message m = {.type = WORKER_FILE, .job_id = w->job->message.job_id, .u.file.error = error};
+
+    if (worker_process_send(w->process, &m, &fd, error == 0 ? 1 : 0) < 0)
+        worker_fault(w, WORKER_BLAME_CRASH);
+}
+
+static void worker_on_need(struct worker *w, const struct worker_message *m)
+{
+    struct worker_job *job = w->job;
+    uint64_t now_ns = monotonic_ns();
+
+    if (job->need_pending || ++w->needs > WORKER_MAX_NEEDS) {
+        worker_fault(w, WORKER_BLAME_CRASH);
+        return;
+    }
+    if (job->cancelled) {
+        worker_send_file(w, -ECANCELED, -1);
+        return;
+    }
+    w->deadline_ns = w->deadline_ns > now_ns ? w->deadline_ns - now_ns : 0;
+    worker_set_timer(w, WORKER_STALL_NS);
+    job->need_pending = true;
+    job->ops->need(job, m, job->userdata);
+}
+
+static void worker_on_message(struct worker_process *process, const struct worker_message *m, void *userdata)
+{
+    struct worker *w = userdata;
+
+    if (!w->job || m->job_id != w->job->message.job_id)
+        worker_fault(w, WORKER_BLAME_CRASH);
+    else if (m->type == WORKER_TOUCH)
+        w->touched = m->u.touch.object;
+    else if (m->type == WORKER_NEED)
+        worker_on_need(w, m);
+    else
+        worker_on_done(w, m);
+}
+
+static void worker_on_lost(struct worker_process *process, void *userdata)
+{
+    worker_fault(userdata, WORKER_BLAME_CRASH);
+}
+
+void worker_free(struct worker *w)
+{
+    TAILQ_REMOVE(&w->pool->workers, w, link);
+    if (w->timer)
+        event_free(w->timer);
+    cleanup_close(&w->output_fd);
+    free(w);
+}
+
+static void worker_on_reaped(struct worker_process *process, int status, uint64_t cpu_ns, void *userdata)
+{
+    struct worker *w = userdata;
+    struct worker_pool *pool = w->pool;
+
+    if (w->crashed && WIFSIGNALED(status))
+        log_warning("worker %d died of signal %d", (int)worker_process_pid(process), WTERMSIG(status));
+    else if (w->crashed)
+        log_warning("worker %d ended with status %d", (int)worker_process_pid(process), WEXITSTATUS(status));
+    pool->dead_cpu_ns += cpu_ns;
+    worker_free(w);
+    worker_pool_wake(pool);
+}
+
+static void worker_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    if (w->job->need_pending) {
+        w->stalled = true;
+        worker_pool_wake(w->pool);
+    } else {
+        worker_fault(w, WORKER_BLAME_HANG);
+    }
+}
+
+int worker_new(struct worker_pool *pool, struct worker **ret)
+{
+    static const struct worker_process_ops ops = {worker_on_message, worker_on_lost, worker_on_reaped};
+    struct worker *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        return -ENOMEM;
+    *w = (struct worker){.pool = pool, .output_fd = -1, .touched = WORKER_TOUCH_NONE};
+    w->timer = event_new(pool->base, -1, 0, worker_on_timer, w);
+    int r = w->timer ? worker_process_start(pool->base, &pool->limits, &ops, w, &w->process) : -ENOMEM;
+    TAILQ_INSERT_HEAD(&pool->workers, w, link);
+    if (r < 0) {
+        worker_free(w);
+        return r;
+    }
+    *ret = w;
+    return 0;
+}
+
+void worker_take(struct worker *w, struct worker_job *job, int output_fd)
+{
+    struct worker_pool *pool = w->pool;
+
+    TAILQ_INSERT_TAIL(&pool->running, job, link);
+    w->state = WORKER_BUSY;
+    w->job = job;
+    w->output_fd = output_fd;
+    w->touched = WORKER_TOUCH_NONE;
+    w->needs = 0;
+    job->worker = w;
+    job->message.job_id = pool->next_job_id++;
+    w->deadline_ns = monotonic_ns() + pool->limits.job_timeout_ns;
+    worker_set_timer(w, pool->limits.job_timeout_ns);
+    if (worker_process_send(w->process, &job->message, (int[]){job->input_fd, w->output_fd}, 2) < 0)
+        worker_fault(w, WORKER_BLAME_CRASH);
+}
+
+void worker_job_file(struct worker_job *job, int error, int fd)
+{
+    AUTO_CLOSE int owned = fd;
+    struct worker *w = job->worker;
+    uint64_t now_ns = monotonic_ns();
+
+    if (!job->need_pending)
+        return;
+    job->need_pending = false;
+    if (!w) {
+        worker_pool_wake(job->pool); /* it was only waiting for the answer that its dead worker had asked for */
+        return;
+    }
+    w->stalled = false;
+    worker_set_timer(w, w->deadline_ns);
+    w->deadline_ns += now_ns;
+    worker_send_file(w, error, owned);
+}
+
+void worker_job_cancel(struct worker_job *job)
+{
+    if (!job)
+        return;
+    struct worker *w = job->worker;
+
+    job->cancelled = true;
+    if (!w) {
+        TAILQ_REMOVE(&job->pool->queue, job, link);
+        worker_job_free(job);
+        return;
+    }
+    bool pending = job->need_pending;
+    job->need_pending = false;
+    w->stalled = false;
+    worker_set_timer(w, WORKER_CANCEL_GRACE_NS);
+    if (pending)
+        worker_send_file(w, -ECANCELED, -1);
+}

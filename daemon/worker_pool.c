@@ -1,0 +1,208 @@
+/* The queue of jobs and who works on it. Owns jobs and workers; a job belongs to the pool from the moment it is queued, and its caller
+ * holds a borrowed pointer until done or cancel. */
+#include "daemon/worker_pool_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/worker_process.h"
+
+#define WORKER_MAX_SPARE 4  /* living processes, in multiples of those that may compute */
+#define WORKER_MAX_DYING 16 /* killed, and not gone yet */
+
+void worker_pool_wake(struct worker_pool *pool)
+{
+    event_active(pool->dispatch, EV_TIMEOUT, 0);
+}
+
+/* ---- scheduling */
+
+static struct worker *worker_pool_idle(struct worker_pool *pool)
+{
+    struct worker *w;
+
+    TAILQ_FOREACH(w, &pool->workers, link)
+        if (w->state == WORKER_IDLE)
+            return w;
+    return NULL;
+}
+
+/* An idle worker, or a new one. 0; -EAGAIN: all are busy; -errno: none can be started. */
+static int worker_pool_pick(struct worker_pool *pool, struct worker **ret)
+{
+    *ret = worker_pool_idle(pool);
+    if (*ret)
+        return 0;
+    unsigned alive = worker_count(pool, worker_lives);
+    if (worker_count(pool, worker_computes) >= pool->limits.workers || alive >= WORKER_MAX_SPARE * pool->limits.workers ||
+        worker_count(pool, worker_dies) >= WORKER_MAX_DYING)
+        return -EAGAIN;
+    int r = worker_new(pool, ret);
+    if (r < 0) {
+        log_warning("cannot start a worker: %s", strerror(-r));
+        return alive > 0 ? -EAGAIN : r;
+    }
+    return 0;
+}
+
+static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct worker_job *job)
+{
+    TAILQ_REMOVE(&pool->queue, job, link);
+    int output_fd = memfd_create("cprofd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (output_fd < 0)
+        worker_job_fail(job, -errno, "no memory for the reply");
+    else
+        worker_take(w, job, output_fd);
+}
+
+static struct worker_job *worker_pool_runnable(struct worker_pool *pool)
+{
+    struct worker_job *job;
+
+    TAILQ_FOREACH(job, &pool->queue, link)
+        if (!job->need_pending)
+            return job;
+    return NULL;
+}
+
+static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker_pool *pool = arg;
+    struct worker_job *job;
+    struct worker *w;
+
+    while ((job = worker_pool_runnable(pool))) {
+        int r = worker_pool_pick(pool, &w);
+        if (r == -EAGAIN)
+            return;
+        if (r == 0) {
+            worker_pool_give(pool, w, job);
+            continue;
+        }
+        TAILQ_REMOVE(&pool->queue, job, link);
+        worker_job_fail(job, r, "no worker can be started");
+    }
+}
+
+static void worker_pool_take_limits(struct worker_pool *pool, const struct worker_limits *limits)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    pool->limits = *limits;
+    if (pool->limits.workers == 0)
+        pool->limits.workers = cores > 0 ? (unsigned)cores : 1;
+}
+
+int worker_pool_new(struct event_base *base, const struct worker_limits *limits, struct worker_pool **ret)
+{
+    struct worker_pool *pool = calloc(1, sizeof(*pool));
+
+    if (!pool)
+        return -ENOMEM;
+    pool->base = base;
+    worker_pool_take_limits(pool, limits);
+    TAILQ_INIT(&pool->workers);
+    TAILQ_INIT(&pool->queue);
+    TAILQ_INIT(&pool->running);
+    pool->dispatch = event_new(base, -1, 0, worker_pool_dispatch, pool);
+    if (!pool->dispatch) {
+        free(pool);
+        return -ENOMEM;
+    }
+    *ret = pool;
+    return 0;
+}
+
+static void worker_pool_free_jobs(struct job_list *jobs)
+{
+    struct worker_job *job;
+
+    while ((job = TAILQ_FIRST(jobs))) {
+        TAILQ_REMOVE(jobs, job, link);
+        worker_job_free(job);
+    }
+}
+
+void worker_pool_free(struct worker_pool *pool)
+{
+    struct worker *w;
+
+    if (!pool)
+        return;
+    TAILQ_FOREACH(w, &pool->workers, link)
+        worker_process_kill(w->process); /* all of them, before one is waited for */
+    while ((w = TAILQ_FIRST(&pool->workers))) {
+        worker_process_free(w->process);
+        worker_free(w);
+    }
+    worker_pool_free_jobs(&pool->queue);
+    worker_pool_free_jobs(&pool->running);
+    assert(pool->n_jobs == 0);
+    event_free(pool->dispatch);
+    free(pool);
+}
+
+void worker_pool_set_limits(struct worker_pool *pool, const struct worker_limits *limits)
+{
+    struct worker *w;
+
+    worker_pool_take_limits(pool, limits);
+    TAILQ_FOREACH(w, &pool->workers, link) {
+        w->retire = true;
+        if (w->state == WORKER_IDLE)
+            worker_end(w, false);
+    }
+    worker_pool_wake(pool);
+}
+
+static struct worker_job *worker_pool_add(struct worker_pool *pool, int fd, enum worker_job_kind kind,
+                                          const struct worker_job_ops *ops, void *userdata)
+{
+    struct worker_job *job = pool->n_jobs < WORKER_MAX_JOBS ? calloc(1, sizeof(*job)) : NULL;
+
+    if (!job) {
+        (void)close(fd);
+        return NULL;
+    }
+    *job = (struct worker_job){.pool = pool, .ops = ops, .userdata = userdata, .input_fd = fd};
+    job->message.type = WORKER_JOB;
+    job->message.u.job.kind = kind;
+    pool->n_jobs++;
+    worker_job_queue(job);
+    return job;
+}
+
+struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops, void *userdata)
+{
+    return worker_pool_add(pool, raw_fd, WORKER_RENDER, ops, userdata);
+}
+
+struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,
+                                     const struct worker_job_ops *ops, void *userdata)
+{
+    struct worker_job *job = worker_pool_add(pool, elf_fd, WORKER_PROBE, ops, userdata);
+
+    if (job)
+        job->message.u.job.probe = *probe;
+    return job;
+}
+
+void worker_pool_stats(const struct worker_pool *pool, struct worker_pool_stats *ret)
+{
+    const struct worker *w;
+
+    *ret = (struct worker_pool_stats){.restarts = pool->restarts, .cpu_ns = pool->dead_cpu_ns};
+    TAILQ_FOREACH(w, &pool->workers, link) {
+        ret->cpu_ns += worker_process_cpu_ns(w->process);
+        if (worker_lives(w)) {
+            ret->alive++;
+            ret->cache_bytes += w->cache_bytes;
+        }
+    }
+}

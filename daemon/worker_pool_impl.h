@@ -1,0 +1,86 @@
+/* What the parts of the pool share: worker_pool.c (queue and scheduling), worker_job.c (a job, and what its next try leaves out) and
+ * worker_handle.c (a worker, its messages and its end). Private to these three. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "daemon/worker_pool.h"
+#include "daemon/worker_proto.h"
+
+struct event;
+struct worker_process;
+
+enum worker_state { WORKER_IDLE, WORKER_BUSY, WORKER_DYING };
+
+struct worker {
+    TAILQ_ENTRY(worker) link;
+    struct worker_pool *pool;
+    struct worker_process *process;
+    enum worker_state state;
+    bool crashed;         /* DYING, and not because the pool wanted it */
+    bool retire;          /* ends with its job */
+    bool stalled;         /* BUSY, and has waited long for a file */
+    struct worker_job *job;
+    int output_fd;
+    uint32_t touched;     /* WORKER_TOUCH_NONE: nothing */
+    unsigned needs;
+    struct event *timer;
+    uint64_t deadline_ns; /* monotonic; while a NEED is pending: what was left of the job's time */
+    uint64_t cache_bytes;
+};
+
+struct worker_job {
+    TAILQ_ENTRY(worker_job) link;
+    struct worker_pool *pool;
+    const struct worker_job_ops *ops;
+    void *userdata;
+    int input_fd;
+    struct worker_message message; /* the JOB as it will be sent next */
+    struct worker *worker;         /* NULL: queued */
+    bool need_pending;             /* the loop owes an answer, and no other worker may get it */
+    bool cancelled;
+    unsigned crashes, hangs, tries;
+};
+
+TAILQ_HEAD(worker_list, worker);
+TAILQ_HEAD(job_list, worker_job);
+
+struct worker_pool {
+    struct event_base *base;
+    struct worker_limits limits;
+    struct worker_list workers; /* the one that was last in use first: its caches are the warmest */
+    struct job_list queue, running;
+    unsigned n_jobs;
+    uint32_t next_job_id;
+    struct event *dispatch;
+    uint64_t restarts, dead_cpu_ns;
+};
+
+/* Lets the pool look at its queue and workers again, from the loop. */
+void worker_pool_wake(struct worker_pool *pool);
+
+/* ---- worker_job.c. The job is in no list when these are called, but for worker_job_queue's result. */
+
+void worker_job_free(struct worker_job *job);
+void worker_job_queue(struct worker_job *job);
+/* Tells the caller, unless it cancelled, and frees. */
+void worker_job_finish(struct worker_job *job, const struct worker_result *result);
+void worker_job_fail(struct worker_job *job, int error, const char *message);
+/* After the loss of a worker that had touched an object (or WORKER_TOUCH_NONE): queues, or fails for good. */
+void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched);
+
+/* ---- worker_handle.c */
+
+/* Starts a worker. 0 or -errno. */
+int worker_new(struct worker_pool *pool, struct worker **ret);
+void worker_free(struct worker *w);
+/* Gives it a job that is in no list; output_fd becomes the worker's. */
+void worker_take(struct worker *w, struct worker_job *job, int output_fd);
+/* Kills it; crashed: its end is worth a line in the log. */
+void worker_end(struct worker *w, bool crashed);
+bool worker_lives(const struct worker *w);
+bool worker_dies(const struct worker *w);
+bool worker_computes(const struct worker *w);
+unsigned worker_count(const struct worker_pool *pool, bool (*which)(const struct worker *w));

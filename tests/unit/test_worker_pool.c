@@ -1,0 +1,512 @@
+/* The pool against real processes that crash, hang, hog memory and lie (fault_worker.c, whose path is the first argument): each job
+ * ends exactly once, with what could be had. */
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/worker_pool.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define TEST_TIMEOUT_SECONDS 120 /* a net, not an assertion */
+#define LONG_NS (600 * NSEC_PER_SEC)
+#define SHORT_NS (100 * NSEC_PER_MSEC) /* the timeout of jobs that hang on purpose */
+
+static const char *fault_worker;
+static struct event_base *base;
+static struct worker_pool *pool;
+
+/* A job and what came of it. */
+struct outcome {
+    struct worker_job *job;
+    unsigned done, needs;
+    int error;
+    char message[512], body[512];
+    uint64_t samples;
+    bool hold;   /* leave needs unanswered */
+    bool cancel; /* cancel when a file is needed */
+    struct worker_message need;
+};
+
+static int text_fd(const char *text)
+{
+    int fd = memfd_create("text", MFD_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), strlen(text));
+    return fd;
+}
+
+static void on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
+{
+    struct outcome *o = userdata;
+    o->needs++;
+    o->need = *need;
+    if (o->cancel)
+        worker_job_cancel(job);
+    else if (!o->hold && need->u.need.object == 404)
+        worker_job_file(job, -ENOENT, -1);
+    else if (!o->hold)
+        worker_job_file(job, 0, text_fd("file;"));
+}
+
+static void on_done(struct worker_job *job, const struct worker_result *result, void *userdata)
+{
+    struct outcome *o = userdata;
+    o->done++;
+    o->error = result->error;
+    o->samples = result->samples;
+    (void)snprintf(o->message, sizeof(o->message), "%s", result->message);
+    memset(o->body, 0, sizeof(o->body));
+    if (result->error == 0)
+        ck_assert_int_eq(pread(result->body_fd, o->body, sizeof(o->body) - 1, 0), result->len);
+}
+
+static const struct worker_job_ops ops = {on_need, on_done};
+
+static void setup_pool(unsigned workers, uint64_t timeout_ns)
+{
+    struct worker_limits limits = {
+        .workers = workers, .memory_bytes = 256 << 20, .cache_bytes = 1 << 20, .job_timeout_ns = timeout_ns,
+        .executable = fault_worker,
+    };
+    log_set_level(LOG_LEVEL_ERROR);
+    base = event_base_new();
+    ck_assert_int_eq(worker_pool_new(base, &limits, &pool), 0);
+}
+
+static void teardown_pool(void)
+{
+    worker_pool_free(pool);
+    event_base_free(base);
+    libevent_global_shutdown();
+}
+
+static void start(struct outcome *o, const char *script)
+{
+    o->job = worker_pool_render(pool, text_fd(script), &ops, o);
+    ck_assert_ptr_nonnull(o->job);
+}
+
+static void wait_for(const unsigned *counter, unsigned n)
+{
+    while (*counter < n)
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+}
+
+static struct worker_pool_stats stats(void)
+{
+    struct worker_pool_stats s;
+    worker_pool_stats(pool, &s);
+    return s;
+}
+
+static struct outcome run(const char *script)
+{
+    struct outcome o = {0};
+    start(&o, script);
+    wait_for(&o.done, 1);
+    return o;
+}
+
+START_TEST(test_body_and_counts_arrive_and_the_worker_is_kept)
+{
+    setup_pool(2, LONG_NS);
+    for (int i = 0; i < 3; i++) {
+        struct outcome o = run("write hello");
+        ck_assert_int_eq(o.error, 0);
+        ck_assert_str_eq(o.body, "hello");
+        ck_assert_uint_eq(o.samples, 3);
+    }
+    ck_assert_uint_eq(stats().alive, 1);
+    ck_assert_uint_eq(stats().restarts, 0);
+    ck_assert_uint_eq(stats().cache_bytes, 7);
+    ck_assert_uint_gt(stats().cpu_ns, 0);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_files_are_handed_over)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("need 5\nneed 404\nneed 6");
+    ck_assert_str_eq(o.body, "file;error 2;file;");
+    ck_assert_uint_eq(o.needs, 3);
+    ck_assert_uint_eq(o.need.u.need.object, 6);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_the_object_that_crashes_is_left_out)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("touch 4\nunless 4 crash\ntouch 9\nunless 9 exit\nexcluded");
+    ck_assert_int_eq(o.error, 0);
+    ck_assert_str_eq(o.body, "4:1;9:1;no_symbols 0");
+    ck_assert_uint_eq(stats().restarts, 2);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_the_object_that_hangs_is_left_out)
+{
+    setup_pool(1, SHORT_NS);
+    struct outcome o = run("touch 4\nunless 4 hang\nexcluded");
+    ck_assert_str_eq(o.body, "4:2;no_symbols 0");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_a_few_hangs_are_enough)
+{
+    setup_pool(1, SHORT_NS);
+    struct outcome o = run("touch 1\nunless 1 hang\ntouch 2\nunless 2 hang\ntouch 3\nunless 3 hang\ntouch 4\nsymbols hang\nexcluded");
+    ck_assert_str_eq(o.body, "1:2;2:2;3:2;no_symbols 2");
+    o = run("symbols hang\nexcluded");
+    ck_assert_str_eq(o.body, "no_symbols 2");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_the_object_that_takes_all_memory_is_left_out)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("touch 4\nunless 4 hog\nexcluded");
+    ck_assert_str_eq(o.body, "4:3;no_symbols 0");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_crashes_without_a_culprit_end_in_no_symbols)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("symbols crash\nexcluded");
+    ck_assert_str_eq(o.body, "no_symbols 1");
+    ck_assert_uint_eq(stats().restarts, 3);
+    o = run("touch 4294967295\nsymbols crash\nexcluded"); /* WORKER_TOUCH_NONE */
+    ck_assert_str_eq(o.body, "no_symbols 1");
+    o = run("touch 7\nsymbols crash\nexcluded"); /* 7 is out, and it crashes all the same */
+    ck_assert_str_eq(o.body, "7:1;no_symbols 1");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_too_many_culprits_end_in_no_symbols)
+{
+    char script[2048] = "";
+    setup_pool(1, LONG_NS);
+    for (int i = 0; i < WORKER_MAX_EXCLUDED + 5; i++)
+        sprintf(script + strlen(script), "symbols touch %d\nunless %d symbols crash\n", i, i);
+    strcat(script, "write end");
+    struct outcome o = run(script);
+    ck_assert_str_eq(o.body, "end");
+    ck_assert_uint_eq(stats().restarts, WORKER_MAX_EXCLUDED);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_a_job_that_always_breaks_fails_at_last)
+{
+    setup_pool(1, LONG_NS);
+    ck_assert_int_eq(run("crash").error, -EIO);
+    ck_assert_int_eq(run("hog").error, -ENOMEM);
+    teardown_pool();
+    setup_pool(1, SHORT_NS);
+    struct outcome o = run("hang");
+    ck_assert_int_eq(o.error, -EIO);
+    ck_assert_ptr_nonnull(strstr(o.message, "in time"));
+    ck_assert_uint_eq(stats().restarts, 2);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_an_error_is_passed_on)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("fail");
+    ck_assert_int_eq(o.error, -EINVAL);
+    ck_assert_str_eq(o.message, "no such thing");
+    ck_assert_uint_eq(stats().restarts, 0);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_a_probe_that_breaks_fails_after_a_second_try)
+{
+    struct worker_probe probe = {.symbol = "write sites"};
+    struct outcome o = {0};
+    setup_pool(1, LONG_NS);
+    ck_assert_ptr_nonnull(worker_pool_probe(pool, text_fd(""), &probe, &ops, &o));
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, "sites");
+    strcpy(probe.symbol, "crash");
+    ck_assert_ptr_nonnull(worker_pool_probe(pool, text_fd(""), &probe, &ops, &o));
+    wait_for(&o.done, 2);
+    ck_assert_int_eq(o.error, -EIO);
+    ck_assert_uint_eq(stats().restarts, 2);
+    teardown_pool();
+}
+END_TEST
+
+static const char *const lies[] = {"lie", "mumble", "stray", "greedy", "endless"};
+
+START_TEST(test_a_worker_that_breaks_the_protocol_is_killed)
+{
+    char script[64];
+    setup_pool(1, LONG_NS);
+    (void)snprintf(script, sizeof(script), "symbols %s\nexcluded", lies[_i]);
+    struct outcome o = {.hold = true};
+    start(&o, script);
+    while (o.done == 0) {
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+        if (o.needs > 0 && stats().alive == 0) { /* the answer that the killed one had asked for */
+            o.needs = 0;
+            worker_job_file(o.job, -ENOENT, -1);
+        }
+    }
+    ck_assert_str_eq(o.body, "no_symbols 1");
+    ck_assert_uint_eq(stats().restarts, 3);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_an_answer_to_a_dead_worker_goes_to_no_other)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = {.hold = true};
+    start(&o, "unless 1 touch 1\nunless 1 greedy\nneed 8");
+    while (stats().restarts < 1)
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_ge(event_base_loop(base, EVLOOP_NONBLOCK), 0);
+    ck_assert_uint_eq(stats().alive, 0); /* the job waits until the answer has come */
+    o.hold = false;
+    worker_job_file(o.job, 0, text_fd("stale;"));
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, "file;");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_jobs_are_taken_in_order_by_so_many_workers)
+{
+    enum { JOBS = 20 };
+    struct outcome o[JOBS] = {0};
+    setup_pool(2, LONG_NS);
+    for (int i = 0; i < JOBS; i++)
+        start(&o[i], "write x");
+    wait_for(&o[JOBS - 1].done, 1);
+    for (int i = 0; i < JOBS - 2; i++) /* two run at a time: at most one older job is still under way */
+        ck_assert_uint_eq(o[i].done, 1);
+    wait_for(&o[JOBS - 2].done, 1);
+    ck_assert_uint_le(stats().alive, 2);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_a_bystander_does_not_wait_for_one_that_waits_for_a_file)
+{
+    struct outcome stuck[2] = {{.hold = true}, {.hold = true}};
+    setup_pool(1, LONG_NS);
+    start(&stuck[0], "need 1");
+    start(&stuck[1], "need 2");
+    ck_assert_str_eq(run("write me").body, "me");
+    ck_assert_uint_eq(stuck[0].done + stuck[1].done, 0);
+    for (int i = 0; i < 2; i++) {
+        worker_job_file(stuck[i].job, 0, text_fd("late;"));
+        wait_for(&stuck[i].done, 1);
+        ck_assert_str_eq(stuck[i].body, "late;");
+    }
+    ck_assert_str_eq(run("write again").body, "again");
+    ck_assert_uint_eq(stats().alive, 1); /* the spare ones are gone */
+    ck_assert_uint_eq(stats().restarts, 0);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_time_spent_waiting_for_a_file_is_not_the_jobs)
+{
+    struct outcome o = {.hold = true};
+    setup_pool(1, 200 * NSEC_PER_MSEC);
+    start(&o, "need 1\nexcluded");
+    wait_for(&o.needs, 1);
+    uint64_t until_ns = monotonic_ns() + 400 * NSEC_PER_MSEC;
+    while (monotonic_ns() < until_ns)
+        (void)event_base_loop(base, EVLOOP_NONBLOCK);
+    worker_job_file(o.job, 0, text_fd("file;"));
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, "file;no_symbols 0");
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_cancelled_jobs_tell_nothing_and_free_their_worker)
+{
+    struct outcome running = {0}, queued = {0}, asking = {.cancel = true};
+    setup_pool(1, LONG_NS);
+    start(&running, "need 1\nhang");
+    start(&queued, "write x");
+    wait_for(&running.needs, 1);
+    worker_job_cancel(running.job);
+    worker_job_cancel(queued.job);
+    worker_job_cancel(NULL);
+    ck_assert_str_eq(run("write next").body, "next"); /* after the hanging one was given its moment, and killed */
+    ck_assert_uint_eq(stats().restarts, 1);
+    start(&asking, "need 1\nneed 2\nwrite y");
+    wait_for(&asking.needs, 1);
+    ck_assert_str_eq(run("write last").body, "last");
+    ck_assert_uint_eq(asking.needs, 1); /* further ones are refused by the pool itself */
+    ck_assert_uint_eq(running.done + queued.done + asking.done, 0);
+    ck_assert_uint_eq(stats().restarts, 1);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_new_limits_are_for_new_workers)
+{
+    struct worker_limits limits = {.workers = 3, .memory_bytes = 128 << 20, .job_timeout_ns = LONG_NS, .executable = fault_worker};
+    struct outcome o = {.hold = true};
+    setup_pool(2, LONG_NS);
+    start(&o, "need 1");
+    wait_for(&o.needs, 1);
+    ck_assert_str_eq(run("write a").body, "a");
+    ck_assert_uint_eq(stats().alive, 2);
+    worker_pool_set_limits(pool, &limits);
+    ck_assert_uint_eq(stats().alive, 1);
+    worker_job_file(o.job, 0, text_fd("b"));
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, "b");
+    ck_assert_uint_eq(stats().alive, 0);
+    ck_assert_str_eq(run("write c").body, "c");
+    ck_assert_uint_eq(stats().restarts, 0);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_without_an_executable_jobs_fail)
+{
+    struct worker_limits limits = {.workers = 1, .job_timeout_ns = LONG_NS, .executable = "/nonexistent/worker"};
+    struct outcome o = {0};
+    setup_pool(1, LONG_NS);
+    worker_pool_set_limits(pool, &limits);
+    start(&o, "write x");
+    ck_assert_uint_eq(o.done, 0); /* not before the call has returned */
+    wait_for(&o.done, 1);
+    ck_assert_int_eq(o.error, -ENOENT);
+    limits.executable = "/bin/true"; /* one that ends at once */
+    worker_pool_set_limits(pool, &limits);
+    ck_assert_int_eq(run("write x").error, -EIO);
+    teardown_pool();
+}
+END_TEST
+
+START_TEST(test_the_queue_is_bounded)
+{
+    struct outcome o = {0};
+    setup_pool(1, LONG_NS);
+    for (int i = 0; i < WORKER_MAX_JOBS; i++)
+        start(&o, "write x");
+    ck_assert_ptr_null(worker_pool_render(pool, text_fd(""), &ops, &o));
+    teardown_pool(); /* cancels them all */
+    ck_assert_uint_eq(o.done, 0);
+}
+END_TEST
+
+static int open_fds(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 512; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+START_TEST(test_no_descriptor_is_left)
+{
+    int before = open_fds();
+    setup_pool(2, LONG_NS);
+    (void)run("touch 1\nunless 1 crash\nneed 1\nneed 404");
+    struct outcome held = {.hold = true}, queued = {0};
+    start(&held, "need 1");
+    wait_for(&held.needs, 1);
+    start(&queued, "write x");
+    teardown_pool();
+    ck_assert_int_eq(open_fds(), before);
+}
+END_TEST
+
+/* A daemon that is killed while its worker hangs: the worker ends too. As its subreaper, this test sees both ends. */
+START_TEST(test_workers_die_with_the_daemon)
+{
+    int ready[2], status;
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
+    pid_t daemon_pid = fork();
+    ck_assert_int_ge(daemon_pid, 0);
+    if (daemon_pid == 0) {
+        struct outcome o = {.hold = true};
+        setup_pool(1, LONG_NS);
+        start(&o, "need 1\nhang"); /* blind to its socket's end */
+        wait_for(&o.needs, 1);     /* in its sandbox by now */
+        worker_job_file(o.job, 0, text_fd(""));
+        (void)!write(ready[1], "", 1);
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    ck_assert_int_eq(read(ready[0], &(char){0}, 1), 1);
+    close(ready[0]);
+    kill(daemon_pid, SIGKILL);
+    ck_assert_int_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
+    ck_assert_int_gt(waitpid(-1, &status, 0), 0);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    ck_assert_int_eq(waitpid(-1, &status, 0), -1);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return EXIT_FAILURE;
+    fault_worker = argv[1];
+    Suite *suite = suite_create("worker_pool");
+    TCase *tc = tcase_create("worker_pool");
+    tcase_set_timeout(tc, TEST_TIMEOUT_SECONDS);
+    tcase_add_test(tc, test_body_and_counts_arrive_and_the_worker_is_kept);
+    tcase_add_test(tc, test_files_are_handed_over);
+    tcase_add_test(tc, test_the_object_that_crashes_is_left_out);
+    tcase_add_test(tc, test_the_object_that_hangs_is_left_out);
+    tcase_add_test(tc, test_a_few_hangs_are_enough);
+    tcase_add_test(tc, test_the_object_that_takes_all_memory_is_left_out);
+    tcase_add_test(tc, test_crashes_without_a_culprit_end_in_no_symbols);
+    tcase_add_test(tc, test_too_many_culprits_end_in_no_symbols);
+    tcase_add_test(tc, test_a_job_that_always_breaks_fails_at_last);
+    tcase_add_test(tc, test_an_error_is_passed_on);
+    tcase_add_test(tc, test_a_probe_that_breaks_fails_after_a_second_try);
+    tcase_add_loop_test(tc, test_a_worker_that_breaks_the_protocol_is_killed, 0, (int)(sizeof(lies) / sizeof(lies[0])));
+    tcase_add_test(tc, test_an_answer_to_a_dead_worker_goes_to_no_other);
+    tcase_add_test(tc, test_jobs_are_taken_in_order_by_so_many_workers);
+    tcase_add_test(tc, test_a_bystander_does_not_wait_for_one_that_waits_for_a_file);
+    tcase_add_test(tc, test_time_spent_waiting_for_a_file_is_not_the_jobs);
+    tcase_add_test(tc, test_cancelled_jobs_tell_nothing_and_free_their_worker);
+    tcase_add_test(tc, test_new_limits_are_for_new_workers);
+    tcase_add_test(tc, test_without_an_executable_jobs_fail);
+    tcase_add_test(tc, test_the_queue_is_bounded);
+    tcase_add_test(tc, test_no_descriptor_is_left);
+    tcase_add_test(tc, test_workers_die_with_the_daemon);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
