@@ -1,12 +1,15 @@
 /* The BPF programs for real, without a daemon: a child burns CPU time, and what was sampled agrees with the kernel's clock of it. Needs
  * CAP_BPF and CAP_PERFMON; skipped with the reason where BPF can't be loaded. */
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <check.h>
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,22 +114,72 @@ START_TEST(test_total_agrees_with_the_clock)
 }
 END_TEST
 
+static void *burn(void *ms)
+{
+    uint64_t end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + (uintptr_t)ms * NSEC_PER_MSEC;
+    while (clock_ns(CLOCK_THREAD_CPUTIME_ID) < end)
+        ;
+    return NULL;
+}
+
+/* Long and short threads, some gone before the process ends, and a main thread that ends first. */
+static void run_threads(void)
+{
+    pthread_t t[3];
+    for (int i = 0; i < 20; i++) {
+        pthread_create(&t[0], NULL, burn, (void *)2);
+        pthread_join(t[0], NULL);
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, burn, (void *)(uintptr_t)(60 + 20 * i));
+    burn((void *)30);
+    pthread_exit(NULL);
+}
+
+static int on_notice(void *arg, void *data, size_t len)
+{
+    const struct session_notice *notice = data;
+    if (notice->type == NOTICE_EXIT && notice->slot == 1)
+        *(struct session_notice *)arg = *notice;
+    return 0;
+}
+
+/* The last exit closes the window and says what the process used in all, as the kernel's own accounting has it. */
 START_TEST(test_watch_closes_at_exit)
 {
-    fill_ctl(1, getpid(), NSEC_PER_MSEC);
-    pid_t pid = start_burner();
-    sampler.ctl[1].tgid = (uint32_t)pid;
+    struct session_notice notice = {0};
+    struct rusage usage;
+    int go[2];
+    ck_assert_int_eq(pipe(go), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)!read(go[0], &(char){0}, 1);
+        run_threads();
+    }
+    fill_ctl(1, pid, NSEC_PER_MSEC);
     sampler.ctl[1].state = SESSION_OPEN;
+    struct ring_buffer *ring = ring_buffer__new(sampler.notices_map, on_notice, &notice, NULL);
+    ck_assert_ptr_nonnull(ring);
     ck_assert_int_eq(sampler_watch(&sampler), 0);
     ck_assert_int_eq(sampler_target_add(&sampler, 1), 0);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    ck_assert_int_eq(write(go[1], "x", 1), 1);
+    ck_assert_int_eq(wait4(pid, NULL, 0, &usage), pid);
+    ck_assert_int_ge(ring_buffer__consume(ring), 1);
+    ring_buffer__free(ring);
     ck_assert_uint_eq(sampler.ctl[1].state, SESSION_CLOSED);
     ck_assert_uint_ne(sampler.ctl[1].closed_ns, 0);
+    ck_assert_uint_eq(notice.type, NOTICE_EXIT);
+    double total_ms = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e3 +
+                      (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e3;
+    fprintf(stderr, "used %.1f ms, the watch says %.1f ms\n", total_ms, (double)notice.runtime_ns / 1e6);
+    /* Of each of the last threads, the part since the last tick may be on one side only. */
+    ck_assert_double_le(fabs(total_ms - (double)notice.runtime_ns / 1e6), 25);
     sampler_target_remove(&sampler, 1);
     sampler_unwatch(&sampler);
     ck_assert_int_eq(sampler.exit_link, -1);
     sampler.ctl[1].state = SESSION_FREE;
+    close(go[0]);
+    close(go[1]);
 }
 END_TEST
 
