@@ -23,6 +23,7 @@ enum worker_file_kind {
     WORKER_FILE_DEBUG,      /* a debug file for objects[index]: debug_kind, name, build_id */
     WORKER_FILE_KALLSYMS,   /* /proc/kallsyms */
     WORKER_FILE_VDSO,       /* an image of the vdso */
+    WORKER_FILE_PATH,       /* name: an absolute path as the target sees it, "" its main binary; asked by the loop, for probes */
 };
 
 struct worker_probe {
