@@ -306,9 +306,12 @@ START_TEST(test_jobs_are_taken_in_order_by_so_many_workers)
     for (int i = 0; i < JOBS; i++)
         start(&o[i], "write x");
     wait_for(&o[JOBS - 1].done, 1);
-    for (int i = 0; i < JOBS - 2; i++) /* two run at a time: at most one older job is still under way */
-        ck_assert_uint_eq(o[i].done, 1);
-    wait_for(&o[JOBS - 2].done, 1);
+    unsigned older = 0;
+    for (int i = 0; i < JOBS - 1; i++)
+        older += o[i].done;
+    ck_assert_uint_ge(older, JOBS - 2); /* two run at a time: at most one older job is still under way */
+    for (int i = 0; i < JOBS; i++)
+        wait_for(&o[i].done, 1);
     ck_assert_uint_le(stats().alive, 2);
     teardown_pool();
 }
