@@ -1,0 +1,105 @@
+"""What the end-to-end tests share: a daemon, programs to profile, and what the machine must have."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from daemon import BUILD, DAEMON, Daemon  # noqa: E402
+from target import Target  # noqa: E402
+
+
+def missing():
+    """Why nothing can be tested here; None if all is there."""
+    if os.geteuid() != 0:
+        return "needs root, to sample other processes"
+    if not os.path.exists("/sys/kernel/btf/vmlinux"):
+        return "needs a kernel with BTF (/sys/kernel/btf/vmlinux)"
+    if shutil.which("bpftool") and subprocess.run(["bpftool", "prog", "list"], capture_output=True, check=False).returncode != 0:
+        return "needs the bpf() system call, which is refused here"
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    reason = missing()
+    if reason:
+        for item in items:
+            if "alone" not in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: needs no daemon and no rights")
+
+
+@pytest.fixture(scope="session")
+def new_daemon(tmp_path_factory):
+    """Starts daemons with options; all are ended, and must end well, when the run is over."""
+    assert os.path.exists(DAEMON), f"no {DAEMON}: build first"
+    directory = str(tmp_path_factory.mktemp("daemons"))
+    started = []
+
+    def start(*arguments, **options):
+        daemon = Daemon(directory, *arguments, **options)
+        started.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def daemon(new_daemon):
+    """The daemon that most tests share, as it is without any configuration."""
+    return new_daemon()
+
+
+@pytest.fixture
+def start_target():
+    """Starts programs; all are ended with the test."""
+    started = []
+
+    def start(name, *options, **more):
+        started.append(Target(name, *options, **more))
+        return started[-1]
+
+    yield start
+    for target in started:
+        target.stop()
+
+
+@pytest.fixture(scope="session")
+def program_target():
+    """A busy program for tests that need just any process."""
+    target = Target("ten_series")
+    yield target
+    target.stop()
+
+
+@pytest.fixture(scope="session")
+def go():
+    """Path of the installed go command."""
+    path = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
+    if not path:
+        pytest.skip("needs go")
+    return path
+
+
+@pytest.fixture(scope="session")
+def upstream_pprof(go):
+    """The newest google/pprof, from Go's module proxy."""
+    tools = os.path.join(BUILD, "go-tools")
+    path = os.path.join(tools, "pprof")
+    if not os.path.exists(path):
+        done = subprocess.run(
+            [go, "install", "github.com/google/pprof@latest"],
+            env={**os.environ, "GOBIN": tools}, capture_output=True, text=True, timeout=300, check=False,
+        )
+        if done.returncode != 0:
+            pytest.skip("needs Go's module proxy and a Go that builds the newest pprof: " + done.stderr.strip()[-200:])
+    return path

@@ -1,0 +1,157 @@
+"""Programs to profile, what they really did, and the statistics of comparing that with samples."""
+
+import json
+import math
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from daemon import PROGRAMS
+
+# A comparison of a sampled share with the truth fails by chance once in 150,000 (two-sided normal tail at this many standard
+# deviations). A run makes about a hundred such comparisons.
+Z = 4.5
+
+
+class Target:
+    """A program of tests/programs, started, ready, and told to end when the test is over."""
+
+    def __init__(self, name, *options, path=None, argv=None, start=True, **popen):
+        self.name = name
+        command = argv or [path or os.path.join(PROGRAMS, name), *options]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace", **popen
+        )
+        self.lock = threading.Lock()
+        self.pid = self.process.pid
+        if start:
+            self.read_ready()
+
+    def read_ready(self):
+        line = self.read_line()
+        if line.startswith("cannot"):
+            self.stop()
+            pytest.skip(f"{self.name}: {line.strip()}")
+        assert line.startswith("ready"), f"{self.name}: {line!r}"
+
+    def read_line(self, seconds=30):
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        assert ready, f"{self.name} says nothing"
+        return self.process.stdout.readline()
+
+    def truth(self, command=""):
+        """What it has done so far, from itself."""
+        with self.lock:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.read_line())
+
+    def cpu_ns(self):
+        """The kernel's account of the process's CPU time, all threads, ended ones too."""
+        return time.clock_gettime_ns((~self.pid << 3) | 2)
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Recorder:
+    """Notes a target's clocks while a request runs, so that the truth of exactly the profile's window is known afterwards: the
+    window is somewhere within the request. Times are of the wall clock, as in profiles."""
+
+    def __init__(self, target, with_truth=True):
+        self.target, self.with_truth = target, with_truth
+        self.cpu, self.truths = [], []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.note()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.ended.set()
+        self.thread.join()
+        self.note()
+
+    def note(self):
+        try:
+            before = time.time_ns()
+            cpu_ns = self.target.cpu_ns()
+            self.cpu.append(((before + time.time_ns()) // 2, cpu_ns))
+        except OSError:
+            return
+        if self.with_truth and (not self.truths or time.time_ns() - self.truths[-1][0] > 40_000_000):
+            try:
+                told = self.target.truth()
+            except (OSError, ValueError, AssertionError):
+                self.with_truth = False
+                return
+            offset = time.time_ns() - time.monotonic_ns()
+            self.truths.append((told["monotonic_ns"] + offset, told["functions"]))
+
+    def run(self):
+        while not self.ended.wait(0.008):
+            self.note()
+
+    @staticmethod
+    def at(series, when):
+        """A series' value at a time, between two notes."""
+        before = [point for point in series if point[0] <= when]
+        after = [point for point in series if point[0] > when]
+        if not before or not after:
+            return (after or before)[0 if after else -1][1]
+        (t0, v0), (t1, v1) = before[-1], after[0]
+        return v0 + (v1 - v0) * (when - t0) / (t1 - t0)
+
+    def cpu_between(self, start_ns, end_ns):
+        return self.at(self.cpu, end_ns) - self.at(self.cpu, start_ns)
+
+    def functions_between(self, start_ns, end_ns):
+        """CPU time of each function in the window."""
+        return {
+            name: self.at([(t, f[name]["cpu_ns"]) for t, f in self.truths], end_ns)
+            - self.at([(t, f[name]["cpu_ns"]) for t, f in self.truths], start_ns)
+            for name in self.truths[0][1]
+        }
+
+
+def share_error(share, n_samples):
+    """How far a sampled share may be from a true one: Z standard deviations of the binomial distribution, and what two samples make, since a
+    share of zero has no deviation. (Samples taken at even intervals vary less than that.)"""
+    return Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
+
+
+def total_error(n_expected, busy):
+    """The relative error that sampling allows a total. Of the n_expected / busy ticks that a CPU's timer makes in the window, each finds the target
+    running with probability busy; a target that never pauses has no such error. One sample at each end is unknown."""
+    return (Z * math.sqrt(n_expected * max(1 - busy, 0)) + 3) / max(n_expected, 1)
+
+
+def public_copy(tmp_path_factory, name, *more):
+    """A copy of programs that any user may run, wherever the build is."""
+    directory = str(tmp_path_factory.mktemp("public"))
+    parent = directory
+    while parent not in ("/", "/tmp"):
+        os.chmod(parent, 0o755)
+        parent = os.path.dirname(parent)
+    for each in (name, *more):
+        shutil.copy(os.path.join(PROGRAMS, each), directory)
+    return os.path.join(directory, name)
