@@ -44,6 +44,7 @@ make_base() {
 
 # Inside, as in a container: mounts and processes of its own, which end with it.
 inside() {
+    # shellcheck disable=SC2016
     unshare --mount --propagation private --pid --fork --kill-child bash -c '
         tree=$1; shift
         mount -t proc proc "$tree/proc" && mount --rbind /sys "$tree/sys" && mount --rbind /dev "$tree/dev" &&
