@@ -141,7 +141,7 @@ static int raw_sealed_size(int fd, size_t *ret_size)
 
 static int raw_map(int fd, void **ret_data, size_t *ret_len)
 {
-    size_t len;
+    size_t len = 0;
     int r = raw_sealed_size(fd, &len);
 
     if (r < 0)
