@@ -13,6 +13,9 @@
 struct event_base;
 struct child;
 
+/* Children at one time, those included that were killed and hang in the kernel; one more is -EAGAIN. */
+#define CHILD_MAX 256
+
 struct child_ops {
     /* A message (util/fdmsg.h). The fds become the callee's. */
     void (*message)(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata);
@@ -21,7 +24,7 @@ struct child_ops {
     void (*ended)(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata);
 };
 
-/* The function a child runs; its return value is the exit status. sock is blocking. */
+/* The function a child runs; its return value is the exit status. sock is blocking; its end of file is the parent's wish to end. */
 typedef int (*child_fn)(int sock, void *arg);
 
 /* Forks. keep_fds (n_keep of them) stay open in the child under the same numbers. deadline_ns: from now; 0: none. 0 or -errno. */
@@ -29,9 +32,16 @@ int child_spawn(struct event_base *base, child_fn fn, void *arg, const int *keep
                 uint64_t deadline_ns, const struct child_ops *ops, void *userdata, struct child **ret);
 /* Sends it a message. 0 or -errno. */
 int child_send(struct child *c, const void *data, size_t len, const int *fds, size_t n_fds);
-/* A new deadline from now; 0: none. */
+/* A new deadline from now, in place of the old one; 0: none. */
 void child_set_deadline(struct child *c, uint64_t deadline_ns);
-/* SIGKILL, no callback any more; NULL is fine. Reaped in the background. */
+/* SIGKILL, no callback any more. Reaped in the background. NULL is fine, and so is a child whose ended is just being called. */
 void child_kill(struct child *c);
-/* CPU time of all children so far, for /metrics. */
+/* The end of the daemon: kills all, without callbacks; every struct child is gone after it. Before the event base is freed. */
+void child_kill_all(void);
+/* How many there are, killed ones included until they are reaped. */
+size_t child_count(void);
+/* For a child: dies with its parent from now on (again after a change of credentials, which the kernel answers by forgetting it).
+ * 0, or -errno: the parent is gone. */
+int child_die_with_parent(pid_t parent);
+/* CPU time of all children that ended so far, for /metrics. */
 uint64_t child_total_cpu_ns(void);

@@ -1,0 +1,398 @@
+/* Mappings by epoch. Owns the mappings that are there (sorted, as the kernel shows them), those that were, and the files of both.
+ *
+ * A maps file that was opened before an exec is empty after it, so a snapshot can only see the image that it is meant to see. An
+ * exec is told some time after it happened, though, and the next one may have happened by then: the image that is opened on word of
+ * the first is then the second's already, which is found out when word of the second comes (table_is_same_image). */
+#include "daemon/mapping_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/file_table.h"
+#include "daemon/raw_profile.h"
+#include "daemon/target_files.h"
+#include "daemon/target_maps.h"
+#include "util/cleanup.h"
+
+struct mapping_list {
+    struct raw_mapping *items;
+    size_t n, cap;
+};
+
+/* One image (mm) of the process. */
+struct image {
+    int maps_fd, root_fd;
+    bool by_exec;        /* opened on word of an exec */
+    bool exe_known;
+    struct stat exe_st;
+    char exe[PATH_MAX];  /* as in maps; "": unknown */
+};
+
+struct mapping_table {
+    struct file_table files;
+    struct mapping_list live, past;
+    struct image image;
+    uint64_t past_cut;   /* ended, and not kept */
+    uint64_t most_cut;   /* of the snapshot that had most to leave out */
+};
+
+#define IMAGE_INIT {.maps_fd = -1, .root_fd = -1}
+
+/* No image is current any more; its root still says where debug files are. */
+static void table_close_image(struct mapping_table *t)
+{
+    close_fd(&t->image.maps_fd);
+}
+
+static void table_set_image(struct mapping_table *t, const struct image *image)
+{
+    table_close_image(t);
+    close_fd(&t->image.root_fd);
+    t->image = *image;
+}
+
+static int image_open(const struct target *target, bool by_exec, struct image *ret)
+{
+    struct image image = IMAGE_INIT;
+
+    image.maps_fd = target_open_file(target, "maps", O_RDONLY);
+    if (image.maps_fd < 0)
+        return image.maps_fd;
+    image.by_exec = by_exec;
+    image.root_fd = target_files_root(target); /* without it, files are found by their mappings alone */
+    AUTO_CLOSE int exe = target_open_file(target, "exe", O_PATH);
+    image.exe_known = exe >= 0 && fstat(exe, &image.exe_st) == 0;
+    if (target_readlink(target, "exe", image.exe, sizeof(image.exe)) < 0)
+        image.exe[0] = '\0';
+    *ret = image;
+    return 0;
+}
+
+struct mapping_table *mapping_table_new(void)
+{
+    struct mapping_table *t = calloc(1, sizeof(*t));
+    if (!t)
+        return NULL;
+    t->image = (struct image)IMAGE_INIT;
+    if (file_table_init(&t->files) < 0) {
+        free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void mapping_table_free(struct mapping_table *t)
+{
+    if (!t)
+        return;
+    table_close_image(t);
+    close_fd(&t->image.root_fd);
+    file_table_deinit(&t->files);
+    free(t->live.items);
+    free(t->past.items);
+    free(t);
+}
+
+int mapping_table_open_image(struct mapping_table *t, const struct target *target)
+{
+    struct image image;
+    int r = image_open(target, false, &image);
+    if (r < 0)
+        return r;
+    table_set_image(t, &image);
+    return 0;
+}
+
+/* ---- reading */
+
+static int list_reserve(struct mapping_list *list, size_t n)
+{
+    if (n <= list->cap)
+        return 0;
+    size_t cap = n + n / 2 + 64;
+    struct raw_mapping *items = reallocarray(list->items, cap, sizeof(*items));
+    if (!items)
+        return -ENOMEM;
+    list->items = items;
+    list->cap = cap;
+    return 0;
+}
+
+struct snapshot {
+    struct mapping_table *table;
+    const struct target *target;
+    struct mapping_list fresh;
+    uint64_t cut;
+};
+
+/* The program itself: by its inode, or where the file system shows different numbers for one file, by its name. */
+static bool is_main_binary(const struct mapping_table *t, const struct maps_entry *e, const struct file_ref *ref)
+{
+    char name[PATH_MAX];
+    const struct file_identity *id = ref->object != RAW_NO_OBJECT ? &t->files.objects[ref->object].id : NULL;
+
+    if (!id)
+        return false;
+    if (t->image.exe_known && id->dev == t->image.exe_st.st_dev && id->ino == t->image.exe_st.st_ino)
+        return true;
+    if (e->name_len >= sizeof(name) || t->image.exe[0] == '\0')
+        return false;
+    name[maps_decode_name(e->name, e->name_len, name)] = '\0';
+    return strcmp(name, t->image.exe) == 0;
+}
+
+static int snapshot_entry(const struct maps_entry *e, void *userdata)
+{
+    struct snapshot *s = userdata;
+    struct mapping_table *t = s->table;
+    struct file_ref ref;
+
+    if (!e->executable)
+        return 0;
+    int r = s->fresh.n < TABLE_MAX_MAPPINGS ? file_table_lookup(&t->files, s->target, t->image.root_fd, e, &ref) : -ENOSPC;
+    if (r == -ENOSPC) {
+        s->cut++;
+        return 0;
+    }
+    if (r == 0)
+        r = list_reserve(&s->fresh, s->fresh.n + 1);
+    if (r < 0)
+        return r;
+    s->fresh.items[s->fresh.n++] = (struct raw_mapping){
+        .start = e->start, .end = e->end, .offset = e->offset, .last_epoch = UINT32_MAX,
+        .object = ref.object, .name = ref.name, .main_binary = is_main_binary(t, e, &ref),
+    };
+    return 0;
+}
+
+/* All executable mappings of the current image into s->fresh, which is the caller's to free. */
+static int snapshot_read(struct snapshot *s)
+{
+    if (s->table->image.maps_fd < 0)
+        return -ESRCH;
+    int r = maps_read(s->table->image.maps_fd, snapshot_entry, s);
+    if (r == -E2BIG) {
+        s->cut++;
+        r = 0;
+    }
+    return r;
+}
+
+/* ---- merging */
+
+static bool same_mapping(const struct raw_mapping *a, const struct raw_mapping *b)
+{
+    return a->start == b->start && a->end == b->end && a->offset == b->offset && a->object == b->object && a->name == b->name &&
+           a->main_binary == b->main_binary;
+}
+
+/* Keeps a mapping that has ended, if there was an epoch in which it counted. Room was reserved. */
+static void table_end_mapping(struct mapping_table *t, struct raw_mapping m, uint32_t epoch)
+{
+    if (m.first_epoch >= epoch)
+        return;
+    if (t->past.n >= TABLE_MAX_PAST_MAPPINGS) {
+        t->past_cut++;
+        return;
+    }
+    m.last_epoch = epoch - 1;
+    t->past.items[t->past.n++] = m;
+}
+
+static int table_reserve_past(struct mapping_table *t)
+{
+    size_t n = t->past.n + t->live.n;
+    return list_reserve(&t->past, n < TABLE_MAX_PAST_MAPPINGS ? n : TABLE_MAX_PAST_MAPPINGS);
+}
+
+/* What is in fresh alone begins with the epoch, what is not in it any more ended before. Both are sorted by address. */
+static int table_merge(struct mapping_table *t, struct mapping_list *fresh, uint32_t epoch)
+{
+    int r = table_reserve_past(t);
+    if (r < 0)
+        return r;
+    size_t i = 0;
+    for (size_t j = 0; j < fresh->n; j++) {
+        struct raw_mapping *m = &fresh->items[j];
+        while (i < t->live.n && t->live.items[i].start < m->start)
+            table_end_mapping(t, t->live.items[i++], epoch);
+        m->first_epoch = epoch;
+        if (i < t->live.n && same_mapping(&t->live.items[i], m))
+            m->first_epoch = t->live.items[i++].first_epoch;
+    }
+    while (i < t->live.n)
+        table_end_mapping(t, t->live.items[i++], epoch);
+    free(t->live.items);
+    t->live = *fresh;
+    *fresh = (struct mapping_list){0};
+    return 0;
+}
+
+int mapping_table_snapshot(struct mapping_table *t, const struct target *target, uint32_t epoch)
+{
+    struct snapshot s = {.table = t, .target = target};
+    int r = snapshot_read(&s);
+    if (r == 0)
+        r = table_merge(t, &s.fresh, epoch);
+    if (r == 0 && s.cut > t->most_cut)
+        t->most_cut = s.cut;
+    free(s.fresh.items);
+    return r;
+}
+
+/* ---- the end of the window */
+
+static bool overlap(const struct raw_mapping *a, const struct raw_mapping *b)
+{
+    return a->start < b->end && b->start < a->end;
+}
+
+/* Adds m, unless it is there already. What it took the place of ends with the last epoch that is known, and m begins after. */
+static void table_add_late(struct mapping_table *t, struct raw_mapping m, size_t *at, size_t n_before, uint32_t epoch)
+{
+    while (*at < n_before && t->live.items[*at].end <= m.start)
+        (*at)++;
+    m.first_epoch = epoch;
+    for (size_t i = *at; i < n_before && t->live.items[i].start < m.end; i++) {
+        struct raw_mapping *old = &t->live.items[i];
+        if (same_mapping(old, &m))
+            return;
+        if (!overlap(old, &m))
+            continue;
+        old->last_epoch = epoch;
+        m.first_epoch = epoch + 1;
+    }
+    t->live.items[t->live.n++] = m;
+}
+
+int mapping_table_final(struct mapping_table *t, const struct target *target, uint32_t epoch)
+{
+    struct snapshot s = {.table = t, .target = target};
+    size_t at = 0, n_before = t->live.n;
+    int r = snapshot_read(&s);
+    if (r == 0)
+        r = list_reserve(&t->live, n_before + s.fresh.n);
+    for (size_t j = 0; r == 0 && j < s.fresh.n; j++)
+        table_add_late(t, s.fresh.items[j], &at, n_before, epoch);
+    if (r == 0 && s.cut > t->most_cut)
+        t->most_cut = s.cut;
+    table_close_image(t); /* what is appended is not in order: no snapshot may follow */
+    free(s.fresh.items);
+    return r;
+}
+
+/* ---- exec */
+
+struct fingerprint {
+    uint64_t vdso, stack_end;
+};
+
+static int fingerprint_entry(const struct maps_entry *e, void *userdata)
+{
+    struct fingerprint *f = userdata;
+
+    if (e->name_len == strlen("[vdso]") && memcmp(e->name, "[vdso]", e->name_len) == 0)
+        f->vdso = e->start;
+    if (e->name_len == strlen("[stack]") && memcmp(e->name, "[stack]", e->name_len) == 0)
+        f->stack_end = e->end;
+    return 0;
+}
+
+/* Is the image that was opened on word of an earlier exec the very one that runs now? Its maps would be empty, had it been replaced since,
+ * unless somebody shares it (vfork); where the kernel put its stack and vdso tells the two apart. */
+static bool table_is_same_image(const struct image *old, const struct image *now)
+{
+    struct fingerprint a = {0}, b = {0};
+
+    return old->by_exec && old->maps_fd >= 0 && maps_read(old->maps_fd, fingerprint_entry, &a) == 0 &&
+           maps_read(now->maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso && a.stack_end == b.stack_end;
+}
+
+void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
+{
+    if (table_reserve_past(t) < 0)
+        t->past_cut += t->live.n;
+    else
+        for (size_t i = 0; i < t->live.n; i++)
+            table_end_mapping(t, t->live.items[i], epoch);
+    t->live.n = 0;
+    table_close_image(t);
+}
+
+int mapping_table_exec(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins)
+{
+    struct image image;
+    int r = image_open(target, true, &image);
+    if (r < 0) {
+        mapping_table_end_image(t, ends);
+        return r;
+    }
+    if (table_is_same_image(&t->image, &image)) {
+        for (size_t i = 0; i < t->live.n; i++)
+            if (t->live.items[i].first_epoch < begins)
+                t->live.items[i].first_epoch = begins;
+    } else {
+        mapping_table_end_image(t, ends);
+    }
+    table_set_image(t, &image);
+    return mapping_table_snapshot(t, target, begins);
+}
+
+int mapping_table_root(const struct mapping_table *t)
+{
+    return t->image.root_fd;
+}
+
+/* ---- handing over */
+
+static int compare_mappings(const void *va, const void *vb)
+{
+    const struct raw_mapping *a = va, *b = vb;
+    int r = (a->start > b->start) - (a->start < b->start);
+    return r ? r : (a->first_epoch > b->first_epoch) - (a->first_epoch < b->first_epoch);
+}
+
+static void cleanup_raw_writer(struct raw_writer **w)
+{
+    raw_writer_free(*w);
+}
+
+int mapping_table_write(const struct mapping_table *t)
+{
+    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    size_t n = t->live.n + t->past.n;
+    AUTO_FREE struct raw_mapping *all = calloc(n + 1, sizeof(*all));
+
+    if (!w || !all)
+        return -ENOMEM;
+    if (t->live.n > 0)
+        memcpy(all, t->live.items, t->live.n * sizeof(*all));
+    if (t->past.n > 0)
+        memcpy(all + t->live.n, t->past.items, t->past.n * sizeof(*all));
+    qsort(all, n, sizeof(*all), compare_mappings);
+    int r = raw_writer_section(w, RAW_OBJECTS, t->files.objects, t->files.n_objects * sizeof(*t->files.objects));
+    if (r == 0)
+        r = raw_writer_section(w, RAW_MAPPINGS, all, n * sizeof(*all));
+    if (r == 0)
+        r = raw_writer_section(w, RAW_STRINGS, t->files.strings, t->files.strings_len);
+    return r == 0 ? raw_writer_finish(w) : r;
+}
+
+int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path)
+{
+    if (index >= t->files.n_objects)
+        return -ENOENT;
+    *ret_fd = t->files.fds[index];
+    *ret_path = t->files.strings + t->files.objects[index].path;
+    return 0;
+}
+
+void mapping_table_cut(const struct mapping_table *t, uint64_t *ret_mappings, uint64_t *ret_files)
+{
+    *ret_mappings = t->past_cut + t->most_cut;
+    *ret_files = t->files.files_cut;
+}

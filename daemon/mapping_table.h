@@ -1,0 +1,56 @@
+/* What a session knows of its target's executable mappings: which were there in which epochs (bpf/sample.h), and the files they
+ * map, held open so that they survive dlclose, exec, deletion and the target's end.
+ *
+ * Filled by snapshots of /proc/PID/maps, each for an epoch. What a snapshot does not show any more ended before its epoch. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/target.h"
+
+struct mapping_table;
+
+/* Executable mappings at one time, and in all epochs together; further ones are left out, and counted. */
+#define TABLE_MAX_MAPPINGS 262144
+#define TABLE_MAX_PAST_MAPPINGS 524288
+/* Distinct files and names, and their text. */
+#define TABLE_MAX_NAMES 131072
+#define TABLE_MAX_STRING_BYTES (64u << 20)
+/* Files held open; what is mapped beyond that is named, but has no symbols. */
+#define TABLE_MAX_FILES 4096
+
+struct mapping_table *mapping_table_new(void);
+void mapping_table_free(struct mapping_table *t);
+
+/* The image that the next snapshots are of: opens its maps and its root, and remembers its program. Called at the start, and after an exec.
+ * 0; -ESRCH: the process has ended; -errno. */
+int mapping_table_open_image(struct mapping_table *t, const struct target *target);
+
+/* Reads the image's mappings as they are in an epoch, opening files seen for the first time. 0; -ESRCH: the image is gone, and the
+ * table as it was; -errno (the table as it was). */
+int mapping_table_snapshot(struct mapping_table *t, const struct target *target, uint32_t epoch);
+
+/* An exec: the image since the epoch `begins` is another, which is opened here and read. What was there ends before the epoch `ends`:
+ * the same one, or that of an earlier exec whose image was not seen. 0, -ESRCH, -errno: then there is no current image, but
+ * what was there stays known. */
+int mapping_table_exec(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins);
+
+/* Ends all current mappings before the epoch: the asker may not see what runs now. */
+void mapping_table_end_image(struct mapping_table *t, uint32_t epoch);
+
+/* The last look, when the window is closed and `epoch` is the last one known: what appeared since is added, nothing is ended but what
+ * something else took the place of. */
+int mapping_table_final(struct mapping_table *t, const struct target *target, uint32_t epoch);
+
+/* A sealed memfd with RAW_OBJECTS, RAW_MAPPINGS and RAW_STRINGS (daemon/raw_profile.h). fd or -errno. Objects keep their indexes. */
+int mapping_table_write(const struct mapping_table *t);
+
+/* The file of an object, borrowed; -1: it could not be opened. path: as the target sees it. -ENOENT: no such object. */
+int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path);
+
+/* The image's root directory, O_PATH, borrowed; that of the last one where none is current; -1: it could not be opened. */
+int mapping_table_root(const struct mapping_table *t);
+
+/* What was left out: mappings (that have no place in the table), and files that could not be held open for lack of room. */
+void mapping_table_cut(const struct mapping_table *t, uint64_t *ret_mappings, uint64_t *ret_files);
