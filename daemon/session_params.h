@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT };
+#include "daemon/event_table.h"
 
 struct session_params {
     uint64_t duration_ns;  /* seconds= */
@@ -29,20 +29,23 @@ struct session_params {
     uint32_t symbolize;    /* enum raw_symbolize */
 };
 
+struct param_parse;
+
+/* To add a parameter: a line in the table of session_params.c, and a parser. */
 struct param_spec {
     const char *name;
-    const char *type;     /* "number", "integer", "enum", "regex", "event" */
+    const char *type;     /* "number", "integer", "boolean", "enum", "regex", "event", "ignored" */
     const char *bounds;   /* for people and JSON: "(0, 3600]", "pprof|folded" */
     const char *fallback; /* the default, as text */
     const char *description;
+    /* 0, or -EINVAL with the message in p. */
+    int (*parse)(struct param_parse *p, const struct param_spec *spec, const char *value);
 };
 extern const struct param_spec profile_params[];
 extern const size_t n_profile_params;
 
 struct evkeyvalq;
-/* max_hz: the setting; rates above it are raised in period. 0, or -EINVAL with a message that names the parameter, what was wrong, and what is
- * right. */
-int session_params_parse(const struct evkeyvalq *query, struct session_params *ret, char *error, size_t error_len);
-
-/* The events that this machine has (probed by trying, once), joined by ", ": for errors and the JSON index. */
-const char *events_available(void);
+/* max_hz: the setting; a cpu-clock period below 1/max_hz is raised (0: no such bound). 0, or -EINVAL with a message that names the
+ * parameter, what was wrong, and what is right. *ret is untouched on failure. */
+int session_params_parse(const struct evkeyvalq *query, uint32_t max_hz, struct session_params *ret, char *error,
+                         size_t error_len);

@@ -1,0 +1,23 @@
+/* The events that a profile can count, and the grammar of event=. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT };
+
+struct session_params;
+
+/* Parses text into ret's event, event_text, event_name, perf_*, object and symbol*. 0, or -EINVAL with a message; an event that
+ * this machine lacks is refused, naming those it has. */
+int event_parse(const char *text, struct session_params *ret, char *error, size_t error_len);
+
+/* Periods are ns for cpu-clock, events otherwise. By the rules of golang/go#42502 and #53286: a hardware event that
+ * overflows too often would stop the machine, so a shorter period is raised to the least. */
+struct event_periods {
+    uint64_t fallback, least;
+};
+void event_periods(const struct session_params *params, struct event_periods *ret);
+
+/* The events that this machine has (probed by trying, once), joined by ", ": for errors and the JSON index. */
+const char *events_available(void);
