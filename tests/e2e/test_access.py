@@ -159,7 +159,7 @@ def test_grants_and_reload(new_daemon, owned_target, tmp_path):
     long_one = subprocess.Popen(["curl", "-s", "--noproxy", "*", "-o", "-", daemon.url(f"/pid/{strangers.pid}/debug/pprof/profile?seconds=3")],
                                 stdout=subprocess.PIPE)
     daemon.wait_for_sessions(1)
-    grants(tmp_path, f"{NOBODY} {OTHER}")
+    grants(tmp_path, f"user:{NOBODY} user:{OTHER}")
     daemon.reload()
     wait_for(lambda: Asker(NOBODY).get(url)[0] == 200, "the grant is in force")
     status, body = Asker(NOBODY).get(url + "&kernel=1")
@@ -227,7 +227,7 @@ def test_another_machine_gets_what_everyone_is_granted(new_daemon, owned_target,
     here, run_there = other_network
     strangers, roots = owned_target(OTHER), owned_target(0)
     port = free_port()
-    config = grants(tmp_path, f"everyone {OTHER}")
+    config = grants(tmp_path, f"everyone user:{OTHER}")
     daemon = new_daemon("--config", str(config), "--listen", f"{here}:{port}")
 
     def status(pid):
