@@ -1,0 +1,81 @@
+"""The tests' own tools: a comparison that can't fail proves nothing. No daemon is needed."""
+
+import time
+
+import pytest
+
+from count_results import count
+from target import Recorder, Target, share_error, total_error
+from test_truth import check_shares, check_total
+
+pytestmark = pytest.mark.alone
+
+
+class MadeUp:
+    """A profile that says what it is told to."""
+
+    period = 1_000_000
+    facts = {}
+
+    def __init__(self, start_ns, end_ns, times):
+        self.start_ns, self.end_ns, self.times = start_ns, end_ns, times
+
+    def total(self, sample_type):
+        return sum(self.times.values()) // (1 if sample_type == "cpu" else self.period)
+
+    def by_function(self, names, sample_type):
+        return {name: self.times[name] // (1 if sample_type == "cpu" else self.period) for name in names if name in self.times}
+
+    def fact(self, key):
+        return self.total("cpu")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    target = Target("ten_series")
+    with Recorder(target) as recorder:
+        time.sleep(0.3)
+        start_ns = time.time_ns()
+        time.sleep(1.5)
+        end_ns = time.time_ns()
+        time.sleep(0.2)
+    target.stop()
+    return recorder, start_ns, end_ns
+
+
+def test_recorded_truth_is_the_programs(recorded):
+    recorder, start_ns, end_ns = recorded
+    cpu_ns = recorder.cpu_between(start_ns, end_ns)
+    parts = recorder.functions_between(start_ns, end_ns)
+    assert cpu_ns <= 1.01 * (end_ns - start_ns)
+    assert 0.97 * cpu_ns < sum(parts.values()) < 1.03 * cpu_ns
+    assert 8 < parts["part10"] / parts["part1"] < 11
+
+
+def test_a_true_profile_passes_and_false_ones_fail(recorded):
+    recorder, start_ns, end_ns = recorded
+    truth = {name: int(value) for name, value in recorder.functions_between(start_ns, end_ns).items()}
+    check_shares(MadeUp(start_ns, end_ns, truth), recorder)
+    check_total(MadeUp(start_ns, end_ns, truth), recorder)
+    swapped = {**truth, "part10": truth["part5"], "part5": truth["part10"]}
+    with pytest.raises(AssertionError):
+        check_shares(MadeUp(start_ns, end_ns, swapped), recorder)
+    with pytest.raises(AssertionError):
+        check_total(MadeUp(start_ns, end_ns, {name: value // 2 for name, value in truth.items()}), recorder)
+
+
+def test_errors_shrink_with_samples():
+    assert share_error(0.5, 100) > share_error(0.5, 10000) > 0
+    assert share_error(0, 100) > 0
+    assert total_error(1000, 1.0) < 0.01 < total_error(1000, 0.1)
+
+
+def test_results_are_counted_truthfully(tmp_path):
+    path = tmp_path / "results.xml"
+    assert count(str(path)) == (0, 1, 0)
+    path.write_text("<testsuites><testsuite tests='0' failures='0' errors='0' skipped='0'/></testsuites>")
+    assert count(str(path)) == (0, 1, 0)
+    path.write_text("<testsuites><testsuite tests='9' failures='2' errors='1' skipped='3'/></testsuites>")
+    assert count(str(path)) == (3, 3, 3)
+    path.write_text("<testsuites><testsuite tests=")
+    assert count(str(path)) == (0, 1, 0)
