@@ -10,8 +10,8 @@ import os
 import re
 import sys
 
-# A folder may include from itself and from these; util includes nothing of ours. daemon/raw_profile.h describes the file between the
-# loop and its workers, and daemon/ stands above all.
+# A folder may include from itself and from these; util includes nothing of ours. daemon/raw_profile.h
+# describes the file between the loop and its workers, and daemon/ stands above all.
 MAY_INCLUDE = {
     "util": set(),
     "config": {"util"},

@@ -34,10 +34,14 @@ class Checker(unittest.TestCase):
         self.assert_fault({"util/a.c": '/* A. */\n#include "daemon/b.h"\n'}, "may not include from daemon/")
 
     def test_sideways(self):
-        self.assert_fault({"pprof/a.c": '/* A. */\n#include "symbolize/b.h"\n'}, "may not include from symbolize/")
+        self.assert_fault(
+            {"pprof/a.c": '/* A. */\n#include "symbolize/b.h"\n'}, "may not include from symbolize/"
+        )
 
     def test_without_folder(self):
-        self.assert_fault({"util/a.h": GOOD, "util/a.c": '/* A. */\n#include "a.h"\n'}, "must name its folder")
+        self.assert_fault(
+            {"util/a.h": GOOD, "util/a.c": '/* A. */\n#include "a.h"\n'}, "must name its folder"
+        )
 
     def test_style(self):
         mark = "TO" + "DO"

@@ -19,7 +19,10 @@ def missing():
         return "needs root, to sample other processes"
     if not os.path.exists("/sys/kernel/btf/vmlinux"):
         return "needs a kernel with BTF (/sys/kernel/btf/vmlinux)"
-    if shutil.which("bpftool") and subprocess.run(["bpftool", "prog", "list"], capture_output=True, check=False).returncode != 0:
+    if (
+        shutil.which("bpftool")
+        and subprocess.run(["bpftool", "prog", "list"], capture_output=True, check=False).returncode != 0
+    ):
         return "needs the bpf() system call, which is refused here"
     return None
 
@@ -98,8 +101,14 @@ def upstream_pprof(go):
     if not os.path.exists(path):
         done = subprocess.run(
             [go, "install", "github.com/google/pprof@latest"],
-            env={**os.environ, "GOBIN": tools}, capture_output=True, text=True, timeout=300, check=False,
+            env={**os.environ, "GOBIN": tools},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         if done.returncode != 0:
-            pytest.skip("needs Go's module proxy and a Go that builds the newest pprof: " + done.stderr.strip()[-200:])
+            pytest.skip(
+                "needs Go's module proxy and a Go that builds the newest pprof: " + done.stderr.strip()[-200:]
+            )
     return path

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Prints "PASSED FAILED SKIPPED" of a JUnit file, as setup.sh sums them. A file that is missing or broken, or tells of no test at all, is
-one failure: a run that died must not look like one without faults."""
+"""Prints "PASSED FAILED SKIPPED" of a JUnit file, as setup.sh sums them. A file that is missing or broken, or
+tells of no test at all, is one failure: a run that died must not look like one without faults.
+"""
 
 import sys
 import xml.etree.ElementTree

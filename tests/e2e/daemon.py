@@ -103,7 +103,9 @@ class Daemon:
                 self.unix_path = address[5:]
         self.has_tcp = any(not address.startswith("unix:") for address in addresses)
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             wait_for(self.is_up, "the daemon answers", 20)
         except BaseException:

@@ -1,5 +1,6 @@
-"""A profile as the tests look at it: stacks of named frames with values and labels, and what the profile says of itself. Whatever is loaded is
-first held against the strictest readers' rules (pprofile.check_valid)."""
+"""A profile as the tests look at it: stacks of named frames with values and labels, and what the profile says
+of itself. Whatever is loaded is first held against the strictest readers' rules (pprofile.check_valid).
+"""
 
 import collections
 import re
@@ -30,7 +31,11 @@ class Profile:
         self.period = raw.period
         self.start_ns, self.end_ns = raw.time_nanos, raw.time_nanos + raw.duration_nanos
         self.facts = dict(
-            match.groups() for match in (re.fullmatch(r"cprofd\.([^=]+)=(.*)", text[each], re.DOTALL) for each in raw.comment) if match
+            match.groups()
+            for match in (
+                re.fullmatch(r"cprofd\.([^=]+)=(.*)", text[each], re.DOTALL) for each in raw.comment
+            )
+            if match
         )
         self.comments = [text[each] for each in raw.comment]
         functions = {each.id: each for each in raw.function}
@@ -38,10 +43,19 @@ class Profile:
         self.mappings = list(mappings.values())
         locations = {
             each.id: [
-                Frame(text[function.name], text[function.system_name], text[function.filename], function.start_line, line.line,
-                      mappings.get(each.mapping_id), each.address)
-                for line in each.line for function in [functions[line.function_id]]
-            ] or [Frame(f"0x{each.address:x}", "", "", 0, 0, mappings.get(each.mapping_id), each.address)]
+                Frame(
+                    text[function.name],
+                    text[function.system_name],
+                    text[function.filename],
+                    function.start_line,
+                    line.line,
+                    mappings.get(each.mapping_id),
+                    each.address,
+                )
+                for line in each.line
+                for function in [functions[line.function_id]]
+            ]
+            or [Frame(f"0x{each.address:x}", "", "", 0, 0, mappings.get(each.mapping_id), each.address)]
             for each in raw.location
         }
         self.samples = [
@@ -68,7 +82,9 @@ class Profile:
         return {frame.function for sample in self.samples for frame in sample.frames}
 
     def functions_in(self, mapping):
-        return {frame.function for sample in self.samples for frame in sample.frames if frame.mapping == mapping}
+        return {
+            frame.function for sample in self.samples for frame in sample.frames if frame.mapping == mapping
+        }
 
     def by_function(self, names, sample_type):
         """How much belongs to each of the named functions: a sample counts for the one nearest to its leaf."""
@@ -83,7 +99,8 @@ class Profile:
     def folded(self):
         """Stacks as text, for messages of failed tests."""
         lines = sorted(
-            f"{sample.values[0]:8} " + " < ".join(frame.function for frame in sample.frames[:8]) for sample in self.samples
+            f"{sample.values[0]:8} " + " < ".join(frame.function for frame in sample.frames[:8])
+            for sample in self.samples
         )
         return "\n" + "\n".join(lines[-40:])
 

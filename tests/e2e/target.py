@@ -14,8 +14,8 @@ import pytest
 
 from daemon import PROGRAMS
 
-# A comparison of a sampled share with the truth fails by chance once in 150,000 (two-sided normal tail at this many standard
-# deviations). A run makes about a hundred such comparisons.
+# A comparison of a sampled share with the truth fails by chance once in 150,000 (two-sided normal tail at
+# this many standard deviations). A run makes about a hundred such comparisons.
 Z = 4.5
 
 
@@ -72,8 +72,10 @@ class Target:
 
 
 class Recorder:
-    """Notes a target's clocks while a request runs, so that the truth of exactly the profile's window is known afterwards: the
-    window is somewhere within the request. Times are of the wall clock, as in profiles."""
+    """Notes a target's clocks while a request runs, so that the truth of exactly the profile's window is
+    known afterwards: the window is somewhere within the request. Times are of the wall clock, as in
+    profiles.
+    """
 
     def __init__(self, target, with_truth=True):
         self.target, self.with_truth = target, with_truth
@@ -134,14 +136,18 @@ class Recorder:
 
 
 def share_error(share, n_samples):
-    """How far a sampled share may be from a true one: Z standard deviations of the binomial distribution, and what two samples make, since a
-    share of zero has no deviation. (Samples taken at even intervals vary less than that.)"""
+    """How far a sampled share may be from a true one: Z standard deviations of the binomial distribution, and
+    what two samples make, since a share of zero has no deviation. (Samples taken at even intervals vary
+    less than that.)
+    """
     return Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
 
 
 def total_error(n_expected, busy):
-    """The relative error that sampling allows a total. Of the n_expected / busy ticks that a CPU's timer makes in the window, each finds the target
-    running with probability busy; a target that never pauses has no such error. One sample at each end is unknown."""
+    """The relative error that sampling allows a total. Of the n_expected / busy ticks that a CPU's timer
+    makes in the window, each finds the target running with probability busy; a target that never pauses
+    has no such error. One sample at each end is unknown.
+    """
     return (Z * math.sqrt(n_expected * max(1 - busy, 0)) + 3) / max(n_expected, 1)
 
 

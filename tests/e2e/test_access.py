@@ -22,8 +22,13 @@ class Asker:
 
     def get(self, url, *options):
         """(status, headers and body)"""
-        done = subprocess.run(["curl", "-s", "-i", "--noproxy", "*", "-w", "\n%{http_code}", *options, url], capture_output=True,
-                              check=False, timeout=60, **self.who)
+        done = subprocess.run(
+            ["curl", "-s", "-i", "--noproxy", "*", "-w", "\n%{http_code}", *options, url],
+            capture_output=True,
+            check=False,
+            timeout=60,
+            **self.who,
+        )
         body, _, status = done.stdout.rpartition(b"\n")
         return int(status), body
 
@@ -38,13 +43,22 @@ def owned_target(start_target, program):
     """A program that runs as some user."""
 
     def start(uid, gid=None, groups=()):
-        return start_target("ten_series", path=program, user=uid, group=uid if gid is None else gid, extra_groups=list(groups))
+        return start_target(
+            "ten_series", path=program, user=uid, group=uid if gid is None else gid, extra_groups=list(groups)
+        )
 
     return start
 
 
-PATHS = ["/pid/{}", "/pid/{}/debug/pprof/", "/pid/{}/debug/pprof/profile?seconds=0.1", "/pid/{}/debug/pprof/cmdline",
-         "/pid/{}/debug/pprof/symbol?0x1", "/pid/{}/debug/quality?seconds=0.1", "/pid/{}/debug/pprof/?format=json"]
+PATHS = [
+    "/pid/{}",
+    "/pid/{}/debug/pprof/",
+    "/pid/{}/debug/pprof/profile?seconds=0.1",
+    "/pid/{}/debug/pprof/cmdline",
+    "/pid/{}/debug/pprof/symbol?0x1",
+    "/pid/{}/debug/quality?seconds=0.1",
+    "/pid/{}/debug/pprof/?format=json",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -99,8 +113,15 @@ def test_process_with_capabilities(daemon, start_target, tmp_path_factory):
     if not shutil.which("setpriv"):
         pytest.skip("needs setpriv")
     program = public_copy(tmp_path_factory, "ten_series")
-    argv = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+net_admin", "--ambient-caps=+net_admin",
-            program]
+    argv = [
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--inh-caps=+net_admin",
+        "--ambient-caps=+net_admin",
+        program,
+    ]
     target = start_target("ten_series", argv=argv)
     status, body = Asker(NOBODY).get(daemon.url(f"/pid/{target.pid}/debug/pprof/profile?seconds=0.1"))
     assert status == 403, body
@@ -156,8 +177,18 @@ def test_grants_and_reload(new_daemon, owned_target, tmp_path):
     strangers = owned_target(OTHER)
     url = daemon.url(f"/pid/{strangers.pid}/debug/pprof/profile?seconds=0.1")
     assert Asker(NOBODY).get(url)[0] == 403
-    long_one = subprocess.Popen(["curl", "-s", "--noproxy", "*", "-o", "-", daemon.url(f"/pid/{strangers.pid}/debug/pprof/profile?seconds=3")],
-                                stdout=subprocess.PIPE)
+    long_one = subprocess.Popen(
+        [
+            "curl",
+            "-s",
+            "--noproxy",
+            "*",
+            "-o",
+            "-",
+            daemon.url(f"/pid/{strangers.pid}/debug/pprof/profile?seconds=3"),
+        ],
+        stdout=subprocess.PIPE,
+    )
     daemon.wait_for_sessions(1)
     grants(tmp_path, f"user:{NOBODY} user:{OTHER}")
     daemon.reload()
@@ -177,8 +208,15 @@ def test_limits_of_one_asker_do_not_lock_out_root(new_daemon, owned_target):
     daemon = new_daemon("--max-sessions-asker", "2", "--max-sessions", "3", "--max-sessions-target", "3")
     mine = owned_target(NOBODY)
     url = daemon.url(f"/pid/{mine.pid}/debug/pprof/profile")
-    running = [subprocess.Popen(["curl", "-s", "--noproxy", "*", "-o", "/dev/null", url + "?seconds=20"], user=NOBODY, group=NOBODY,
-                                extra_groups=[]) for _ in range(2)]
+    running = [
+        subprocess.Popen(
+            ["curl", "-s", "--noproxy", "*", "-o", "/dev/null", url + "?seconds=20"],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+        )
+        for _ in range(2)
+    ]
     daemon.wait_for_sessions(2)
     status, body = Asker(NOBODY).get(url + "?seconds=0.1")
     assert status == 429 and b"Retry-After" in body, body
@@ -208,13 +246,20 @@ def other_network():
     name = f"cprofd{os.getpid()}"
     here, there = f"10.213.{os.getpid() % 256}.1", f"10.213.{os.getpid() % 256}.2"
     commands = [
-        f"ip netns add {name}", f"ip link add {name}a type veth peer name {name}b", f"ip link set {name}b netns {name}",
-        f"ip addr add {here}/30 dev {name}a", f"ip link set {name}a up",
-        f"ip netns exec {name} ip addr add {there}/30 dev {name}b", f"ip netns exec {name} ip link set {name}b up",
+        f"ip netns add {name}",
+        f"ip link add {name}a type veth peer name {name}b",
+        f"ip link set {name}b netns {name}",
+        f"ip addr add {here}/30 dev {name}a",
+        f"ip link set {name}a up",
+        f"ip netns exec {name} ip addr add {there}/30 dev {name}b",
+        f"ip netns exec {name} ip link set {name}b up",
     ]
     try:
         for command in commands:
-            if not shutil.which("ip") or subprocess.run(command.split(), capture_output=True, check=False).returncode != 0:
+            if (
+                not shutil.which("ip")
+                or subprocess.run(command.split(), capture_output=True, check=False).returncode != 0
+            ):
                 pytest.skip(f"needs a network namespace: {command}")
         yield here, ["ip", "netns", "exec", name]
     finally:
@@ -232,8 +277,13 @@ def test_another_machine_gets_what_everyone_is_granted(new_daemon, owned_target,
 
     def status(pid):
         url = f"http://{here}:{port}/pid/{pid}/debug/pprof/profile?seconds=0.1"
-        done = subprocess.run([*run_there, "curl", "-s", "-o", "/dev/null", "--noproxy", "*", "-w", "%{http_code}", url],
-                              capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [*run_there, "curl", "-s", "-o", "/dev/null", "--noproxy", "*", "-w", "%{http_code}", url],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
         return done.stdout
 
     assert status(strangers.pid) == "200"
@@ -246,7 +296,11 @@ def test_audit_log(daemon, program_target):
     daemon.profile(program_target.pid, seconds=0.2, hz=123)
 
     def line():
-        return [each for each in daemon.log().splitlines() if str(program_target.pid) in each and "ten_series" in each]
+        return [
+            each
+            for each in daemon.log().splitlines()
+            if str(program_target.pid) in each and "ten_series" in each
+        ]
 
     found = wait_for(line, "the session is in the log")
     assert "uid" in found[-1], found[-1]

@@ -92,8 +92,13 @@ def test_its_own_profile_with_many_mappings(daemon, many_mappings):
 def test_slow_and_broken_clients(daemon, program_target):
     """Some never finish their request, some talk nonsense, one reads nothing: others are served meanwhile."""
     sockets = []
-    for text in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-", b"\x00\xff\x16\x03\x01" * 40,
-                 b"POST /pid/1/debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n0x"):
+    for text in (
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-",
+        b"\x00\xff\x16\x03\x01" * 40,
+        b"POST /pid/1/debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n0x",
+    ):
         for _ in range(20):
             client = socket.create_connection(("127.0.0.1", daemon.port), timeout=10)
             client.sendall(text)
@@ -123,8 +128,17 @@ def test_many_clients_at_once(daemon, program_target):
 
 def test_a_thousand_requests_leave_nothing(daemon, program_target):
     base = f"/pid/{program_target.pid}"
-    paths = ["/healthz", "/metrics", "/", base + "/debug/pprof/", base + "/debug/pprof/cmdline", base + "/debug/pprof/nothing",
-             base + "/debug/pprof/profile?seconds=x", "/pid/0/debug/pprof/profile", base + "/debug/pprof/symbol?0x1"]
+    paths = [
+        "/healthz",
+        "/metrics",
+        "/",
+        base + "/debug/pprof/",
+        base + "/debug/pprof/cmdline",
+        base + "/debug/pprof/nothing",
+        base + "/debug/pprof/profile?seconds=x",
+        "/pid/0/debug/pprof/profile",
+        base + "/debug/pprof/symbol?0x1",
+    ]
 
     def ask(number):
         return daemon.get(paths[number % len(paths)]).status
@@ -135,4 +149,8 @@ def test_a_thousand_requests_leave_nothing(daemon, program_target):
         codes = set(pool.map(ask, range(1000)))
     assert codes <= {200, 400, 404, 429}, codes
     time.sleep(0.5)
-    assert daemon.n_fds() <= before[0] + 2 and daemon.rss_kib() <= before[1] + 2048, (before, daemon.n_fds(), daemon.rss_kib())
+    assert daemon.n_fds() <= before[0] + 2 and daemon.rss_kib() <= before[1] + 2048, (
+        before,
+        daemon.n_fds(),
+        daemon.rss_kib(),
+    )

@@ -1,4 +1,6 @@
-"""The clients that must work against the daemon unchanged: curl, the installed go tool pprof, and the newest google/pprof."""
+"""The clients that must work against the daemon unchanged: curl, the installed go tool pprof, and the newest
+google/pprof.
+"""
 
 import os
 import subprocess
@@ -14,17 +16,40 @@ from profiles import load
 def pprof(request, tmp_path_factory):
     """Runs pprof with arguments, and returns what it says."""
     go = request.getfixturevalue("go")
-    command = [go, "tool", "pprof"] if request.param == "go tool pprof" else [request.getfixturevalue("upstream_pprof")]
+    command = (
+        [go, "tool", "pprof"]
+        if request.param == "go tool pprof"
+        else [request.getfixturevalue("upstream_pprof")]
+    )
     home = str(tmp_path_factory.mktemp("pprof"))
     # The go command itself needs its caches where they are; pprof's own files go to a folder of ours.
-    environment = {**os.environ, "PPROF_TMPDIR": home, "PPROF_BINARY_PATH": home, "PPROF_TOOLS": "", "NO_PROXY": "*", "no_proxy": "*"}
+    environment = {
+        **os.environ,
+        "PPROF_TMPDIR": home,
+        "PPROF_BINARY_PATH": home,
+        "PPROF_TOOLS": "",
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+    }
 
     def run(*arguments, background=False):
         if background:
-            return subprocess.Popen([*command, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                    stderr=subprocess.DEVNULL)
-        done = subprocess.run([*command, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=120, check=False)
+            return subprocess.Popen(
+                [*command, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        done = subprocess.run(
+            [*command, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert "unrecognized" not in done.stderr and "error" not in done.stderr.lower(), done.stderr
         return done.stdout
@@ -134,12 +159,14 @@ def test_http_of_a_url(pprof, url):
     served = pprof(f"-http=127.0.0.1:{port}", "-no_browser", url, background=True)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
+
         def page():
             try:
                 with opener.open(f"http://127.0.0.1:{port}/ui/top", timeout=10) as reply:
                     return reply.read().decode()
             except OSError:
                 return None
+
         assert "part10" in wait_for(page, "pprof serves", 30)
     finally:
         served.terminate()
@@ -148,6 +175,13 @@ def test_http_of_a_url(pprof, url):
 
 def test_error_is_shown(daemon, go):
     """pprof prints what an error says, and fails."""
-    done = subprocess.run([go, "tool", "pprof", "-top", daemon.url("/pid/4194304/debug/pprof/profile")], capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL, env={**os.environ, "NO_PROXY": "*"}, timeout=60, check=False)
+    done = subprocess.run(
+        [go, "tool", "pprof", "-top", daemon.url("/pid/4194304/debug/pprof/profile")],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "NO_PROXY": "*"},
+        timeout=60,
+        check=False,
+    )
     assert done.returncode != 0 and "4194304" in done.stderr, done.stderr

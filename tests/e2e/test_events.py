@@ -1,4 +1,6 @@
-"""Other events than time: what happened exactly N times in the window is N in the profile, with the stacks that it happened in."""
+"""Other events than time: what happened exactly N times in the window is N in the profile, with the stacks
+that it happened in.
+"""
 
 import concurrent.futures
 import os
@@ -41,7 +43,9 @@ def test_uprobe_at_a_functions_entry(daemon, start_target):
     check(profile, "counted_function", "counted_function", N, N)
     assert profile.total("counted_function_sample") == N
     assert {sample.frames[0].function for sample in profile.samples} == {"counted_function"}
-    assert all("do_all" in [frame.function for frame in sample.frames] for sample in profile.samples), profile.folded()
+    assert all(
+        "do_all" in [frame.function for frame in sample.frames] for sample in profile.samples
+    ), profile.folded()
 
 
 def test_uprobe_every_tenth_hit(daemon, start_target):
@@ -53,13 +57,17 @@ def test_uprobe_every_tenth_hit(daemon, start_target):
 
 def test_uprobe_at_an_inner_address(daemon, start_target):
     """SYMBOL+0xOFF: an instruction's boundary within the function, found by its disassembly."""
-    listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", COUNTED], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", COUNTED], capture_output=True, text=True, check=False
+    )
     if listing.returncode != 0:
         pytest.skip("needs objdump")
     body = listing.stdout.split("<counted_function>:\n")[1].split("\n\n")[0].splitlines()
     addresses = [int(line.split(":")[0], 16) for line in body]
     target = start_target("counted")
-    profile = count(daemon, target, event=f"uprobe:{COUNTED}:counted_function+0x{addresses[2] - addresses[0]:x}")
+    profile = count(
+        daemon, target, event=f"uprobe:{COUNTED}:counted_function+0x{addresses[2] - addresses[0]:x}"
+    )
     total = sum(sample.values[1] for sample in profile.samples)
     assert total == N, profile.folded()
 
@@ -68,7 +76,9 @@ def test_uprobe_filters_by_process(daemon, start_target):
     """The same binary in another process hits the probe as well, and doesn't count."""
     target, other = start_target("counted"), start_target("counted")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(daemon.profile, target.pid, seconds=2, event=f"uprobe:{COUNTED}:counted_function")
+        pending = pool.submit(
+            daemon.profile, target.pid, seconds=2, event=f"uprobe:{COUNTED}:counted_function"
+        )
         daemon.wait_for_sessions(1)
         time.sleep(0.5)
         other.truth(str(N))

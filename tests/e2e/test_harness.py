@@ -24,7 +24,11 @@ class MadeUp:
         return sum(self.times.values()) // (1 if sample_type == "cpu" else self.period)
 
     def by_function(self, names, sample_type):
-        return {name: self.times[name] // (1 if sample_type == "cpu" else self.period) for name in names if name in self.times}
+        return {
+            name: self.times[name] // (1 if sample_type == "cpu" else self.period)
+            for name in names
+            if name in self.times
+        }
 
     def fact(self, key):
         return self.total("cpu")

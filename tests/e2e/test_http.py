@@ -1,4 +1,6 @@
-"""Wrong queries of each kind get the right code and a message that helps; right ones the headers that Go's clients expect."""
+"""Wrong queries of each kind get the right code and a message that helps; right ones the headers that Go's
+clients expect.
+"""
 
 import os
 import socket
@@ -24,22 +26,50 @@ def check_error(reply, status, *words):
 
 # Parameters, and what the message must name. A message says which parameter is wrong.
 BAD_QUERIES = [
-    ("seconds=abc", "seconds"), ("seconds=0", "seconds"), ("seconds=-1", "seconds"), ("seconds=nan", "seconds"),
-    ("seconds=inf", "seconds"), ("seconds=3601", "seconds"), ("seconds=", "seconds"), ("seconds=1e99", "seconds"),
-    ("seconds=1x", "seconds"), ("seconds=0x1", "seconds"),
-    ("hz=0", "hz"), ("hz=abc", "hz"), ("hz=-5", "hz"), ("hz=", "hz"), ("hz=99999999999999999999", "hz"),
-    ("hz=100&period=1000000", "period"), ("hz=100&event=page-faults", "hz"),
-    ("period=0", "period"), ("period=abc", "period"), ("period=-1", "period"), ("period=99999999999999999999", "period"),
-    ("kernel=2", "kernel"), ("kernel=yes", "kernel"),
-    ("tid=abc", "tid"), ("tid=-1", "tid"),
-    ("thread=(", "thread"), ("focus=(", "focus"), ("focus=" + "a" * 1000, "focus"),
-    ("format=xml", "format"), ("symbolize=maybe", "symbolize"), ("unwind=guess", "unwind"),
-    ("event=nonsense", "cpu-clock"), ("event=nonsense", "page-faults"), ("event=", "event"),
-    ("event=raw:xyz", "raw"), ("event=raw:", "raw"),
-    ("event=uprobe:/no/such/file:main", "/no/such/file"), ("event=uprobe:", "uprobe"),
-    ("event=usdt:/no/such/file:a:b", "/no/such/file"), ("event=usdt:x", "usdt"),
-    ("event=tracepoint:no:such_thing", "no:such_thing"), ("event=tracepoint:sched", "tracepoint"),
-    ("unknown=1", "unknown"), ("Seconds=1", "Seconds"),
+    ("seconds=abc", "seconds"),
+    ("seconds=0", "seconds"),
+    ("seconds=-1", "seconds"),
+    ("seconds=nan", "seconds"),
+    ("seconds=inf", "seconds"),
+    ("seconds=3601", "seconds"),
+    ("seconds=", "seconds"),
+    ("seconds=1e99", "seconds"),
+    ("seconds=1x", "seconds"),
+    ("seconds=0x1", "seconds"),
+    ("hz=0", "hz"),
+    ("hz=abc", "hz"),
+    ("hz=-5", "hz"),
+    ("hz=", "hz"),
+    ("hz=99999999999999999999", "hz"),
+    ("hz=100&period=1000000", "period"),
+    ("hz=100&event=page-faults", "hz"),
+    ("period=0", "period"),
+    ("period=abc", "period"),
+    ("period=-1", "period"),
+    ("period=99999999999999999999", "period"),
+    ("kernel=2", "kernel"),
+    ("kernel=yes", "kernel"),
+    ("tid=abc", "tid"),
+    ("tid=-1", "tid"),
+    ("thread=(", "thread"),
+    ("focus=(", "focus"),
+    ("focus=" + "a" * 1000, "focus"),
+    ("format=xml", "format"),
+    ("symbolize=maybe", "symbolize"),
+    ("unwind=guess", "unwind"),
+    ("event=nonsense", "cpu-clock"),
+    ("event=nonsense", "page-faults"),
+    ("event=", "event"),
+    ("event=raw:xyz", "raw"),
+    ("event=raw:", "raw"),
+    ("event=uprobe:/no/such/file:main", "/no/such/file"),
+    ("event=uprobe:", "uprobe"),
+    ("event=usdt:/no/such/file:a:b", "/no/such/file"),
+    ("event=usdt:x", "usdt"),
+    ("event=tracepoint:no:such_thing", "no:such_thing"),
+    ("event=tracepoint:sched", "tracepoint"),
+    ("unknown=1", "unknown"),
+    ("Seconds=1", "Seconds"),
 ]
 
 
@@ -58,18 +88,37 @@ def test_absent_hardware_event_names_what_there_is(daemon, program_target):
 
 
 def test_symbol_that_the_file_lacks(daemon, program_target):
-    reply = daemon.profile(program_target.pid, seconds=0.1, event=f"uprobe:{os.readlink(f'/proc/{program_target.pid}/exe')}:no_such_fn")
+    reply = daemon.profile(
+        program_target.pid,
+        seconds=0.1,
+        event=f"uprobe:{os.readlink(f'/proc/{program_target.pid}/exe')}:no_such_fn",
+    )
     check_error(reply, 400, "no_such_fn")
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/nothing", "/pid", "/pid/", "/pid/x", "/pid/0/debug/pprof/profile", "/pid/-1/debug/pprof/profile", "/pid/1x/debug/pprof/",
-        "/pid/99999999999999999999/debug/pprof/profile", "/pid/4194304/debug/pprof/profile?seconds=0.1",
-        "/pid/4194304/debug/pprof/cmdline", "/pid/4194304/debug/pprof/symbol?0x1", "/pid/4194304", "/pid/4194304/debug/quality",
-        "/pid/{pid}/debug/pprof/nothing", "/pid/{pid}/nothing", "/pid/{pid}/debug/pprof/profile/x", "/debug/pprof/",
-        "/pid/{pid}/debug/pprof/../../../../etc/passwd", "/%00", "/pid/{pid}%00/debug/pprof/profile",
+        "/nothing",
+        "/pid",
+        "/pid/",
+        "/pid/x",
+        "/pid/0/debug/pprof/profile",
+        "/pid/-1/debug/pprof/profile",
+        "/pid/1x/debug/pprof/",
+        "/pid/99999999999999999999/debug/pprof/profile",
+        "/pid/4194304/debug/pprof/profile?seconds=0.1",
+        "/pid/4194304/debug/pprof/cmdline",
+        "/pid/4194304/debug/pprof/symbol?0x1",
+        "/pid/4194304",
+        "/pid/4194304/debug/quality",
+        "/pid/{pid}/debug/pprof/nothing",
+        "/pid/{pid}/nothing",
+        "/pid/{pid}/debug/pprof/profile/x",
+        "/debug/pprof/",
+        "/pid/{pid}/debug/pprof/../../../../etc/passwd",
+        "/%00",
+        "/pid/{pid}%00/debug/pprof/profile",
     ],
 )
 def test_what_is_not_there(daemon, program_target, path):
@@ -118,11 +167,16 @@ def raw(daemon, data):
         (b"GET / HTTP/9.9\r\nHost: localhost\r\nConnection: close\r\n\r\n", {"400", "505", "200"}),
         (b"nonsense\r\n\r\n", {"400"}),
         (b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 200_000 + b"\r\n\r\n", {"400", "413", "431"}),
-        (b"POST /pid/1/debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", {"400", "413"}),
+        (
+            b"POST /pid/1/debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
+            {"400", "413"},
+        ),
     ],
 )
 def test_what_evhttp_answers_itself(daemon, data, codes):
-    """Its own error pages carry our headers too; a connection closed without a word is an answer as well, but not a page without them."""
+    """Its own error pages carry our headers too; a connection closed without a word is an answer as well, but
+    not a page without them.
+    """
     try:
         reply = raw(daemon, data)
     except ConnectionResetError:
@@ -140,9 +194,17 @@ def test_what_evhttp_answers_itself(daemon, data, codes):
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Host": "evil.example"}, {"Host": "evil.example:6060"}, {"Host": "localhost.evil.example"}, {"Host": ""},
-        {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
-        {"Forwarded": "for=10.0.0.1"}, {"X-Forwarded-For": "10.0.0.1"}, {"X-Forwarded-Host": "x"}, {"Via": "1.1 proxy"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example:6060"},
+        {"Host": "localhost.evil.example"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Forwarded": "for=10.0.0.1"},
+        {"X-Forwarded-For": "10.0.0.1"},
+        {"X-Forwarded-Host": "x"},
+        {"Via": "1.1 proxy"},
     ],
 )
 def test_requests_that_a_browser_or_proxy_may_be_tricked_into(daemon, program_target, headers):
@@ -150,7 +212,9 @@ def test_requests_that_a_browser_or_proxy_may_be_tricked_into(daemon, program_ta
         check_error(daemon.get(path, headers=headers), 403)
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "10.1.2.3:99", "LOCALHOST:6060", socket.gethostname()])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "[::1]", "10.1.2.3:99", "LOCALHOST:6060", socket.gethostname()]
+)
 def test_hosts_that_are_right(daemon, host):
     assert daemon.get("/healthz", headers={"Host": host}).status == 200
 
@@ -215,9 +279,18 @@ def test_quality(daemon, program_target):
 def test_metrics(daemon, program_target):
     fetch(daemon, program_target.pid, seconds=0.3)
     text = daemon.get("/metrics").text
-    for name in ("cprofd_sessions", "cprofd_samples_total", "cprofd_requests_total", "cprofd_worker_restarts_total",
-                 "cprofd_cpu_seconds_total", "cprofd_build_info"):
+    for name in (
+        "cprofd_sessions",
+        "cprofd_samples_total",
+        "cprofd_requests_total",
+        "cprofd_worker_restarts_total",
+        "cprofd_cpu_seconds_total",
+        "cprofd_build_info",
+    ):
         assert f"\n{name}" in "\n" + text, name
     before = daemon.metric("cprofd_samples_total")
     profile = fetch(daemon, program_target.pid, seconds=0.5, hz=499)
-    wait_for(lambda: daemon.metric("cprofd_samples_total") >= before + profile.total("samples"), "samples are counted")
+    wait_for(
+        lambda: daemon.metric("cprofd_samples_total") >= before + profile.total("samples"),
+        "samples are counted",
+    )

@@ -1,4 +1,6 @@
-"""Programs in several languages, most of them nobody's here: their functions have their names, and their time adds up."""
+"""Programs in several languages, most of them nobody's here: their functions have their names, and their time
+adds up.
+"""
 
 import os
 import shutil
@@ -27,7 +29,11 @@ def run(target, daemon, lanes=1, **parameters):
     actual_ns = recorder.cpu_between(profile.start_ns, profile.end_ns)
     busy = min(actual_ns / (profile.end_ns - profile.start_ns) / lanes, 1)
     allowed = max(0.02, total_error(actual_ns / profile.period, busy))
-    assert abs(profile.total("cpu") / actual_ns - 1) <= allowed, (profile.total("cpu"), actual_ns, profile.facts)
+    assert abs(profile.total("cpu") / actual_ns - 1) <= allowed, (
+        profile.total("cpu"),
+        actual_ns,
+        profile.facts,
+    )
     return profile
 
 
@@ -35,7 +41,9 @@ def test_c_with_inlined_functions(daemon, start_target):
     """Debug information alone knows hot_inner and hot_middle: both are frames, and hot_outer calls them."""
     profile = run(start_target("inlined"), daemon)
     stacks = [[frame.function for frame in sample.frames] for sample in profile.samples]
-    assert sum(1 for stack in stacks if stack[:3] == ["hot_inner", "hot_middle", "hot_outer"]) > 0, profile.folded()
+    assert (
+        sum(1 for stack in stacks if stack[:3] == ["hot_inner", "hot_middle", "hot_outer"]) > 0
+    ), profile.folded()
     deepest = next(sample for sample in profile.samples if sample.frames[0].function == "hot_inner")
     assert [os.path.basename(frame.filename) for frame in deepest.frames[:3]] == ["inlined.c"] * 3
     assert all(frame.line > 0 and frame.start_line > 0 for frame in deepest.frames[:3])
@@ -69,8 +77,20 @@ def test_cxx(daemon, start_target):
 def test_rust(daemon, start_target, tmp_path):
     rustc = need("rustc")
     program = str(tmp_path / "rust_hot")
-    subprocess.run([rustc, "-O", "-g", "-C", "force-frame-pointers=yes", "-o", program, os.path.join(SOURCES, "rust_hot.rs")],
-                   check=True, timeout=120)
+    subprocess.run(
+        [
+            rustc,
+            "-O",
+            "-g",
+            "-C",
+            "force-frame-pointers=yes",
+            "-o",
+            program,
+            os.path.join(SOURCES, "rust_hot.rs"),
+        ],
+        check=True,
+        timeout=120,
+    )
     profile = run(start_target("rust_hot", path=program), daemon)
     names = profile.functions()
     assert any("rust_hot::Square" in name and "area" in name for name in names), names
@@ -80,8 +100,13 @@ def test_rust(daemon, start_target, tmp_path):
 
 def test_go(daemon, start_target, go, tmp_path):
     program = str(tmp_path / "go_hot")
-    subprocess.run([go, "build", "-o", program, os.path.join(SOURCES, "go_hot.go")], check=True, timeout=300, cwd=tmp_path,
-                   env={**os.environ, "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off"})
+    subprocess.run(
+        [go, "build", "-o", program, os.path.join(SOURCES, "go_hot.go")],
+        check=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off"},
+    )
     profile = run(start_target("go_hot", path=program), daemon, lanes=2)
     names = profile.functions()
     assert "main.churn" in names and "main.(*counter).spin" in names, names
@@ -98,8 +123,10 @@ def test_python(daemon, start_target):
 def test_sqlite(daemon, start_target, tmp_path):
     """Stripped, and without frame pointers: names of exported functions at least, and no made-up ones."""
     sqlite3 = need("sqlite3")
-    query = ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000)"
-             " SELECT sum(i % 7 * length(hex(i))) FROM n;")
+    query = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000)"
+        " SELECT sum(i % 7 * length(hex(i))) FROM n;"
+    )
     target = start_target("sqlite3", argv=[sqlite3, str(tmp_path / "db"), query], start=False)
     profile = run(target, daemon)
     assert any("sqlite3" in frame.mapping for sample in profile.samples for frame in sample.frames)
@@ -108,13 +135,25 @@ def test_sqlite(daemon, start_target, tmp_path):
 
 def test_compiler(daemon, start_target, tmp_path):
     """cc1 at work on a large source, a process that nobody told us of until it ran."""
-    cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=False).stdout.strip()
+    cc1 = subprocess.run(
+        ["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     if not os.path.exists(cc1):
         pytest.skip("needs gcc's cc1")
-    lines = [f"int f{i}(int x) {{ for (int j = 0; j < x; j++) x += j * {i} ^ (x >> {i % 31}); return x; }}" for i in range(60000)]
+    lines = [
+        f"int f{i}(int x) {{ for (int j = 0; j < x; j++) x += j * {i} ^ (x >> {i % 31}); return x; }}"
+        for i in range(60000)
+    ]
     source = tmp_path / "large.c"
     source.write_text("\n".join(lines))
-    target = start_target("cc1", argv=[cc1, "-O2", "-quiet", str(source), "-o", "/dev/null"], start=False, stderr=subprocess.DEVNULL)
+    target = start_target(
+        "cc1",
+        argv=[cc1, "-O2", "-quiet", str(source), "-o", "/dev/null"],
+        start=False,
+        stderr=subprocess.DEVNULL,
+    )
     profile = run(target, daemon)
-    assert any(os.path.basename(frame.mapping) == "cc1" for sample in profile.samples for frame in sample.frames)
+    assert any(
+        os.path.basename(frame.mapping) == "cc1" for sample in profile.samples for frame in sample.frames
+    )
     assert target.is_alive()

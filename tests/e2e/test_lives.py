@@ -1,4 +1,6 @@
-"""What becomes of targets and of the daemon in mid-session: exits, execs, forks, kills, and what is left afterwards."""
+"""What becomes of targets and of the daemon in mid-session: exits, execs, forks, kills, and what is left
+afterwards.
+"""
 
 import concurrent.futures
 import json
@@ -72,7 +74,9 @@ def test_exec_of_another_binary(daemon, start_target):
     assert counts.get("before_exec", 0) > 50 and counts.get("part10", 0) > 20, profile.folded()
     places = {
         (frame.function, os.path.basename(frame.mapping))
-        for sample in profile.samples for frame in sample.frames if frame.function in ("before_exec", "part10")
+        for sample in profile.samples
+        for frame in sample.frames
+        if frame.function in ("before_exec", "part10")
     }
     assert places == {("before_exec", "exec_itself"), ("part10", "ten_series")}
 
@@ -85,12 +89,26 @@ def test_exec_of_what_the_asker_may_not_trace(daemon, start_target, tmp_path_fac
     os.chmod(raised, 0o4755)
     if os.statvfs(raised).f_flag & os.ST_NOSUID:
         pytest.skip("needs a file system that honours set-user-ID")
-    target = start_target("exec_itself", "after_ms=1500", f"to={raised}", path=program,
-                          user=NOBODY, group=NOBODY, extra_groups=[])
+    target = start_target(
+        "exec_itself",
+        "after_ms=1500",
+        f"to={raised}",
+        path=program,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+    )
     url = daemon.url(f"/pid/{target.pid}/debug/pprof/profile", seconds=20, hz=499)
     start = time.monotonic()
-    done = subprocess.run(["curl", "-s", "--noproxy", "*", "-w", "%{http_code}", "-o", "-", url], capture_output=True, check=True,
-                          user=NOBODY, group=NOBODY, extra_groups=[], timeout=60)
+    done = subprocess.run(
+        ["curl", "-s", "--noproxy", "*", "-w", "%{http_code}", "-o", "-", url],
+        capture_output=True,
+        check=True,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        timeout=60,
+    )
     assert time.monotonic() - start < 10
     body, status = done.stdout[:-3], done.stdout[-3:]
     if status == b"403":
@@ -136,7 +154,8 @@ def bpf_objects(kind, pids):
     """Ids of the BPF objects that any of the processes holds."""
     done = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, text=True, check=True)
     return {
-        each["id"] for each in json.loads(done.stdout or "[]")
+        each["id"]
+        for each in json.loads(done.stdout or "[]")
         if any(holder["pid"] in pids for holder in each.get("pids", []))
     }
 
@@ -155,9 +174,13 @@ def probes_of(pids):
         return []
 
 
-@pytest.mark.parametrize("event", ["cpu-clock", f"uprobe:{PROGRAMS}/counted:counted_function", "context-switches"])
+@pytest.mark.parametrize(
+    "event", ["cpu-clock", f"uprobe:{PROGRAMS}/counted:counted_function", "context-switches"]
+)
 def test_killed_daemon_leaves_nothing(new_daemon, start_target, event):
-    """SIGKILL in mid-session: the target is unharmed, no process of the daemon lives on, and the kernel holds nothing of its."""
+    """SIGKILL in mid-session: the target is unharmed, no process of the daemon lives on, and the kernel holds
+    nothing of its.
+    """
     if not shutil.which("bpftool"):
         pytest.skip("needs bpftool")
     daemon = new_daemon()

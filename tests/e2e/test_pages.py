@@ -78,7 +78,9 @@ def test_index_as_json(daemon, program_target):
 
 def test_hostile_names(daemon, start_target, tmp_path):
     """comm, paths, arguments and thread names are whatever a target likes."""
-    directory = tmp_path / b"<script>alert(1)<\\script>\n\xff\"'&".decode("utf-8", "surrogateescape").replace("/", "_")
+    directory = tmp_path / b"<script>alert(1)<\\script>\n\xff\"'&".decode("utf-8", "surrogateescape").replace(
+        "/", "_"
+    )
     os.mkdir(directory)
     program = os.path.join(directory, "<b>x\n\udcff")
     shutil.copy(os.path.join(PROGRAMS, "hostile_names"), program)

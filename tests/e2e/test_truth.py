@@ -1,5 +1,7 @@
-"""Is what a profile says true? Shares of functions within the sampling error, totals within 2 % of the kernel's own clock or the sampling
-error, where that is larger. The statistics: target.share_error, target.total_error."""
+"""Is what a profile says true? Shares of functions within the sampling error, totals within 2 % of the
+kernel's own clock or the sampling error, where that is larger. The statistics: target.share_error,
+target.total_error.
+"""
 
 import concurrent.futures
 import os
@@ -14,7 +16,9 @@ N_CPUS = os.cpu_count()
 
 
 def check_total(profile, recorder, lanes=1):
-    """The sampled CPU time beside the process's CPU clock in the same window; lanes: how many CPUs it can use at once."""
+    """The sampled CPU time beside the process's CPU clock in the same window; lanes: how many CPUs it can use
+    at once.
+    """
     actual_ns = recorder.cpu_between(profile.start_ns, profile.end_ns)
     busy = min(actual_ns / (profile.end_ns - profile.start_ns) / min(lanes, N_CPUS), 1)
     allowed = max(0.02, total_error(actual_ns / profile.period, busy))
@@ -26,7 +30,9 @@ def check_total(profile, recorder, lanes=1):
 
 
 def check_shares(profile, recorder, names=None):
-    """Each function's share of the sampled time of all of them beside its share of the CPU time that they really took."""
+    """Each function's share of the sampled time of all of them beside its share of the CPU time that they
+    really took.
+    """
     truth = recorder.functions_between(profile.start_ns, profile.end_ns)
     names = names or list(truth)
     all_ns = sum(truth[name] for name in names)
@@ -35,7 +41,12 @@ def check_shares(profile, recorder, names=None):
     assert n_samples > 0, profile.facts
     for name in names:
         share, true_share = sampled.get(name, 0) / sum(sampled.values()), truth[name] / all_ns
-        assert abs(share - true_share) <= share_error(true_share, n_samples), (name, share, true_share, n_samples)
+        assert abs(share - true_share) <= share_error(true_share, n_samples), (
+            name,
+            share,
+            true_share,
+            n_samples,
+        )
 
 
 def check_belongs(profile, names, at_least=0.97):
@@ -88,7 +99,9 @@ def test_least_period_is_raised_and_said(daemon, program_target):
 
 
 def test_a_thousand_short_windows(daemon, start_target):
-    """Profiles of two periods each, merged: only windows that begin at a random phase make a true sum. And none of them leaves anything behind."""
+    """Profiles of two periods each, merged: only windows that begin at a random phase make a true sum. And
+    none of them leaves anything behind.
+    """
     target = start_target("alternate")
     fetch(daemon, target.pid, seconds=0.02)
     before = daemon.n_fds(), daemon.rss_kib()
@@ -98,8 +111,12 @@ def test_a_thousand_short_windows(daemon, start_target):
     sampled_ns = sum(profile.total("cpu") for profile in profiles)
     actual_ns = sum(recorder.cpu_between(profile.start_ns, profile.end_ns) for profile in profiles)
     n_samples = sum(profile.total("samples") for profile in profiles)
-    # Each window's number of samples varies by less than one, independently: a deviation of half a sample for each.
-    assert abs(sampled_ns / actual_ns - 1) <= max(0.02, 4.5 * 0.5 * 1000**0.5 / (actual_ns / 1e7)), (sampled_ns, actual_ns)
+    # Each window's number of samples varies by less than one, independently: a deviation of half a sample for
+    # each.
+    assert abs(sampled_ns / actual_ns - 1) <= max(0.02, 4.5 * 0.5 * 1000**0.5 / (actual_ns / 1e7)), (
+        sampled_ns,
+        actual_ns,
+    )
     first = sum(profile.by_function(["first_half"], "cpu").get("first_half", 0) for profile in profiles)
     assert abs(first / sampled_ns - 0.5) <= share_error(0.5, n_samples) + 0.01, (first, sampled_ns)
     daemon.wait_for_sessions(0)
@@ -172,7 +189,11 @@ def test_deep_recursion_says_that_it_is_cut(daemon, start_target):
     assert any(name.startswith("[truncated: ") for name in deep.functions())
     assert sum(deep.fact(key) for key in deep.facts if key.startswith("truncated.")) > 0
     check_belongs(deep, ["bottom_work"], 0.9)
-    assert all(sample.frames[-1].function.startswith("[truncated: ") for sample in deep.samples if len(sample.frames) > 200)
+    assert all(
+        sample.frames[-1].function.startswith("[truncated: ")
+        for sample in deep.samples
+        if len(sample.frames) > 200
+    )
 
 
 def test_libraries_at_one_address(daemon, start_target):
@@ -182,7 +203,9 @@ def test_libraries_at_one_address(daemon, start_target):
     assert target.truth()["reused"] > 0, "the libraries did not share an address"
     files = {
         (frame.function, os.path.basename(frame.mapping))
-        for sample in profile.samples for frame in sample.frames if frame.function.endswith("_library_work")
+        for sample in profile.samples
+        for frame in sample.frames
+        if frame.function.endswith("_library_work")
     }
     assert files == {
         ("first_library_work", "libfirst_reuse.so"),
@@ -194,7 +217,9 @@ def test_sums_agree_with_the_headers(daemon, program_target):
     reply = daemon.profile(program_target.pid, seconds=1, hz=199)
     profile = load(reply)
     assert int(reply.headers["cprofd-samples"]) == profile.total("samples") == profile.fact("samples")
-    assert int(reply.headers["cprofd-lost"]) == sum(profile.fact(key) for key in profile.facts if key.startswith("lost."))
+    assert int(reply.headers["cprofd-lost"]) == sum(
+        profile.fact(key) for key in profile.facts if key.startswith("lost.")
+    )
     assert "cprofd-rooted" in reply.headers
 
 
