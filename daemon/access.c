@@ -163,7 +163,7 @@ static int target_namespace(const struct target *t, uid_t asker_uid, enum namesp
 
 static int check_privilege(const struct access *a, const struct target *t, const struct target_status *s, struct denial *d)
 {
-    enum namespace_relation relation;
+    enum namespace_relation relation = NAMESPACE_FOREIGN;
     bool dumpable;
     int r = target_dumpable(t, s, &dumpable);
 

@@ -14,6 +14,7 @@
 #include "daemon/collector_check.h"
 #include "daemon/debug_files.h"
 #include "daemon/fs_identity.h"
+#include "daemon/kallsyms_file.h"
 #include "daemon/mapping_table.h"
 #include "daemon/target_files.h"
 #include "daemon/vdso.h"
@@ -184,10 +185,7 @@ static int collector_open_named(struct collector *c, const struct worker_message
 
 static int collector_open_kallsyms(const struct collector *c)
 {
-    if (!c->check.request->kernel)
-        return -EPERM;
-    int fd = open("/proc/kallsyms", O_RDONLY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return c->check.request->kernel ? kallsyms_file_open() : -EPERM;
 }
 
 static int collector_open(struct collector *c, const struct worker_message *need)

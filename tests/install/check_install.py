@@ -48,7 +48,7 @@ class Install(unittest.TestCase):
 
     def test_everything_and_nothing_else(self):
         expected = ("/sbin/cprofd", "/system/cprofd.service", "/system/cprofd.socket", "/sysusers.d/cprofd.conf",
-                    "/cprofd/cprofd-uprobes.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
+                    "/cprofd/cprofd.service.d/sys-admin.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
                     "/licenses/cprofd/LICENSE")
         found = {self.find(ending) for ending in expected}
         ours = {path for path in self.files if not path.startswith(self.prefix + "/include")}
@@ -67,10 +67,10 @@ class Install(unittest.TestCase):
                 self.assertNotRegex(self.text(path), "@[A-Z]+@", path)
 
     def test_manuals_and_drop_in_name_the_drop_in(self):
-        drop_in = self.find("/cprofd-uprobes.conf")
+        drop_in = self.find("/sys-admin.conf")
         for path in (drop_in, self.find("/cprofd.8")):
             self.assertIn(drop_in, self.text(path).replace("\\-", "-"), path)
-        self.assertNotIn("cprofd.service.d", drop_in)  # installed, not enabled
+        self.assertNotIn("/system/", drop_in)  # installed, not enabled
 
     def test_no_capability_beyond_the_documented_ones(self):
         service = self.text(self.find("/cprofd.service"))
