@@ -9,6 +9,9 @@
 #include "pprof/profile.h"
 #include "util/cleanup.h"
 
+/* A space, the digits of a positive int64_t, a newline. */
+#define FOLDED_NUMBER_BYTES (1 + 19 + 1)
+
 struct folded_line {
     size_t first, len; /* in folded.text */
     int64_t sum;
@@ -28,33 +31,43 @@ static void folded_deinit(struct folded *f)
     table_deinit(&f->index);
 }
 
-/* A frame; what separates frames and lines can't be in its name. */
-static int folded_frame(struct folded *f, bool first, const char *name)
+/* Part of a frame's name; what separates frames and lines can't be in it. */
+static int folded_text(struct folded *f, const char *text)
 {
-    size_t len = strlen(name);
-    if (vec_reserve(&f->text, len + 1) < 0)
+    size_t len = strlen(text);
+    if (vec_reserve(&f->text, len) < 0)
         return -ENOMEM;
-    if (!first)
-        vec_push(&f->text, ';');
     for (size_t i = 0; i < len; i++) {
-        char c = name[i];
+        char c = text[i];
         vec_push(&f->text, c == ';' ? ':' : (unsigned char)c < ' ' || c == '\x7f' ? ' ' : c);
     }
     return 0;
 }
 
+static int folded_separator(struct folded *f, bool first)
+{
+    if (first)
+        return 0;
+    if (vec_reserve(&f->text, 1) < 0)
+        return -ENOMEM;
+    vec_push(&f->text, ';');
+    return 0;
+}
+
 /* A location without a name: its file and address. */
-static int folded_address(struct folded *f, bool first, const struct location *l)
+static int folded_address(struct folded *f, const struct location *l)
 {
     const struct mapping *m = &f->profile->mappings.items[l->mapping_id - 1];
-    const char *path = strings_get(&f->profile->strings, m->filename);
-    const char *slash = strrchr(path, '/');
-    AUTO_FREE char *name = NULL;
-    if (asprintf(&name, "%s@0x%" PRIx64, slash ? slash + 1 : path, l->given_address) < 0) {
-        name = NULL;
-        return -ENOMEM;
-    }
-    return folded_frame(f, first, name);
+    const char *path = strings_get(&f->profile->strings, m->filename), *slash = strrchr(path, '/');
+    char address[24];
+    (void)snprintf(address, sizeof(address), "@0x%" PRIx64, l->given_address);
+    return folded_text(f, slash ? slash + 1 : path) < 0 || folded_text(f, address) < 0 ? -ENOMEM : 0;
+}
+
+static int folded_function(struct folded *f, uint32_t function_id)
+{
+    const struct profile *p = f->profile;
+    return folded_text(f, strings_get(&p->strings, p->functions.items[function_id - 1].name));
 }
 
 /* Adds the stack of a sample at the end of folded.text. */
@@ -62,18 +75,19 @@ static int folded_stack(struct folded *f, const struct sample *s)
 {
     const struct profile *p = f->profile;
     bool first = true;
-    for (size_t i = s->n_locations; i-- > 0; first = false) {
+    for (size_t i = s->n_locations; i-- > 0;) {
         const struct location *l = &p->locations.items[p->stacks.items[s->first_location + i] - 1];
-        if (l->n_lines == 0 && folded_address(f, first, l) < 0)
-            return -ENOMEM;
-        for (size_t j = l->n_lines; j-- > 0; first = false) {
-            uint32_t function_id = p->lines.items[l->first_line + j].function_id;
-            uint32_t name = p->functions.items[function_id - 1].name;
-            if (folded_frame(f, first, strings_get(&p->strings, name)) < 0)
+        if (l->n_lines == 0) {
+            if (folded_separator(f, first) < 0 || folded_address(f, l) < 0)
                 return -ENOMEM;
+            first = false;
         }
+        for (size_t j = l->n_lines; j-- > 0; first = false)
+            if (folded_separator(f, first) < 0 ||
+                folded_function(f, p->lines.items[l->first_line + j].function_id) < 0)
+                return -ENOMEM;
     }
-    return s->n_locations ? 0 : folded_frame(f, true, "[no stack]");
+    return first ? folded_text(f, "[no stack]") : 0;
 }
 
 static bool folded_equal(const void *owner, uint32_t id, const void *key)
@@ -107,21 +121,18 @@ static int folded_add(struct folded *f, const struct sample *s, int64_t value)
 
 static int folded_print(const struct folded *f, uint8_t **ret_data, size_t *ret_len)
 {
-    CLEANUP(cleanup_free) char *body = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&body, &len);
-    if (!out)
+    size_t len = 0, room = f->text.n + f->lines.n * FOLDED_NUMBER_BYTES + 1;
+    char *body = malloc(room);
+    if (!body)
         return -ENOMEM;
     for (size_t i = 0; i < f->lines.n; i++) {
         const struct folded_line *line = &f->lines.items[i];
-        (void)fwrite(f->text.items + line->first, 1, line->len, out);
-        (void)fprintf(out, " %" PRId64 "\n", line->sum);
+        memcpy(body + len, f->text.items + line->first, line->len);
+        len += line->len;
+        len += (size_t)snprintf(body + len, room - len, " %" PRId64 "\n", line->sum);
     }
-    bool failed = ferror(out);
-    if (fclose(out) != 0 || failed)
-        return -ENOMEM;
     *ret_len = len;
-    *ret_data = (uint8_t *)TAKE_PTR(body);
+    *ret_data = (uint8_t *)body;
     return 0;
 }
 

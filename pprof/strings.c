@@ -67,21 +67,25 @@ static int strings_intern_span(struct strings *s, const struct span *span, uint3
     return 0;
 }
 
+/* Where to cut valid text, so that the mark finds room and no character is split. */
+static size_t strings_cut_length(const char *text)
+{
+    size_t len = STRINGS_MAX_BYTES - (sizeof(STRINGS_CUT_MARK) - 1);
+    while (((unsigned char)text[len] & 0xc0) == 0x80)
+        len--;
+    return len;
+}
+
 /* The rare case: not UTF-8, or too long. */
 static int strings_intern_repaired(struct strings *s, const char *text, size_t len, uint32_t *ret_id)
 {
-    bool cut = len > STRINGS_MAX_BYTES;
-    if (cut) {
-        len = STRINGS_MAX_BYTES;
-        for (int i = 0; i < 3 && ((unsigned char)text[len] & 0xc0) == 0x80; i++)
-            len--; /* not within a character */
-    }
-    AUTO_FREE char *repaired = malloc(UTF8_SANITIZED_BYTES(len) + sizeof(STRINGS_CUT_MARK));
+    AUTO_FREE char *repaired = malloc(UTF8_SANITIZED_BYTES(len));
     if (!repaired)
         return -ENOMEM;
     struct span span = {.data = repaired, .len = utf8_sanitize(text, len, repaired)};
-    if (cut) {
-        memcpy(repaired + span.len, STRINGS_CUT_MARK, sizeof(STRINGS_CUT_MARK));
+    if (span.len > STRINGS_MAX_BYTES) {
+        span.len = strings_cut_length(repaired);
+        memcpy(repaired + span.len, STRINGS_CUT_MARK, sizeof(STRINGS_CUT_MARK) - 1);
         span.len += sizeof(STRINGS_CUT_MARK) - 1;
     }
     return strings_intern_span(s, &span, ret_id);

@@ -8,8 +8,10 @@
 #include "pprof/table.h"
 #include "pprof/vec.h"
 
-/* A name of a target's making could be of any length; longer ones are cut, and end in STRINGS_CUT_MARK. */
-#define STRINGS_MAX_BYTES 65536
+/* A name of a target's making could be of any length; longer ones are cut, and end in STRINGS_CUT_MARK.
+ * Beyond this Pyroscope cuts by itself, at any byte, and then refuses the profile for what is no UTF-8 any
+ * more. */
+#define STRINGS_MAX_BYTES 65535
 #define STRINGS_CUT_MARK "[cut]"
 
 struct strings_chunk;
