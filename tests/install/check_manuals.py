@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The manual pages are well-formed, and they and the example configuration name the same settings.
 
-check_manuals.py CPROFD.8 CPROFD.CONF.5 CPROFD.CONF
+check_manuals.py CPROFD.8 CPROFD.CONF.5 CPROFD.CONF LIST_PARAMS
 """
 
 import re
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unittest
 
-MANUAL, FILE_MANUAL, EXAMPLE = sys.argv[1:4] if len(sys.argv) > 3 else ("", "", "")
+MANUAL, FILE_MANUAL, EXAMPLE, LIST_PARAMS = sys.argv[1:5] if len(sys.argv) > 4 else ("", "", "", "")
 OWN_SWITCHES = {"config", "check-config", "version", "help"}
 
 
@@ -25,7 +25,7 @@ def names(text, pattern):
 
 class Manuals(unittest.TestCase):
     def test_switches_settings_and_example_agree(self):
-        switches = names(read(MANUAL), r"^\.TP\n\.BI? \\-\\-(\S+)")
+        switches = names(read(MANUAL), r"^\.TP\n\.B[IR]? \\-\\-(\S+)")
         settings = names(read(FILE_MANUAL), r'^\.TP\n\.BI (\S+) " =')
         example = names(read(EXAMPLE), r"^#([a-z-]+) =")
         self.assertTrue(settings)
@@ -33,6 +33,20 @@ class Manuals(unittest.TestCase):
         self.assertEqual([name for name in switches if name not in OWN_SWITCHES], settings)
         self.assertEqual(sorted(set(switches) - set(settings)), sorted(OWN_SWITCHES))
         self.assertEqual(sorted(set(example)), sorted(settings))
+
+    def test_parameters_agree_with_their_table(self):
+        listed = subprocess.run([LIST_PARAMS], capture_output=True, text=True, check=True).stdout
+        table = [line.split("\t") for line in listed.splitlines()]
+        section = read(MANUAL).split(".SH PARAMETERS")[1].split(".SH ")[0].replace("\\-", "-")
+        described = dict(re.findall(r"^\.TP\n\.BI (\w+)= (.*?)(?=^\.TP|\Z)", section, re.MULTILINE | re.DOTALL))
+        self.assertEqual(list(described), [name for name, _, _ in table])
+        for name, bounds, fallback in table:
+            for number in re.findall(r"\d+(?=[]])", bounds) if bounds.startswith("(") else []:
+                self.assertIn(number, described[name], name)
+            for number in re.findall(r"\b\d+\b", fallback) if name != "debug" else []:
+                self.assertIn(number, described[name], name)
+            for word in bounds.split("|") if "|" in bounds else []:
+                self.assertIn(word, described[name], name)
 
     def test_no_template_is_left(self):
         for page in (MANUAL, FILE_MANUAL):
