@@ -1,0 +1,33 @@
+/* A kind of profile: what stands under /pid/N/debug/pprof/NAME. The index page, its JSON, the parameter errors and the router
+ * work from the table in kinds.c.
+ *
+ * To add one: write kind_NAME.c with its `const struct kind`, and add it to the table. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct http_request;
+struct param_spec;
+struct server;
+
+struct kind {
+    const char *name;          /* also the path under debug/pprof/, and its title on the index page */
+    const char *path;          /* the link from the index page: the name, perhaps with a query */
+    const char *description;   /* a sentence or two for the index page */
+    const char *sample_types;  /* "samples/count, cpu/nanoseconds"; "" for what is no profile */
+    const char *period_type;   /* "cpu/nanoseconds"; "" */
+    const struct param_spec *params;
+    const size_t *n_params; /* NULL: none */
+    bool windowed;             /* samples for `seconds`; else what has accrued, or is */
+    /* Answers the request, now or later. */
+    void (*start)(struct server *server, struct http_request *request, pid_t pid);
+};
+
+/* All kinds, sorted by name; NULL past the last. */
+const struct kind *kind_at(size_t i);
+/* NULL: unknown. */
+const struct kind *kind_find(const char *name);
+
+extern const struct kind kind_cmdline, kind_profile, kind_symbol;

@@ -1,0 +1,174 @@
+/* Writes the pages and lists. Owns nothing. Every text that a target shaped goes through html_escape or json_string; links are
+ * relative to the page's own path. */
+#include "daemon/pages.h"
+
+#include <event2/buffer.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/collector.h"
+#include "daemon/event_table.h"
+#include "daemon/kind.h"
+#include "daemon/quote.h"
+#include "daemon/session_params.h"
+
+/* tests/unit/check_style_hash.py holds the two together. */
+#define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
+#define PAGE_STYLE_HASH "sha256-FVFYb25BMJSuTiOhvqq0gFRw+OotK7zwUFZVSW6j6W0="
+
+const char *page_csp(void)
+{
+    return "default-src 'none'; style-src '" PAGE_STYLE_HASH "'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+}
+
+static void page_text(struct evbuffer *out, const char *text)
+{
+    html_escape(out, text, strlen(text));
+}
+
+static void page_begin(struct evbuffer *out, const char *title)
+{
+    (void)evbuffer_add_printf(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>%s</title>\n"
+                                   "<style>" PAGE_STYLE "</style>\n</head>\n<body>\n<h1>%s</h1>\n", title, title);
+}
+
+static void page_end(struct evbuffer *out)
+{
+    (void)evbuffer_add_printf(out, "</body>\n</html>\n");
+}
+
+/* ---- / */
+
+void page_processes(struct evbuffer *out, const struct process_entry *entries, size_t n)
+{
+    page_begin(out, "cprofd");
+    (void)evbuffer_add_printf(out, "<p>%zu process%s that you may profile.</p>\n<table>\n"
+                                   "<tr><th>PID</th><th>User</th><th>Name</th><th>Program</th></tr>\n", n, n == 1 ? "" : "es");
+    for (size_t i = 0; i < n; i++) {
+        const struct process_entry *e = &entries[i];
+        (void)evbuffer_add_printf(out, "<tr><td><a href=\"pid/%d\">%d</a></td><td>%u</td><td>", e->pid, e->pid, e->uid);
+        html_escape(out, e->comm, strnlen(e->comm, sizeof(e->comm)));
+        (void)evbuffer_add_printf(out, "</td><td>");
+        html_escape(out, e->exe, strnlen(e->exe, sizeof(e->exe)));
+        (void)evbuffer_add_printf(out, "</td></tr>\n");
+    }
+    (void)evbuffer_add_printf(out, "</table>\n<p><a href=\"metrics\">Metrics</a> of the daemon itself.</p>\n");
+    page_end(out);
+}
+
+void page_processes_json(struct evbuffer *out, const struct process_entry *entries, size_t n)
+{
+    (void)evbuffer_add_printf(out, "[");
+    for (size_t i = 0; i < n; i++) {
+        const struct process_entry *e = &entries[i];
+        (void)evbuffer_add_printf(out, "%s\n{\"pid\":%d,\"comm\":", i ? "," : "", e->pid);
+        json_string(out, e->comm, strnlen(e->comm, sizeof(e->comm)));
+        (void)evbuffer_add_printf(out, ",\"uid\":%u,\"path\":", e->uid);
+        json_string(out, e->exe, strnlen(e->exe, sizeof(e->exe)));
+        (void)evbuffer_add_printf(out, "}");
+    }
+    (void)evbuffer_add_printf(out, "%s]\n", n ? "\n" : "");
+}
+
+/* ---- /pid/N */
+
+void page_process(struct evbuffer *out, pid_t pid)
+{
+    char title[64];
+    (void)snprintf(title, sizeof(title), "Process %d", pid);
+    page_begin(out, title);
+    (void)evbuffer_add_printf(
+        out,
+        "<form action=\"%d/debug/pprof/profile\" method=\"get\">\n<p>CPU profile of\n"
+        "<label><input name=\"seconds\" value=\"10\" size=\"5\"> seconds</label> at\n"
+        "<label><input name=\"hz\" value=\"100\" size=\"5\"> samples a second</label>,\n"
+        "<label>kernel frames <select name=\"kernel\"><option value=\"0\">hidden<option value=\"1\">shown</select></label>,\n"
+        "<label>as <select name=\"format\"><option value=\"pprof\">pprof<option value=\"folded\">collapsed stacks</select></label>\n"
+        "<button>Profile</button></p>\n</form>\n", pid);
+    (void)evbuffer_add_printf(out, "<p><a href=\"%d/debug/pprof/\">All profiles</a>,\n"
+                                   "<a href=\"%d/debug/quality?seconds=10\">what a profile says of itself</a>,\n"
+                                   "<a href=\"../\">all processes</a></p>\n", pid, pid);
+    (void)evbuffer_add_printf(out, "<p>In a terminal: <code>go tool pprof http://ADDRESS/pid/%d</code></p>\n", pid);
+    page_end(out);
+}
+
+/* ---- /pid/N/debug/pprof/ */
+
+void page_index(struct evbuffer *out, pid_t pid)
+{
+    const struct kind *kind;
+    page_begin(out, "/debug/pprof/");
+    (void)evbuffer_add_printf(out, "<p>Of process <a href=\"../../../%d\">%d</a>; <a href=\"../../../../\">all processes</a>.</p>\n"
+                                   "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n", pid, pid);
+    for (size_t i = 0; (kind = kind_at(i)); i++) {
+        (void)evbuffer_add_printf(out, "<tr><td>0</td><td><a href='");
+        page_text(out, kind->path);
+        (void)evbuffer_add_printf(out, "'>");
+        page_text(out, kind->name);
+        (void)evbuffer_add_printf(out, "</a></td></tr>\n");
+    }
+    (void)evbuffer_add_printf(out, "</table>\n<p>What they are:</p>\n<ul>\n");
+    for (size_t i = 0; (kind = kind_at(i)); i++) {
+        (void)evbuffer_add_printf(out, "<li>");
+        page_text(out, kind->name);
+        (void)evbuffer_add_printf(out, ": ");
+        page_text(out, kind->description);
+        (void)evbuffer_add_printf(out, "</li>\n");
+    }
+    (void)evbuffer_add_printf(out, "</ul>\n<p>Parameters and their bounds: <a href=\"?format=json\">as JSON</a>.</p>\n");
+    page_end(out);
+}
+
+static void json_member(struct evbuffer *out, const char *name, const char *value)
+{
+    (void)evbuffer_add_printf(out, ",\"%s\":", name);
+    json_string(out, value, strlen(value));
+}
+
+/* "a/b, c/d" as ["a/b","c/d"]. */
+static void json_sample_types(struct evbuffer *out, const char *types)
+{
+    (void)evbuffer_add_printf(out, ",\"sample_types\":[");
+    for (const char *separator = ""; *types; separator = ",") {
+        size_t len = strcspn(types, ",");
+        (void)evbuffer_add_printf(out, "%s", separator);
+        json_string(out, types, len);
+        types += len;
+        types += strspn(types, ", ");
+    }
+    (void)evbuffer_add_printf(out, "]");
+}
+
+static void json_params(struct evbuffer *out, const struct kind *kind)
+{
+    (void)evbuffer_add_printf(out, ",\"parameters\":[");
+    for (size_t i = 0; kind->n_params && i < *kind->n_params; i++) {
+        const struct param_spec *p = &kind->params[i];
+        (void)evbuffer_add_printf(out, "%s\n {\"name\":", i ? "," : "");
+        json_string(out, p->name, strlen(p->name));
+        json_member(out, "type", p->type);
+        json_member(out, "bounds", strcmp(p->type, "event") == 0 ? events_available() : p->bounds);
+        json_member(out, "default", p->fallback);
+        json_member(out, "description", p->description);
+        (void)evbuffer_add_printf(out, "}");
+    }
+    (void)evbuffer_add_printf(out, "]");
+}
+
+void page_index_json(struct evbuffer *out, pid_t pid)
+{
+    const struct kind *kind;
+    (void)evbuffer_add_printf(out, "[");
+    for (size_t i = 0; (kind = kind_at(i)); i++) {
+        (void)evbuffer_add_printf(out, "%s\n{\"name\":", i ? "," : "");
+        json_string(out, kind->name, strlen(kind->name));
+        json_member(out, "description", kind->description);
+        json_member(out, "path", kind->path);
+        json_sample_types(out, kind->sample_types);
+        json_member(out, "period_type", kind->period_type);
+        (void)evbuffer_add_printf(out, ",\"windowed\":%s,\"watched\":false", kind->windowed ? "true" : "false");
+        json_params(out, kind);
+        (void)evbuffer_add_printf(out, "}");
+    }
+    (void)evbuffer_add_printf(out, "\n]\n");
+}
