@@ -62,7 +62,7 @@ __attribute__((unused)) static struct asker talk_asker(int uid)
     return (struct asker){.known = true, .uid = (uid_t)uid, .gid = (gid_t)uid, .has_gid = true, .address = "unix"};
 }
 
-static struct talk *talk_new(pid_t pid, struct asker asker)
+__attribute__((unused)) static struct talk *talk_new(pid_t pid, struct asker asker)
 {
     struct talk *t = calloc(1, sizeof(*t));
     ck_assert_ptr_nonnull(t);
@@ -72,7 +72,7 @@ static struct talk *talk_new(pid_t pid, struct asker asker)
     return t;
 }
 
-static void talk_start(struct talk *t, child_fn fn)
+__attribute__((unused)) static void talk_start(struct talk *t, child_fn fn)
 {
     ck_assert_int_eq(child_spawn(t->base, fn, &t->request, NULL, 0, TALK_DEADLINE_NS, &talk_ops, t, &t->child), 0);
 }
@@ -94,7 +94,7 @@ __attribute__((unused)) static void talk_send(struct talk *t, const struct colle
     ck_assert_int_eq(child_send(t->child, m, sizeof(*m), NULL, 0), 0);
 }
 
-static void talk_free(struct talk *t)
+__attribute__((unused)) static void talk_free(struct talk *t)
 {
     child_kill_all();
     event_base_free(t->base);

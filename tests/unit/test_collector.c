@@ -1,53 +1,12 @@
-/* Conversations with a collector, about real processes. */
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
+/* Conversations with a collector, about real processes. With the arguments "puppet IN OUT" it is a target that has exec'd; with the
+ * path of the program mmap_lock, a target that holds its memory lock is one more. */
+#include <poll.h>
 
-#include "daemon/raw_profile.h"
-#include "tests/unit/talk.h"
+#include "tests/unit/mapper.h"
 
-/* ---- helpers */
+static const char *mmap_lock_program; /* NULL: was not built */
 
-static struct raw_profile talk_finish(struct talk *t)
-{
-    struct raw_profile p;
-    int fd = -1;
-    AUTO_CLOSE int whole = -1;
-
-    talk_send(t, &(struct collector_message){.type = COLLECTOR_FINISH});
-    (void)talk_expect(t, COLLECTOR_TABLE, &fd);
-    ck_assert_int_ge(fd, 0);
-    struct raw_writer *w = raw_writer_new();
-    struct raw_params params = {.period = 1};
-    ck_assert_int_eq(raw_writer_section(w, RAW_PARAMS, &params, sizeof(params)), 0);
-    ck_assert_int_eq(raw_writer_append(w, fd), 0);
-    whole = raw_writer_finish(w);
-    raw_writer_free(w);
-    close(fd);
-    ck_assert_int_eq(raw_profile_open(whole, &p), 0);
-    return p;
-}
-
-static const char *object_path(const struct raw_profile *p, const struct raw_mapping *m)
-{
-    return m->object == RAW_NO_OBJECT ? "" : raw_profile_string(p, p->objects[m->object].path);
-}
-
-/* The mapping of a file or name whose text ends so, the n-th in the table's order. */
-static const struct raw_mapping *find_mapping(const struct raw_profile *p, const char *suffix, size_t n)
-{
-    for (size_t i = 0; i < p->n_mappings; i++) {
-        const struct raw_mapping *m = &p->mappings[i];
-        const char *text = m->object == RAW_NO_OBJECT ? raw_profile_string(p, m->name) : object_path(p, m);
-        size_t len = strlen(text), suffix_len = strlen(suffix);
-        if (len >= suffix_len && strcmp(text + len - suffix_len, suffix) == 0 && n-- == 0)
-            return m;
-    }
-    return NULL;
-}
-
-/* ---- tests */
+/* ---- the beginning */
 
 START_TEST(test_ready_and_table)
 {
@@ -85,12 +44,519 @@ START_TEST(test_ready_and_table)
 }
 END_TEST
 
-int main(void)
+START_TEST(test_denied)
 {
+    struct puppet target = puppet_start(puppet_idle, NULL);
+    struct talk *t = talk_new(target.pid, talk_asker(-1));
+    talk_start(t, collector_main);
+    const struct collector_message *m = talk_expect(t, COLLECTOR_DENIED, NULL);
+    ck_assert_int_eq(m->u.denied.status, 403);
+    ck_assert_ptr_null(talk_next(t, NULL));
+    ck_assert(t->ended && !t->timed_out);
+    talk_free(t);
+
+    t = talk_new(target.pid, talk_asker(60001));
+    talk_start(t, collector_main);
+    m = talk_expect(t, COLLECTOR_DENIED, NULL);
+    ck_assert_int_eq(m->u.denied.status, 403);
+    ck_assert_ptr_nonnull(strstr(m->u.denied.message, "cprofd.conf"));
+    talk_free(t);
+    puppet_end(&target);
+
+    t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, collector_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_DENIED, NULL)->u.denied.status, 404);
+    talk_free(t);
+}
+END_TEST
+
+START_TEST(test_thread_that_is_not_the_targets)
+{
+    struct puppet target = puppet_start(puppet_idle, NULL);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+    t->request.tid = getpid();
+    talk_start(t, collector_main);
+    const struct collector_message *m = talk_expect(t, COLLECTOR_DENIED, NULL);
+    ck_assert_int_eq(m->u.denied.status, 404);
+    ck_assert_ptr_nonnull(strstr(m->u.denied.message, "no thread"));
+    talk_free(t);
+    t = talk_new(target.pid, talk_asker(0));
+    t->request.tid = target.pid;
+    t->request.mappings = false;
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    ck_assert_ptr_null(talk_next(t, NULL)); /* without mappings, that is all */
+    talk_free(t);
+    puppet_end(&target);
+}
+END_TEST
+
+START_TEST(test_malformed_messages_end_it)
+{
+    static const uint32_t types[] = {0, COLLECTOR_READY, COLLECTOR_DENIED, COLLECTOR_ACCESS, COLLECTOR_TABLE, 99};
+    struct puppet target = puppet_start(puppet_idle, NULL);
+    for (size_t i = 0; i <= sizeof(types) / sizeof(types[0]); i++) {
+        struct talk *t = talk_new(target.pid, talk_asker(0));
+        talk_start(t, collector_main);
+        (void)talk_expect(t, COLLECTOR_READY, NULL);
+        if (i < sizeof(types) / sizeof(types[0]))
+            talk_send(t, &(struct collector_message){.type = types[i]});
+        else
+            ck_assert_int_eq(child_send(t->child, "short", 5, NULL, 0), 0);
+        ck_assert_ptr_null(talk_next(t, NULL));
+        talk_free(t);
+    }
+    puppet_end(&target);
+}
+END_TEST
+
+/* ---- epochs */
+
+START_TEST(test_epochs_of_mappings)
+{
+    struct mapper m = {.fd = {scratch_file("a.so", 'a'), scratch_file("b.so", 'b')}};
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    puppet_do(&target, 'a');
+    talk_epoch(t, 1, false);
+    puppet_do(&target, 'u');
+    talk_epoch(t, 2, false);
+    puppet_do(&target, 'b');
+    talk_epoch(t, 3, false);
+    puppet_do(&target, 'a');
+    talk_epoch(t, 4, false);
+    puppet_do(&target, '0');
+    talk_epoch(t, 7, false);
+    unlink(scratch_path("a.so"));
+    struct raw_profile p = talk_finish(t);
+    const struct raw_mapping *a = find_mapping(&p, "/a.so", 0);
+    check_epochs(a, 1, 1);
+    check_epochs(find_mapping(&p, "/a.so", 1), 4, 6);
+    ck_assert_ptr_null(find_mapping(&p, "/a.so", 2));
+    check_epochs(find_mapping(&p, "/b.so", 0), 3, 3);
+    check_epochs(find_mapping(&p, "//anon", 0), 7, UINT32_MAX);
+    check_epochs(find_mapping(&p, "/test_collector", 0), 0, UINT32_MAX);
+    ck_assert_uint_eq(a->object, find_mapping(&p, "/a.so", 1)->object); /* one file, one object */
+    ck_assert_uint_eq(a->start, (uint64_t)(uintptr_t)PLACE);
+    ck_assert_uint_eq(a->end - a->start, PLACE_BYTES);
+    /* Files are there although nothing maps them any more, and one of them has no name either. */
+    ck_assert(is_file(talk_file_of_kind(t, WORKER_FILE_OBJECT, a->object, ""), inode_of(m.fd[0])));
+    puppet_end(&target);
+    ck_assert(is_file(talk_file_of_kind(t, WORKER_FILE_OBJECT, find_mapping(&p, "/b.so", 0)->object, ""), inode_of(m.fd[1])));
+    raw_profile_close(&p);
+    talk_free(t);
+    close(m.fd[0]);
+    close(m.fd[1]);
+}
+END_TEST
+
+/* Several changes are told before the first is looked at: one look stands for all. */
+START_TEST(test_epochs_told_together)
+{
+    struct mapper m = {.fd = {scratch_file("a.so", 'a'), scratch_file("b.so", 'b')}};
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    puppet_do(&target, 'a');
+    for (uint32_t epoch = 1; epoch < 30; epoch++)
+        talk_send(t, &(struct collector_message){.type = COLLECTOR_EPOCH, .u.epoch = {epoch, 0}});
+    talk_epoch(t, 30, false);
+    talk_epoch(t, 5, false); /* an old one is nothing new */
+    struct raw_profile p = talk_finish(t);
+    check_epochs(find_mapping(&p, "/a.so", 0), 1, UINT32_MAX);
+    raw_profile_close(&p);
+    talk_free(t);
+    puppet_end(&target);
+    close(m.fd[0]);
+    close(m.fd[1]);
+}
+END_TEST
+
+/* What changed without a word before the end is seen by the last look. */
+START_TEST(test_last_look)
+{
+    struct mapper m = {.fd = {scratch_file("a.so", 'a'), scratch_file("b.so", 'b')}};
+
+    for (int replaced = 0; replaced < 2; replaced++) {
+        struct puppet target = puppet_start(run_mapper, &m);
+        struct talk *t = talk_new(target.pid, talk_asker(0));
+        if (replaced)
+            puppet_do(&target, 'a');
+        talk_start(t, collector_main);
+        (void)talk_expect(t, COLLECTOR_READY, NULL);
+        talk_epoch(t, 5, false);
+        puppet_do(&target, 'b');
+        struct raw_profile p = talk_finish(t);
+        /* Where one took the place of another, the epoch that nobody told of divides them. */
+        check_epochs(find_mapping(&p, "/b.so", 0), replaced ? 6 : 5, UINT32_MAX);
+        if (replaced)
+            check_epochs(find_mapping(&p, "/a.so", 0), 0, 5);
+        raw_profile_close(&p);
+        talk_free(t);
+        puppet_end(&target);
+    }
+    close(m.fd[0]);
+    close(m.fd[1]);
+}
+END_TEST
+
+START_TEST(test_target_that_ends)
+{
+    struct puppet target = puppet_start(puppet_idle, NULL);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    puppet_end(&target);
+    ck_assert_int_eq(talk_recheck(t)->u.access.status, 404);
+    talk_send(t, &(struct collector_message){.type = COLLECTOR_EPOCH, .u.epoch = {1, 0}});
+    struct raw_profile p = talk_finish(t);
+    const struct raw_mapping *m = find_mapping(&p, "/test_collector", 0);
+    check_epochs(m, 0, UINT32_MAX);
+    int fd = talk_file_of_kind(t, WORKER_FILE_OBJECT, m->object, "");
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, ""), -ESRCH);
+    raw_profile_close(&p);
+    talk_free(t);
+}
+END_TEST
+
+/* ---- exec */
+
+START_TEST(test_exec)
+{
+    struct mapper m = {.exe = scratch_path("second"), .fd = {scratch_file("a.so", 'a'), -1}};
+    scratch_copy_self(m.exe);
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+
+    puppet_do(&target, 'a');
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    puppet_do(&target, 'x');
+    /* A change that is told late, when the new image is there already, changes nothing: it was the old one's. */
+    talk_epoch(t, 1, false);
+    talk_epoch(t, 2, true);
+    const struct collector_message *access = talk_expect(t, COLLECTOR_ACCESS, NULL);
+    ck_assert_uint_eq(access->u.access.epoch, 2);
+    ck_assert_int_eq(access->u.access.status, 0);
+    struct raw_profile p = talk_finish(t);
+    const struct raw_mapping *first = program_in(&p, 1), *second = program_in(&p, 2);
+    check_epochs(first, 0, 1);
+    check_epochs(second, 2, UINT32_MAX);
+    ck_assert_str_eq(object_path(&p, second), m.exe);
+    ck_assert_str_ne(object_path(&p, first), m.exe);
+    check_epochs(find_mapping(&p, "/a.so", 0), 0, 1);
+    raw_profile_close(&p);
+    talk_free(t);
+    puppet_end(&target);
+    close(m.fd[0]);
+}
+END_TEST
+
+/* Word of the first exec is heard when the second has happened: what is there now is the second's, not the first's. */
+START_TEST(test_two_execs_told_late)
+{
+    for (int together = 0; together < 2; together++) {
+        struct mapper m = {.exe = "/proc/self/exe"};
+        struct puppet target = puppet_start(run_mapper, &m);
+        struct talk *t = talk_new(target.pid, talk_asker(0));
+
+        talk_start(t, collector_main);
+        (void)talk_expect(t, COLLECTOR_READY, NULL);
+        puppet_do(&target, 'x');
+        puppet_do(&target, 'x');
+        talk_epoch(t, 3, true);
+        if (!together)
+            ck_assert_int_eq(talk_expect(t, COLLECTOR_ACCESS, NULL)->u.access.status, 0);
+        talk_epoch(t, 8, true);
+        while (talk_expect(t, COLLECTOR_ACCESS, NULL)->u.access.epoch != 8)
+            continue;
+        struct raw_profile p = talk_finish(t);
+        check_epochs(program_in(&p, 0), 0, 2);
+        ck_assert_ptr_null(program_in(&p, 3));
+        ck_assert_ptr_null(program_in(&p, 7));
+        check_epochs(program_in(&p, 8), 8, UINT32_MAX);
+        raw_profile_close(&p);
+        talk_free(t);
+        puppet_end(&target);
+    }
+}
+END_TEST
+
+/* An exec that was not told by the end: the last look must not take the new image for the old one. */
+START_TEST(test_exec_that_was_not_told)
+{
+    struct mapper m = {.exe = scratch_path("second")};
+    scratch_copy_self(m.exe);
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    puppet_do(&target, 'x');
+    struct raw_profile p = talk_finish(t);
+    ck_assert_ptr_null(find_mapping(&p, "/second", 0));
+    check_epochs(program_in(&p, 0), 0, UINT32_MAX);
+    raw_profile_close(&p);
+    talk_free(t);
+    puppet_end(&target);
+}
+END_TEST
+
+/* A program that its user may not read is none that he may trace. */
+START_TEST(test_exec_that_is_denied)
+{
+    if (getuid() != 0) {
+        fprintf(stderr, "skipped: only root can start processes as other users\n");
+        return;
+    }
+    struct mapper m = {.exe = scratch_path("secret"), .uid = 60001};
+    scratch_copy_self(m.exe);
+    ck_assert_int_eq(chmod(m.exe, 0711), 0);
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(60001));
+
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    ck_assert_int_eq(talk_recheck(t)->u.access.status, 0);
+    puppet_do(&target, 'x');
+    ck_assert_int_eq(talk_recheck(t)->u.access.status, 403);
+    talk_epoch(t, 4, true);
+    const struct collector_message *access = talk_expect(t, COLLECTOR_ACCESS, NULL);
+    ck_assert_uint_eq(access->u.access.epoch, 4);
+    ck_assert_int_eq(access->u.access.status, 403);
+    ck_assert_ptr_nonnull(strstr(access->u.access.message, "not dumpable"));
+    struct raw_profile p = talk_finish(t);
+    ck_assert_ptr_null(find_mapping(&p, "/secret", 0));
+    check_epochs(program_in(&p, 0), 0, 3);
+    raw_profile_close(&p);
+    talk_free(t);
+    puppet_end(&target);
+}
+END_TEST
+
+/* ---- size, and targets that do not answer */
+
+/* Every other page executable: none is merged with its neighbour. */
+static void run_many_mappings(int in, int out, void *arg)
+{
+    size_t n = *(size_t *)arg;
+    char *at = mmap(NULL, 2 * n * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (size_t i = 0; i < n; i++)
+        if (mprotect(at + 2 * i * 4096, 4096, PROT_READ | PROT_EXEC) < 0)
+            _exit(1);
+    puppet_idle(in, out, NULL);
+}
+
+START_TEST(test_many_mappings)
+{
+    size_t n = 30000; /* twice that many lines: the kernel's default allows 65,530 */
+    struct puppet target = puppet_start(run_many_mappings, &n);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    talk_epoch(t, 1, false);
+    struct raw_profile p = talk_finish(t);
+    size_t seen = 0;
+    for (size_t i = 0; i < p.n_mappings; i++) {
+        const struct raw_mapping *m = &p.mappings[i];
+        seen += m->object == RAW_NO_OBJECT && strcmp(raw_profile_string(&p, m->name), "//anon") == 0;
+        check_epochs(m, 0, UINT32_MAX);
+        ck_assert(i == 0 || p.mappings[i - 1].end <= m->start);
+    }
+    ck_assert_uint_ge(seen, n);
+    raw_profile_close(&p);
+    talk_free(t);
+    puppet_end(&target);
+}
+END_TEST
+
+/* Each message costs a look at the mappings, and changes nothing; nothing is left behind either. */
+START_TEST(test_target_that_never_answers)
+{
+    int out[2];
+    char byte;
+    if (!mmap_lock_program || getuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0) {
+        fprintf(stderr, "skipped: needs root, /dev/fuse and the program mmap_lock\n");
+        return;
+    }
+    ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)dup2(out[1], STDOUT_FILENO);
+        execl(mmap_lock_program, mmap_lock_program, NULL);
+        _exit(1);
+    }
+    close(out[1]);
+    if (read(out[0], &byte, 1) == 1) {
+        struct talk *t = talk_new(pid, talk_asker(0));
+        talk_start(t, collector_main);
+        child_set_deadline(t->child, 300 * NSEC_PER_MSEC);
+        ck_assert_ptr_null(talk_next(t, NULL));
+        ck_assert(t->ended && t->timed_out);
+        /* A bystander is not held up. */
+        struct puppet target = puppet_start(puppet_idle, NULL);
+        struct talk *other = talk_new(target.pid, talk_asker(0));
+        talk_start(other, collector_main);
+        (void)talk_expect(other, COLLECTOR_READY, NULL);
+        talk_free(other);
+        puppet_end(&target);
+        talk_free(t);
+    } else {
+        fprintf(stderr, "skipped: mmap_lock could not hold its lock\n");
+    }
+    (void)kill(-pid, SIGKILL);
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+    close(out[0]);
+}
+END_TEST
+
+static int hang_for_good(int sock, void *arg)
+{
+    for (;;)
+        (void)poll(NULL, 0, -1);
+    return 0;
+}
+
+START_TEST(test_deadline)
+{
+    struct talk *t = talk_new(getpid(), talk_asker(0));
+    talk_start(t, hang_for_good);
+    child_set_deadline(t->child, 20 * NSEC_PER_MSEC);
+    ck_assert_ptr_null(talk_next(t, NULL));
+    ck_assert(t->timed_out);
+    talk_free(t);
+}
+END_TEST
+
+/* ---- lists */
+
+static char *body_text(struct talk *t, size_t *ret_len)
+{
+    int fd = -1;
+    struct stat st;
+    (void)talk_expect(t, COLLECTOR_TABLE, &fd);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    char *text = calloc(1, (size_t)st.st_size + 1);
+    ck_assert_int_eq(pread(fd, text, (size_t)st.st_size, 0), st.st_size);
+    *ret_len = (size_t)st.st_size;
+    close(fd);
+    ck_assert_ptr_null(talk_next(t, NULL));
+    return text;
+}
+
+START_TEST(test_cmdline)
+{
+    struct mapper m = {.exe = "/proc/self/exe"};
+    struct puppet target = puppet_start(run_mapper, &m);
+    size_t len;
+    puppet_do(&target, 'x');
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, cmdline_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_READY, NULL)->u.ready.pid, target.pid);
+    char *text = body_text(t, &len);
+    static const char start[] = "puppet with spaces\0puppet\0";
+    ck_assert_mem_eq(text, start, sizeof(start) - 1);
+    ck_assert_int_eq(text[len - 1], '\0'); /* the last argument is empty: the NUL that ends it is gone, the one before it stands */
+    ck_assert_int_ne(text[len - 2], '\0');
+    free(text);
+    talk_free(t);
+
+    t = talk_new(target.pid, talk_asker(60001));
+    talk_start(t, cmdline_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_DENIED, NULL)->u.denied.status, 403);
+    talk_free(t);
+    puppet_end(&target);
+    t = talk_new(target.pid, talk_asker(0));
+    talk_start(t, cmdline_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_DENIED, NULL)->u.denied.status, 404);
+    talk_free(t);
+}
+END_TEST
+
+static bool lists(const struct process_entry *entries, size_t n, pid_t pid)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].pid != pid)
+            continue;
+        ck_assert_str_eq(entries[i].comm, "test_collector");
+        ck_assert_ptr_nonnull(strstr(entries[i].exe, "/test_collector"));
+        return true;
+    }
+    return false;
+}
+
+START_TEST(test_processes)
+{
+    struct mapper alices = {.uid = 60001}, bobs = {.uid = 60002};
+    size_t len;
+    if (getuid() != 0) {
+        fprintf(stderr, "skipped: only root can start processes as other users\n");
+        return;
+    }
+    struct puppet alice = puppet_start(run_mapper, &alices), bob = puppet_start(run_mapper, &bobs);
+    for (int asker = 0; asker <= 60002; asker += asker ? 1 : 60001) {
+        struct talk *t = talk_new(0, talk_asker(asker));
+        talk_start(t, processes_main);
+        (void)talk_expect(t, COLLECTOR_READY, NULL);
+        struct process_entry *entries = (struct process_entry *)body_text(t, &len);
+        size_t n = len / sizeof(*entries);
+        ck_assert_uint_eq(len % sizeof(*entries), 0);
+        ck_assert(lists(entries, n, alice.pid) == (asker != 60002));
+        ck_assert(lists(entries, n, bob.pid) == (asker != 60001));
+        ck_assert(lists(entries, n, getpid()) == (asker == 0));
+        for (size_t i = 0; i < n; i++) {
+            ck_assert(asker == 0 || entries[i].uid == (uid_t)asker);
+            ck_assert_int_ne(entries[i].pid, 2); /* no threads of the kernel */
+        }
+        free(entries);
+        talk_free(t);
+    }
+    struct talk *t = talk_new(0, talk_asker(-1));
+    talk_start(t, processes_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_DENIED, NULL)->u.denied.status, 403);
+    talk_free(t);
+    puppet_end(&alice);
+    puppet_end(&bob);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc >= 4 && strcmp(argv[1], "puppet") == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        run_mapper(atoi(argv[2]), atoi(argv[3]), &(struct mapper){.exe = "/proc/self/exe"});
+    }
+    mmap_lock_program = argc > 1 ? argv[1] : NULL;
     Suite *suite = suite_create("collector");
     TCase *tc = tcase_create("collector");
     tcase_set_timeout(tc, 60);
+    tcase_add_checked_fixture(tc, scratch_make, scratch_remove);
     tcase_add_test(tc, test_ready_and_table);
+    tcase_add_test(tc, test_denied);
+    tcase_add_test(tc, test_thread_that_is_not_the_targets);
+    tcase_add_test(tc, test_malformed_messages_end_it);
+    tcase_add_test(tc, test_epochs_of_mappings);
+    tcase_add_test(tc, test_epochs_told_together);
+    tcase_add_test(tc, test_last_look);
+    tcase_add_test(tc, test_target_that_ends);
+    tcase_add_test(tc, test_exec);
+    tcase_add_test(tc, test_two_execs_told_late);
+    tcase_add_test(tc, test_exec_that_was_not_told);
+    tcase_add_test(tc, test_exec_that_is_denied);
+    tcase_add_test(tc, test_many_mappings);
+    tcase_add_test(tc, test_target_that_never_answers);
+    tcase_add_test(tc, test_deadline);
+    tcase_add_test(tc, test_cmdline);
+    tcase_add_test(tc, test_processes);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
