@@ -1,5 +1,5 @@
-"""A profile as the tests look at it: stacks of named frames with values and labels, and what the profile says
-of itself. Whatever is loaded is first held against the strictest readers' rules (pprofile.check_valid).
+"""A profile as the tests look at it: what belongs to which function, and what the profile says of itself.
+Whatever is loaded is first held against the strictest readers' rules (pprofile.check_valid).
 """
 
 import collections
@@ -7,65 +7,21 @@ import re
 
 import pprofile
 
-Frame = collections.namedtuple("Frame", "function system_name filename start_line line mapping address")
-
-
-class Sample:
-    """frames: leaf first, inlined functions as frames of their own; values; labels by name."""
-
-    def __init__(self, frames, values, labels):
-        self.frames, self.values, self.labels = frames, values, labels
-
-    def mapping_of_leaf(self):
-        return self.frames[0].mapping if self.frames else None
-
 
 class Profile:
-    """A decoded and checked profile."""
+    """A checked profile; samples as in pprofile (stack, values, labels)."""
 
     def __init__(self, data):
         raw = pprofile.parse(data)
         pprofile.check_valid(raw)
-        text = raw.string_table
-        self.sample_types = [(text[each.type], text[each.unit]) for each in raw.sample_type]
+        self.sample_types = [tuple(each) for each in raw.sample_types]
+        self.samples = raw.samples
+        self.mappings = raw.mappings
         self.period = raw.period
         self.start_ns, self.end_ns = raw.time_nanos, raw.time_nanos + raw.duration_nanos
-        self.facts = dict(
-            match.groups()
-            for match in (
-                re.fullmatch(r"cprofd\.([^=]+)=(.*)", text[each], re.DOTALL) for each in raw.comment
-            )
-            if match
-        )
-        self.comments = [text[each] for each in raw.comment]
-        functions = {each.id: each for each in raw.function}
-        mappings = {each.id: text[each.filename] for each in raw.mapping}
-        self.mappings = list(mappings.values())
-        locations = {
-            each.id: [
-                Frame(
-                    text[function.name],
-                    text[function.system_name],
-                    text[function.filename],
-                    function.start_line,
-                    line.line,
-                    mappings.get(each.mapping_id),
-                    each.address,
-                )
-                for line in each.line
-                for function in [functions[line.function_id]]
-            ]
-            or [Frame(f"0x{each.address:x}", "", "", 0, 0, mappings.get(each.mapping_id), each.address)]
-            for each in raw.location
-        }
-        self.samples = [
-            Sample(
-                [frame for each in sample.location_id for frame in locations[each]],
-                list(sample.value),
-                {text[label.key]: text[label.str] if label.str else label.num for label in sample.label},
-            )
-            for sample in raw.sample
-        ]
+        self.comments = raw.comments
+        facts = (re.fullmatch(r"cprofd\.([^=]+)=(.*)", each, re.DOTALL) for each in raw.comments)
+        self.facts = dict(match.groups() for match in facts if match)
 
     def fact(self, key):
         """A number that the profile says of itself; 0 where it says nothing."""
@@ -79,27 +35,38 @@ class Profile:
         return sum(sample.values[index] for sample in self.samples)
 
     def functions(self):
-        return {frame.function for sample in self.samples for frame in sample.frames}
+        return {frame.function for sample in self.samples for frame in sample.stack}
 
     def functions_in(self, mapping):
         return {
-            frame.function for sample in self.samples for frame in sample.frames if frame.mapping == mapping
+            frame.function
+            for sample in self.samples
+            for frame in sample.stack
+            if frame.mapping and frame.mapping.filename == mapping
         }
 
     def by_function(self, names, sample_type):
-        """How much belongs to each of the named functions: a sample counts for the one nearest to its leaf."""
+        """How much belongs to each of the named functions: a sample counts for the one nearest to its
+        leaf.
+        """
         wanted, index, sums = set(names), self.index(sample_type), collections.Counter()
         for sample in self.samples:
-            for frame in sample.frames:
+            for frame in sample.stack:
                 if frame.function in wanted:
                     sums[frame.function] += sample.values[index]
                     break
         return dict(sums)
 
+    def in_leaf_mapping(self, mapping, sample_type):
+        """How much has its innermost frame in a mapping of this name."""
+        index = self.index(sample_type)
+        leaves = ((sample.stack[0].mapping, sample.values[index]) for sample in self.samples if sample.stack)
+        return sum(value for leaf, value in leaves if leaf and leaf.filename == mapping)
+
     def folded(self):
         """Stacks as text, for messages of failed tests."""
         lines = sorted(
-            f"{sample.values[0]:8} " + " < ".join(frame.function for frame in sample.frames[:8])
+            f"{sample.values[0]:8} " + " < ".join(frame.function for frame in sample.stack[:8])
             for sample in self.samples
         )
         return "\n" + "\n".join(lines[-40:])

@@ -42,9 +42,9 @@ def test_uprobe_at_a_functions_entry(daemon, start_target):
     profile = count(daemon, target, event=f"uprobe:{COUNTED}:counted_function")
     check(profile, "counted_function", "counted_function", N, N)
     assert profile.total("counted_function_sample") == N
-    assert {sample.frames[0].function for sample in profile.samples} == {"counted_function"}
+    assert {sample.stack[0].function for sample in profile.samples} == {"counted_function"}
     assert all(
-        "do_all" in [frame.function for frame in sample.frames] for sample in profile.samples
+        "do_all" in [frame.function for frame in sample.stack] for sample in profile.samples
     ), profile.folded()
 
 

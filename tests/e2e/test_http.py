@@ -254,7 +254,7 @@ def test_cmdline(daemon, start_target):
 def test_symbol(daemon, program_target):
     """Addresses of a profile's own locations get the names that the profile gave them, by GET and by POST."""
     profile = fetch(daemon, program_target.pid, seconds=0.5, hz=499)
-    frame = next(frame for sample in profile.samples for frame in sample.frames if frame.function == "part10")
+    frame = next(frame for sample in profile.samples for frame in sample.stack if frame.function == "part10")
     path = f"/pid/{program_target.pid}/debug/pprof/symbol"
     address = f"0x{frame.address:x}"
     expected = f"num_symbols: 1\n{address} part10\n"

@@ -40,14 +40,14 @@ def run(target, daemon, lanes=1, **parameters):
 def test_c_with_inlined_functions(daemon, start_target):
     """Debug information alone knows hot_inner and hot_middle: both are frames, and hot_outer calls them."""
     profile = run(start_target("inlined"), daemon)
-    stacks = [[frame.function for frame in sample.frames] for sample in profile.samples]
+    stacks = [[frame.function for frame in sample.stack] for sample in profile.samples]
     assert (
         sum(1 for stack in stacks if stack[:3] == ["hot_inner", "hot_middle", "hot_outer"]) > 0
     ), profile.folded()
-    deepest = next(sample for sample in profile.samples if sample.frames[0].function == "hot_inner")
-    assert [os.path.basename(frame.filename) for frame in deepest.frames[:3]] == ["inlined.c"] * 3
-    assert all(frame.line > 0 and frame.start_line > 0 for frame in deepest.frames[:3])
-    assert all(frame.filename.startswith("/") for frame in deepest.frames[:3])
+    deepest = next(sample for sample in profile.samples if sample.stack[0].function == "hot_inner")
+    assert [os.path.basename(frame.filename) for frame in deepest.stack[:3]] == ["inlined.c"] * 3
+    assert all(frame.line > 0 and frame.start_line > 0 for frame in deepest.stack[:3])
+    assert all(frame.filename.startswith("/") for frame in deepest.stack[:3])
 
 
 def test_symbolize_fast_and_none(daemon, start_target):
@@ -70,7 +70,7 @@ def test_cxx(daemon, start_target):
     names = profile.functions()
     for word in ("shapes::mix<unsigned int>", "shapes::mix<unsigned long>", "shapes::Matrix::fill"):
         assert any(word in name for name in names), names
-    mangled = {frame.system_name for sample in profile.samples for frame in sample.frames}
+    mangled = {frame.system_name for sample in profile.samples for frame in sample.stack}
     assert any(name.startswith("_ZN6shapes") for name in mangled), mangled
 
 
@@ -110,8 +110,8 @@ def test_go(daemon, start_target, go, tmp_path):
     profile = run(start_target("go_hot", path=program), daemon, lanes=2)
     names = profile.functions()
     assert "main.churn" in names and "main.(*counter).spin" in names, names
-    leaf = next(sample for sample in profile.samples if sample.frames[0].function == "main.churn")
-    assert leaf.frames[0].filename.endswith("go_hot.go") and leaf.frames[0].line > 0
+    leaf = next(sample for sample in profile.samples if sample.stack[0].function == "main.churn")
+    assert leaf.stack[0].filename.endswith("go_hot.go") and leaf.stack[0].line > 0
 
 
 def test_python(daemon, start_target):
@@ -129,8 +129,8 @@ def test_sqlite(daemon, start_target, tmp_path):
     )
     target = start_target("sqlite3", argv=[sqlite3, str(tmp_path / "db"), query], start=False)
     profile = run(target, daemon)
-    assert any("sqlite3" in frame.mapping for sample in profile.samples for frame in sample.frames)
-    assert all(frame.function for sample in profile.samples for frame in sample.frames)
+    assert any("sqlite3" in frame.mapping.filename for sample in profile.samples for frame in sample.stack)
+    assert all(frame.function for sample in profile.samples for frame in sample.stack)
 
 
 def test_compiler(daemon, start_target, tmp_path):
@@ -154,6 +154,6 @@ def test_compiler(daemon, start_target, tmp_path):
     )
     profile = run(target, daemon)
     assert any(
-        os.path.basename(frame.mapping) == "cc1" for sample in profile.samples for frame in sample.frames
+        os.path.basename(frame.mapping.filename) == "cc1" for sample in profile.samples for frame in sample.stack
     )
     assert target.is_alive()

@@ -73,9 +73,9 @@ def test_exec_of_another_binary(daemon, start_target):
     counts = profile.by_function(["before_exec", "part10"], "samples")
     assert counts.get("before_exec", 0) > 50 and counts.get("part10", 0) > 20, profile.folded()
     places = {
-        (frame.function, os.path.basename(frame.mapping))
+        (frame.function, os.path.basename(frame.mapping.filename))
         for sample in profile.samples
-        for frame in sample.frames
+        for frame in sample.stack
         if frame.function in ("before_exec", "part10")
     }
     assert places == {("before_exec", "exec_itself"), ("part10", "ten_series")}

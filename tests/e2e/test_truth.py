@@ -144,9 +144,7 @@ def test_kernel_time(daemon, start_target, kernel):
         profile = fetch(daemon, target.pid, seconds=4, hz=499, kernel=kernel)
     check_total(profile, recorder)
     check_shares(profile, recorder)
-    leaf_in_kernel = profile.total("samples") - sum(
-        sample.values[0] for sample in profile.samples if sample.mapping_of_leaf() != "[kernel.kallsyms]"
-    )
+    leaf_in_kernel = profile.in_leaf_mapping("[kernel.kallsyms]", "samples")
     if not kernel:
         assert leaf_in_kernel == 0
         return
@@ -182,7 +180,7 @@ def test_idle_target_has_an_empty_profile(daemon, start_target):
 
 def test_deep_recursion_says_that_it_is_cut(daemon, start_target):
     shallow = fetch(daemon, start_target("deep", "depth=60").pid, seconds=1, hz=499)
-    assert max(len(sample.frames) for sample in shallow.samples) >= 62
+    assert max(len(sample.stack) for sample in shallow.samples) >= 62
     assert not any(name.startswith("[truncated") for name in shallow.functions())
     assert "main" in shallow.functions()
     deep = fetch(daemon, start_target("deep", "depth=5000").pid, seconds=1, hz=499)
@@ -190,9 +188,9 @@ def test_deep_recursion_says_that_it_is_cut(daemon, start_target):
     assert sum(deep.fact(key) for key in deep.facts if key.startswith("truncated.")) > 0
     check_belongs(deep, ["bottom_work"], 0.9)
     assert all(
-        sample.frames[-1].function.startswith("[truncated: ")
+        sample.stack[-1].function.startswith("[truncated: ")
         for sample in deep.samples
-        if len(sample.frames) > 200
+        if len(sample.stack) > 200
     )
 
 
@@ -202,9 +200,9 @@ def test_libraries_at_one_address(daemon, start_target):
     profile = fetch(daemon, target.pid, seconds=3, hz=499)
     assert target.truth()["reused"] > 0, "the libraries did not share an address"
     files = {
-        (frame.function, os.path.basename(frame.mapping))
+        (frame.function, os.path.basename(frame.mapping.filename))
         for sample in profile.samples
-        for frame in sample.frames
+        for frame in sample.stack
         if frame.function.endswith("_library_work")
     }
     assert files == {
@@ -241,7 +239,7 @@ def test_one_thread_alone(daemon, start_target):
     assert {sample.labels["pid"] for sample in everything.samples} == {target.pid}
     busy = {}
     for sample in everything.samples:
-        busy[sample.labels["tid"]] = sample.frames
+        busy[sample.labels["tid"]] = sample.stack
         assert sample.labels["thread"]
     assert set(busy) <= set(tids) and len(busy) == 10
     tid = min(busy)
@@ -254,4 +252,4 @@ def test_one_thread_alone(daemon, start_target):
 def test_focus_keeps_stacks_with_a_function(daemon, program_target):
     profile = fetch(daemon, program_target.pid, seconds=1, hz=499, focus="^part10$")
     assert profile.samples
-    assert all(any(frame.function == "part10" for frame in sample.frames) for sample in profile.samples)
+    assert all(any(frame.function == "part10" for frame in sample.stack) for sample in profile.samples)
