@@ -28,7 +28,7 @@ as_root() {
 BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev libelf-dev libdw-dev libprotobuf-c-dev
     protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev uthash-dev zlib1g-dev check
     curl python3)
-TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev cppcheck shellcheck python3-pytest sqlite3 procps util-linux binutils)
+TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps util-linux binutils)
 
 read_os() {
     [ -r /etc/os-release ] || die "no /etc/os-release: only Debian 12 and Ubuntu 24.04 are supported"
@@ -243,9 +243,8 @@ meson_tests() {
 build_fuzzers() { CC=clang CXX=clang++ build build-fuzz -Dfuzzers=true -Db_lundef=false; }
 
 static_analysis() {
-    cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --std=c11 -j 2 -I . -I build \
-        --suppress=missingInclude --suppress=missingIncludeSystem --suppress=unusedFunction \
-        --suppress='*:build*' util config symbolize pprof daemon
+    find util config bpf symbolize pprof daemon -name '*.c' ! -name '*.bpf.c' -print0 |
+        xargs -0 -P 2 -n 8 clang-tidy --quiet -p build-fuzz
 }
 
 e2e_tests() {
@@ -274,7 +273,7 @@ run_tests() {
     if step "Build without assertions" build build-ndebug --buildtype=release -Db_ndebug=true; then
         meson_tests "Unit tests without assertions" build-ndebug
     fi
-    if step "Build of the fuzzers" build_fuzzers; then
+    if step "Build with clang, fuzzers included" build_fuzzers; then
         meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
     fi
     step "Static analysis of the C code" static_analysis

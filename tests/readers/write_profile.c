@@ -30,7 +30,7 @@ static const struct profile_line line_inlined = {
     .name = "ns::tiny()", .system_name = "_ZN2ns4tinyEv", .filename = "/src/tiny.h", .start_line = 1, .line = 2,
 };
 
-static void fail(const char *what)
+static _Noreturn void fail(const char *what)
 {
     perror(what);
     exit(EXIT_FAILURE);
