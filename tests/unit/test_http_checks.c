@@ -176,7 +176,8 @@ static const struct {
     {"Host: a\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked", 1, 1, 0, 400}, {"Host: a\nTransfer-Encoding: identity", 1, 1, 0, 501},
     {"Host: a\nTransfer-Encoding: gzip, chunked", 1, 1, 0, 501}, {"Host: a\nTransfer-Encoding: ", 1, 1, 0, 501},
     {"Host: a\nContent-Length: 1", 1, 1, 1, 400}, {"Host: a\nTransfer-Encoding: chunked", 1, 1, 1, 400},
-    {"Host: a\nX Y: 1", 1, 1, 0, 400}, {"Host: a\nContent-Length : 1", 1, 1, 0, 400}, {"Host: a\n: 1", 1, 1, 0, 400}, {"Host: a\nX\x80: 1", 1, 1, 0, 400},
+    {"Host: a\nX Y: 1", 1, 1, 0, 400}, {"Host: a\nContent-Length : 1", 1, 1, 0, 400}, {"Host: a\n: 1", 1, 1, 0, 400},
+    {"Host: a\nX\x80: 1", 1, 1, 0, 400},
     {"Host: a\nX\x01: 1", 1, 1, 0, 400}, {"Host: a\nX(: 1", 1, 1, 0, 400},
 };
 
