@@ -1,0 +1,341 @@
+/* The renderer: one raw profile in, one body out. Owns the caches that outlive a job, and everything of the job under way. */
+#include "daemon/render.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/render_job.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+static const struct symbolizer_ops render_symbolizer_ops = {.open_debug_file = render_open_debug_file};
+
+struct renderer *renderer_new(const struct render_ops *ops, void *userdata, size_t cache_bytes)
+{
+    struct renderer *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return NULL;
+    *r = (struct renderer){.ops = ops, .userdata = userdata, .cache_bytes = cache_bytes, .object = WORKER_TOUCH_NONE};
+    r->symbolizer = symbolizer_new(&render_symbolizer_ops, cache_bytes);
+    if (!r->symbolizer) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void renderer_free(struct renderer *r)
+{
+    if (!r)
+        return;
+    symbolizer_free(r->symbolizer);
+    kallsyms_free(r->kallsyms);
+    free(r);
+}
+
+/* A module remembers that it has no debug file. Where that was only so this time, it must not. */
+void renderer_trim(struct renderer *r)
+{
+    struct symbolizer *fresh = r->doubtful ? symbolizer_new(&render_symbolizer_ops, r->cache_bytes) : NULL;
+
+    if (fresh) {
+        symbolizer_free(r->symbolizer);
+        r->symbolizer = fresh;
+        r->doubtful = false;
+    }
+    symbolizer_trim(r->symbolizer);
+}
+
+size_t renderer_cache_bytes(const struct renderer *r)
+{
+    return symbolizer_cache_bytes(r->symbolizer);
+}
+
+static int __attribute__((format(printf, 3, 4))) render_error(struct render_job *job, int error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(job->result->message, sizeof(job->result->message), fmt, args);
+    va_end(args);
+    return error;
+}
+
+/* ---- a job's beginning and end */
+
+static int render_regex(struct render_job *job, const char *name, const char *pattern, bool *ret_has, regex_t *ret)
+{
+    char why[128];
+
+    if (!pattern[0])
+        return 0;
+    int e = regcomp(ret, pattern, REG_EXTENDED | REG_NOSUB);
+    if (e == REG_ESPACE)
+        return -ENOMEM;
+    if (e != 0) {
+        (void)regerror(e, ret, why, sizeof(why));
+        return render_error(job, -EINVAL, "invalid value for \"%s\" - not a regular expression: %s", name, why);
+    }
+    *ret_has = true;
+    return 0;
+}
+
+static void render_job_deinit(struct render_job *job)
+{
+    facts_deinit(&job->facts);
+    address_map_deinit(&job->map);
+    frame_table_free(job->frames);
+    free(job->objects);
+    free(job->mapping_ids);
+    free(job->samples);
+    if (job->has_thread)
+        regfree(&job->thread);
+    if (job->has_focus)
+        regfree(&job->focus);
+}
+
+static int render_job_init(struct render_job *job)
+{
+    const struct raw_profile *raw = job->raw;
+
+    job->frames = frame_table_new();
+    job->objects = calloc(raw->n_objects + 1, sizeof(*job->objects));
+    job->mapping_ids = calloc(raw->n_mappings + 1, sizeof(*job->mapping_ids));
+    if (!job->frames || !job->objects || !job->mapping_ids)
+        return -ENOMEM;
+    int r = address_map_init(&job->map, raw->mappings, raw->n_mappings);
+    if (r == 0)
+        r = render_regex(job, "thread", raw->params.thread, &job->has_thread, &job->thread);
+    if (r == 0)
+        r = render_regex(job, "focus", raw->params.focus, &job->has_focus, &job->focus);
+    if (r < 0)
+        return r;
+    facts_read(&job->facts, raw->facts, raw->facts_len);
+    render_exclude(job);
+    return 0;
+}
+
+static int render_write(int fd, const void *data, size_t len)
+{
+    const uint8_t *bytes = data;
+
+    while (len > 0) {
+        ssize_t n = write(fd, bytes, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* ---- what the profile says of itself */
+
+/* Says so where the sampled CPU time differs from the kernel's own count by more than sampling can. Of n = actual / period samples
+ * due, dithered timers let no more vary than independent (Poisson) sampling would: the standard deviation is at most sqrt(n) samples.
+ * Beyond three of them lies less than 0.3 % of right profiles; 2 % are allowed in any case, since the kernel charges interrupts and
+ * the last tick differently, and so is the error of the very few samples where n < 1. */
+static void render_check_cpu(struct render_job *job)
+{
+    const struct raw_params *params = &job->raw->params;
+    uint64_t actual;
+
+    if (!params->cpu_clock)
+        return;
+    facts_count(&job->facts, "cpu_sampled_ns", job->cpu_sampled);
+    if (params->period == 0 || !facts_number(&job->facts, "cpu_actual_ns", &actual))
+        return;
+    double due = (double)actual / (double)params->period;
+    double error_ns = fmax(0.02 * (double)actual, 3 * sqrt(fmax(due, 1)) * (double)params->period);
+    if (fabs((double)job->cpu_sampled - (double)actual) > error_ns)
+        facts_note(&job->facts, "warning",
+                   "sampled %" PRIu64 " ns of CPU time where the kernel counts %" PRIu64 " ns: beyond the sampling error of %.0f ns",
+                   job->cpu_sampled, actual, error_ns);
+}
+
+static void render_count_end(struct render_job *job, enum stack_end end)
+{
+    char key[64];
+
+    (void)snprintf(key, sizeof(key), "truncated.%s", render_end_name(end));
+    if (job->truncated[end] > 0)
+        facts_count(&job->facts, key, job->truncated[end]);
+}
+
+static void render_add_facts(struct render_job *job, uint64_t start_cpu_ns)
+{
+    struct facts *f = &job->facts;
+
+    facts_set(f, "version", CPROFD_VERSION);
+    facts_count(f, "samples", job->result->samples);
+    facts_count(f, "rooted", job->truncated[STACK_END_ROOT]);
+    facts_count(f, "guessed", job->truncated[STACK_END_UNPROVEN]);
+    for (int end = STACK_END_UNPROVEN + 1; end < STACK_END_COUNT; end++)
+        render_count_end(job, (enum stack_end)end);
+    if (job->unmapped > 0)
+        facts_count(f, "unmapped", job->unmapped);
+    if (job->filtered > 0)
+        facts_count(f, "filtered", job->filtered);
+    render_check_cpu(job);
+    /* Encoding is yet to come, and can't be in what it encodes. */
+    facts_count(f, "daemon_cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_ns);
+    job->result->rooted = job->truncated[STACK_END_ROOT];
+    job->result->lost = facts_sum(f, "lost.");
+}
+
+/* ---- formats */
+
+/* The main binary's first mapping: the frame at its start stands for it. NULL: there is none, or no memory. */
+static struct frame *render_main_binary(struct render_job *job)
+{
+    for (size_t i = 0; i < job->raw->n_mappings; i++)
+        if (job->raw->mappings[i].main_binary)
+            return frame_user(job, job->raw->mappings[i].start, job->raw->mappings[i].first_epoch);
+    return NULL;
+}
+
+static const char *render_default_type(const struct raw_params *params)
+{
+    for (int i = 0; i < 2; i++)
+        if (params->default_type[0] && strcmp(params->default_type, params->type[i]) == 0)
+            return params->default_type;
+    return NULL;
+}
+
+static void render_profile_cleanup(struct profile **p)
+{
+    profile_free(*p);
+}
+
+static struct profile *render_new_profile(const struct raw_params *params)
+{
+    const struct profile_value_type types[] = {{params->type[0], params->unit[0]}, {params->type[1], params->unit[1]}};
+    struct profile *p = profile_new(types, 2, render_default_type(params));
+
+    if (p) {
+        profile_set_period(p, (struct profile_value_type){params->period_type, params->period_unit}, params->period);
+        profile_set_time(p, params->time_ns, params->duration_ns);
+    }
+    return p;
+}
+
+/* Joins, names and adds up: all that the formats of a profile have in common. */
+static int render_fill(struct render_job *job, struct profile *p)
+{
+    int r = render_join(job);
+    if (r == 0)
+        r = render_collect(job);
+    struct frame *main_binary = r == 0 ? render_main_binary(job) : NULL;
+    if (r == 0)
+        r = frames_resolve(job);
+    if (r == 0 && main_binary && frame_mapping(job, p, main_binary) == 0) /* the first mapping: readers take it for the main binary */
+        r = -ENOMEM;
+    return r < 0 ? r : render_add_samples(job, p);
+}
+
+static int render_profile(struct render_job *job, uint64_t start_cpu_ns, uint8_t **ret_data, size_t *ret_len)
+{
+    CLEANUP(render_profile_cleanup) struct profile *p = render_new_profile(&job->raw->params);
+
+    int r = p ? render_fill(job, p) : -ENOMEM;
+    if (r < 0)
+        return r;
+    render_add_facts(job, start_cpu_ns);
+    if (job->raw->params.format == RAW_FORMAT_QUALITY)
+        return render_quality(job, ret_data, ret_len);
+    r = facts_to_comments(&job->facts, p);
+    if (r < 0)
+        return r;
+    return job->raw->params.format == RAW_FORMAT_FOLDED ? profile_encode_folded(p, ret_data, ret_len)
+                                                        : profile_encode_pprof(p, ret_data, ret_len);
+}
+
+/* One line: whoever parses the answer knows no other structure. */
+static void render_symbol_line(FILE *out, uint64_t address, const char *name)
+{
+    fprintf(out, "0x%" PRIx64 " ", address);
+    for (; *name; name++)
+        fputc((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name, out);
+    fputc('\n', out);
+}
+
+/* The addresses that the asker wants named, as the mappings are now; unknown ones are left out. */
+static int render_symbols(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
+{
+    const struct raw_profile *raw = job->raw;
+    char *data = NULL;
+    size_t len;
+
+    for (size_t i = 0; i < raw->n_addresses; i++)
+        if (!frame_user(job, raw->addresses[i], UINT32_MAX))
+            return -ENOMEM;
+    int r = frames_resolve(job);
+    FILE *out = r == 0 ? open_memstream(&data, &len) : NULL;
+    if (!out)
+        return r < 0 ? r : -ENOMEM;
+    fputs("num_symbols: 1\n", out);
+    for (size_t i = 0; i < raw->n_addresses; i++) {
+        struct frame *frame = frame_user(job, raw->addresses[i], UINT32_MAX);
+        if (frame && frame_is_known(frame))
+            render_symbol_line(out, raw->addresses[i], frame_inner_name(frame));
+    }
+    bool failed = ferror(out);
+    if (fclose(out) != 0 || failed) {
+        free(data);
+        return -ENOMEM;
+    }
+    *ret_data = (uint8_t *)data;
+    *ret_len = len;
+    return 0;
+}
+
+static int render_run(struct render_job *job, int out_fd)
+{
+    uint64_t start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    AUTO_FREE uint8_t *data = NULL;
+    size_t len = 0;
+
+    int r = render_job_init(job);
+    if (r == 0)
+        r = job->raw->params.format == RAW_FORMAT_SYMBOL ? render_symbols(job, &data, &len)
+                                                         : render_profile(job, start_cpu_ns, &data, &len);
+    if (r == 0)
+        r = render_write(out_fd, data, len);
+    job->result->len = len;
+    return r;
+}
+
+static void render_explain(struct render_job *job, int error)
+{
+    if (job->result->message[0])
+        return;
+    if (error == -ENOMEM)
+        (void)render_error(job, error, "the worker ran out of memory");
+    else if (error == -EFBIG)
+        (void)render_error(job, error, "the profile is too large: take fewer seconds, or a longer period");
+    else
+        (void)render_error(job, error, "rendering failed: %s", strerror(-error));
+}
+
+int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *message, int out_fd,
+                    struct render_result *ret)
+{
+    struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret};
+
+    *ret = (struct render_result){0};
+    r->cancelled = false;
+    int e = render_run(&job, out_fd);
+    if (e < 0)
+        render_explain(&job, e);
+    render_job_deinit(&job);
+    return e;
+}

@@ -1,0 +1,369 @@
+/* From addresses to names and locations. Each frame of a job is made once, whatever number of stacks it is in; all are named in one
+ * pass, sorted by file and offset, and become locations only when a sample that is kept needs them. */
+#include "daemon/render_job.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "util/cleanup.h"
+
+#define MAPPING_VSYSCALL "[vsyscall]"
+#define MAPPING_VDSO "[vdso]"
+/* Where no address of a process or of the kernel can be: one for each way in which a walk ends. */
+#define END_ADDRESS 0x0100000000000000ull
+#define KERNEL_HALF 0xffff800000000000ull
+
+struct frame {
+    struct frame_key key;
+    uint32_t mapping; /* FRAME_USER: the first one that it was met in */
+    struct profile_line *lines; /* strings of the module, or name */
+    size_t n_lines;
+    char *name;      /* made here */
+    bool known;      /* lines come from a symbol */
+    bool tried;      /* by a symbolizer that knows files and lines as well */
+    uint64_t location;
+    enum { MATCH_UNASKED, MATCH_YES, MATCH_NO } match;
+    UT_hash_handle hh;
+};
+
+struct frame_table {
+    struct frame *by_key;
+    uint64_t salt;
+    uint64_t kernel_id, unknown_id, end_id; /* of mappings in the profile; 0: not there yet */
+};
+
+struct frame_table *frame_table_new(void)
+{
+    struct frame_table *t = calloc(1, sizeof(*t));
+
+    if (t && getrandom(&t->salt, sizeof(t->salt), GRND_NONBLOCK) < 0)
+        t->salt = (uint64_t)(uintptr_t)t; /* before the kernel has random numbers: its layout's randomness is what there is */
+    return t;
+}
+
+void frame_table_free(struct frame_table *t)
+{
+    struct frame *frame, *next;
+
+    if (!t)
+        return;
+    HASH_ITER(hh, t->by_key, frame, next) {
+        HASH_DEL(t->by_key, frame);
+        free(frame->lines);
+        free(frame->name);
+        free(frame);
+    }
+    free(t);
+}
+
+static struct frame *frame_get(struct render_job *job, struct frame_key key, uint32_t mapping)
+{
+    struct frame_table *t = job->frames;
+    struct frame *frame;
+
+    key.salt = t->salt;
+    HASH_FIND(hh, t->by_key, &key, sizeof(key), frame);
+    if (frame)
+        return frame;
+    frame = calloc(1, sizeof(*frame));
+    if (!frame)
+        return NULL;
+    frame->key = key;
+    frame->mapping = mapping;
+    HASH_ADD(hh, t->by_key, key, sizeof(frame->key), frame);
+    if (!frame->hh.tbl) {
+        free(frame);
+        return NULL;
+    }
+    return frame;
+}
+
+struct frame *frame_user(struct render_job *job, uint64_t address, uint32_t epoch)
+{
+    uint32_t mapping = address_map_find(&job->map, address, epoch);
+
+    if (mapping == ADDRESS_MAP_NONE)
+        return frame_get(job, (struct frame_key){.kind = FRAME_UNKNOWN, .address = address}, mapping);
+    const struct raw_mapping *m = &job->raw->mappings[mapping];
+    struct frame_key key = {.kind = FRAME_USER, .address = address, .offset = address - m->start + m->offset, .owner = m->object};
+    if (m->object == RAW_NO_OBJECT)
+        key.owner = OWNER_MAPPING | mapping;
+    return frame_get(job, key, mapping);
+}
+
+struct frame *frame_kernel(struct render_job *job, uint64_t address)
+{
+    return frame_get(job, (struct frame_key){.kind = FRAME_KERNEL, .address = address}, ADDRESS_MAP_NONE);
+}
+
+struct frame *frame_end(struct render_job *job, enum stack_end end)
+{
+    return frame_get(job, (struct frame_key){.kind = FRAME_END, .address = end}, ADDRESS_MAP_NONE);
+}
+
+/* ---- names */
+
+static int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n)
+{
+    frame->lines = calloc(n, sizeof(*frame->lines));
+    if (!frame->lines)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        frame->lines[i] = (struct profile_line){
+            .name = symbols[i].name, .system_name = symbols[i].system_name, .filename = symbols[i].filename,
+            .start_line = symbols[i].start_line, .line = symbols[i].line,
+        };
+    frame->n_lines = n;
+    return 0;
+}
+
+/* A name that is made here. */
+static int __attribute__((format(printf, 2, 3))) frame_set_name(struct frame *frame, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    int n = vasprintf(&frame->name, fmt, args);
+    va_end(args);
+    if (n < 0) {
+        frame->name = NULL;
+        return -ENOMEM;
+    }
+    return frame_set_lines(frame, &(struct symbol_frame){.name = frame->name}, 1);
+}
+
+static const char *path_basename(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static enum symbolize_mode render_mode(const struct render_job *job)
+{
+    return job->raw->params.symbolize == RAW_SYMBOLIZE_FAST ? SYMBOLIZE_FAST : SYMBOLIZE_FULL;
+}
+
+static int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module, uint64_t offset,
+                            const char *fallback)
+{
+    struct symbol_frame symbols[SYMBOL_MAX_INLINED];
+
+    frame->tried = module != NULL;
+    size_t n = module ? module_resolve(module, offset, render_mode(job), symbols) : 0;
+    if (n > 0) {
+        frame->known = true;
+        return frame_set_lines(frame, symbols, n);
+    }
+    return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_vaddr(module, offset) : offset);
+}
+
+/* The three entry points of a page that never changes; each one is 1,024 bytes long. */
+static int frame_resolve_vsyscall(struct frame *frame, uint64_t offset)
+{
+    static const char *const names[] = {"gettimeofday", "time", "getcpu"};
+
+    if (offset / 1024 >= sizeof(names) / sizeof(names[0]))
+        return frame_set_name(frame, MAPPING_VSYSCALL "+0x%" PRIx64, offset);
+    frame->known = true;
+    return frame_set_lines(frame, &(struct symbol_frame){.name = names[offset / 1024]}, 1);
+}
+
+static int frame_resolve_nameless(struct render_job *job, struct frame *frame)
+{
+    const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
+    const char *name = raw_profile_string(job->raw, m->name);
+    uint64_t offset = frame->key.address - m->start;
+
+    if (strcmp(name, MAPPING_VSYSCALL) == 0)
+        return frame_resolve_vsyscall(frame, offset);
+    if (strcmp(name, MAPPING_VDSO) == 0) /* the mapping is the file */
+        return frame_resolve_in(job, frame, render_vdso(job), offset, MAPPING_VDSO);
+    /* Code made at run time: only its own address says which. */
+    return frame_set_name(frame, "%s+0x%" PRIx64, strncmp(name, "//", 2) == 0 || !name[0] ? "[anon]" : path_basename(name),
+                          frame->key.address);
+}
+
+static int frame_resolve_kernel(struct render_job *job, struct frame *frame)
+{
+    const struct kallsyms *kallsyms = render_kallsyms(job);
+    const struct kernel_symbol *symbol = kallsyms ? kallsyms_find(kallsyms, frame->key.address) : NULL;
+
+    if (!symbol)
+        return frame_set_name(frame, "[kernel]+0x%" PRIx64, frame->key.address);
+    frame->known = true;
+    if (symbol->module)
+        return frame_set_name(frame, "%s [%s]", symbol->name, symbol->module);
+    return frame_set_name(frame, "%s", symbol->name);
+}
+
+static int frame_resolve_user(struct render_job *job, struct frame *frame)
+{
+    if (frame->key.owner & OWNER_MAPPING)
+        return job->raw->params.symbolize == RAW_SYMBOLIZE_NONE ? 0 : frame_resolve_nameless(job, frame);
+    struct module *module = render_module(job, frame->key.owner);
+    if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
+        return 0; /* the build id is all that is wanted of it */
+    return frame_resolve_in(job, frame, module, frame->key.offset, path_basename(frame_object_name(job, frame)));
+}
+
+static int frame_resolve(struct render_job *job, struct frame *frame)
+{
+    if (frame->key.kind == FRAME_END)
+        return frame_set_name(frame, "[truncated: %s]", render_end_name((enum stack_end)frame->key.address));
+    if (frame->key.kind == FRAME_USER)
+        return frame_resolve_user(job, frame);
+    if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
+        return 0;
+    if (frame->key.kind == FRAME_KERNEL)
+        return frame_resolve_kernel(job, frame);
+    return frame_set_name(frame, "0x%" PRIx64, frame->key.address);
+}
+
+static int frame_compare(const struct frame *a, const struct frame *b)
+{
+    const struct frame_key *x = &a->key, *y = &b->key;
+
+    if (x->kind != y->kind)
+        return x->kind < y->kind ? -1 : 1;
+    if (x->owner != y->owner)
+        return x->owner < y->owner ? -1 : 1;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    return x->address < y->address ? -1 : x->address > y->address;
+}
+
+int frames_resolve(struct render_job *job)
+{
+    struct frame_table *t = job->frames;
+    struct frame *frame, *next;
+    int r = 0;
+
+    HASH_SORT(t->by_key, frame_compare);
+    HASH_ITER(hh, t->by_key, frame, next) {
+        r = frame_resolve(job, frame);
+        if (job->renderer->cancelled)
+            r = -ECANCELED;
+        if (r < 0)
+            break;
+    }
+    job->renderer->ops->touch(job->renderer->userdata, WORKER_TOUCH_NONE);
+    return r;
+}
+
+/* ---- locations */
+
+static uint64_t special_mapping(const struct render_job *job, struct profile *p, uint64_t *id, const char *name, uint64_t start,
+                                uint64_t limit, bool named)
+{
+    if (*id == 0)
+        *id = profile_mapping(p, &(struct profile_mapping){.start = start, .limit = limit, .filename = name, .has_functions = named});
+    return *id;
+}
+
+static uint64_t user_mapping(struct render_job *job, struct profile *p, const struct frame *frame)
+{
+    const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
+    uint64_t *id = &job->mapping_ids[frame->mapping];
+    bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE;
+    bool lines = frame->tried && job->raw->params.symbolize == RAW_SYMBOLIZE_FULL;
+
+    if (*id != 0)
+        return *id;
+    struct module *module = frame->key.owner & OWNER_MAPPING ? NULL : render_module(job, frame->key.owner);
+    *id = profile_mapping(p, &(struct profile_mapping){
+        .start = m->start, .limit = m->end, .offset = m->offset, .filename = frame_object_name(job, frame),
+        .build_id = module ? module_build_id(module) : NULL, .has_functions = !none, .has_filenames = lines,
+        .has_line_numbers = lines, .has_inline_frames = lines,
+    });
+    return *id;
+}
+
+uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct frame *frame)
+{
+    struct frame_table *t = job->frames;
+    bool named = job->raw->params.symbolize != RAW_SYMBOLIZE_NONE;
+    uint64_t start = KERNEL_HALF, end;
+
+    switch (frame->key.kind) {
+    case FRAME_USER:
+        return user_mapping(job, p, frame);
+    case FRAME_KERNEL:
+        if (job->kallsyms)
+            kallsyms_text(job->kallsyms, &start, &end);
+        return special_mapping(job, p, &t->kernel_id, "[kernel.kallsyms]", start, UINT64_MAX, named); /* modules lie behind the text */
+    case FRAME_UNKNOWN:
+        return special_mapping(job, p, &t->unknown_id, "[unknown]", 0, UINT64_MAX, named);
+    default:
+        return special_mapping(job, p, &t->end_id, "[cprofd]", END_ADDRESS, END_ADDRESS + STACK_END_COUNT, true);
+    }
+}
+
+uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame)
+{
+    uint64_t address = frame->key.kind == FRAME_END ? END_ADDRESS + frame->key.address : frame->key.address;
+
+    if (frame->location == 0) {
+        uint64_t mapping = frame_mapping(job, p, frame);
+        frame->location = mapping ? profile_location(p, mapping, address, frame->lines, frame->n_lines) : 0;
+    }
+    return frame->location;
+}
+
+/* ---- questions */
+
+bool frame_matches(struct frame *frame, const regex_t *focus)
+{
+    if (frame->match == MATCH_UNASKED) {
+        frame->match = MATCH_NO;
+        for (size_t i = 0; i < frame->n_lines && frame->match == MATCH_NO; i++)
+            if (regexec(focus, frame->lines[i].name, 0, NULL, 0) == 0)
+                frame->match = MATCH_YES;
+    }
+    return frame->match == MATCH_YES;
+}
+
+bool frame_is_unmapped(const struct frame *frame)
+{
+    return frame->key.kind == FRAME_UNKNOWN;
+}
+
+bool frame_is_known(const struct frame *frame)
+{
+    return frame->known;
+}
+
+const char *frame_outer_name(const struct frame *frame)
+{
+    return frame->n_lines > 0 ? frame->lines[frame->n_lines - 1].name : "";
+}
+
+const char *frame_inner_name(const struct frame *frame)
+{
+    return frame->n_lines > 0 ? frame->lines[0].name : "";
+}
+
+const char *frame_object_name(const struct render_job *job, const struct frame *frame)
+{
+    switch (frame->key.kind) {
+    case FRAME_USER: {
+        const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
+        uint64_t string = m->object == RAW_NO_OBJECT ? m->name : job->raw->objects[m->object].path;
+        const char *name = raw_profile_string(job->raw, string);
+        return name[0] ? name : m->object == RAW_NO_OBJECT ? "//anon" : "[unknown]";
+    }
+    case FRAME_KERNEL:
+        return "[kernel.kallsyms]";
+    case FRAME_UNKNOWN:
+        return "[unknown]";
+    default:
+        return "[cprofd]";
+    }
+}

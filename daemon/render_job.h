@@ -1,0 +1,140 @@
+/* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks, filters), render_frames.c
+ * (addresses, their names and locations), render_objects.c (files) and render_quality.c. Private to these. */
+#pragma once
+
+#include <regex.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/address_map.h"
+#include "daemon/facts.h"
+#include "daemon/raw_profile.h"
+#include "daemon/render.h"
+#include "daemon/worker_proto.h"
+#include "pprof/profile.h"
+#include "symbolize/kallsyms.h"
+#include "symbolize/symbolizer.h"
+
+struct renderer {
+    const struct render_ops *ops;
+    void *userdata;
+    struct symbolizer *symbolizer;
+    size_t cache_bytes;
+    struct kallsyms *kallsyms; /* NULL: none yet */
+    uint64_t kallsyms_ns;      /* monotonic: when they were read */
+    uint32_t object;           /* whose debug files the symbolizer asks for now */
+    bool doubtful;             /* a debug file could not be had this time: what is cached may lack it */
+    bool cancelled;            /* a need was answered by -ECANCELED */
+};
+
+/* ---- frames */
+
+enum frame_kind { FRAME_USER, FRAME_KERNEL, FRAME_UNKNOWN /* no mapping covers it */, FRAME_END /* address: enum stack_end */ };
+
+/* What makes two frames one. Hashed whole: zeroed before use. */
+struct frame_key {
+    uint64_t salt; /* a target chooses addresses, and must not choose hash chains */
+    uint64_t address;
+    uint64_t offset; /* FRAME_USER: in the file */
+    uint32_t kind;
+    uint32_t owner; /* FRAME_USER: the object, or OWNER_MAPPING | the mapping where there is none */
+};
+#define OWNER_MAPPING 0x80000000u
+
+struct frame;
+struct frame_table;
+
+/* Frames of a job; each one is made once. NULL when memory is short. */
+struct frame_table *frame_table_new(void);
+void frame_table_free(struct frame_table *t);
+
+/* ---- a job */
+
+struct render_sample {
+    const struct sample_key *key;
+    const struct sample_value *value;
+    const struct stack_record *stack;
+};
+
+struct render_object {
+    bool tried;
+    bool excluded;
+    struct module *module; /* NULL: there is none */
+};
+
+struct render_job {
+    struct renderer *renderer;
+    const struct raw_profile *raw;
+    const struct worker_message *message;
+    struct render_result *result;
+    struct facts facts;
+    struct address_map map;
+    struct frame_table *frames;
+    struct render_object *objects; /* raw->n_objects */
+    uint64_t *mapping_ids;         /* raw->n_mappings; 0: not in the profile yet */
+    struct render_sample *samples; /* that passed tid and thread */
+    size_t n_samples, room_samples;
+    uint64_t truncated[STACK_END_COUNT]; /* samples by how their walk ended */
+    uint64_t unmapped;                   /* samples with a frame that no mapping covers */
+    uint64_t filtered;                   /* samples that a filter left out */
+    uint64_t cpu_sampled;                /* weights, before all filters */
+    bool has_thread, has_focus;
+    regex_t thread, focus;
+    bool vdso_tried, kallsyms_tried;
+    struct module *vdso;
+    const struct kallsyms *kallsyms;
+};
+
+uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
+
+/* ---- render_samples.c */
+
+/* Fills job->samples. 0 or -ENOMEM. */
+int render_join(struct render_job *job);
+/* Adds to the frame table what samples and their ends need. 0 or -ENOMEM. */
+int render_collect(struct render_job *job);
+/* Adds the samples that pass focus to the profile, and counts them. 0 or -errno. */
+int render_add_samples(struct render_job *job, struct profile *p);
+/* "bad_fp": of truncated.REASON and [truncated: REASON]. */
+const char *render_end_name(enum stack_end end);
+/* How many of the frames that render_frame_at knows a stack has: its own, and perhaps one that says how it ended. */
+size_t render_frame_count(const struct stack_record *stack);
+/* The i-th frame of a stack, leaf first, made where it is new. NULL when memory is short. */
+struct frame *render_frame_at(struct render_job *job, const struct stack_record *stack, size_t i, uint32_t epoch);
+bool render_focused(struct render_job *job, const struct render_sample *sample);
+
+/* ---- render_frames.c */
+
+/* The frame of a user's or the kernel's address. NULL when memory is short. */
+struct frame *frame_user(struct render_job *job, uint64_t address, uint32_t epoch);
+struct frame *frame_kernel(struct render_job *job, uint64_t address);
+struct frame *frame_end(struct render_job *job, enum stack_end end);
+/* Names all frames of the table, file by file. 0, -ENOMEM or -ECANCELED. */
+int frames_resolve(struct render_job *job);
+/* Its mapping and its location in the profile, once the frame is resolved; 0 when memory is short. */
+uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct frame *frame);
+uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame);
+bool frame_matches(struct frame *frame, const regex_t *focus);
+bool frame_is_unmapped(const struct frame *frame);
+/* A symbol was found, and the name is not made from an address. */
+bool frame_is_known(const struct frame *frame);
+/* Of the outermost and the innermost function of a resolved frame. */
+const char *frame_outer_name(const struct frame *frame);
+const char *frame_inner_name(const struct frame *frame);
+/* The path or the name of what the frame is in. */
+const char *frame_object_name(const struct render_job *job, const struct frame *frame);
+
+/* ---- render_objects.c. NULL: there is none, and if it's worth a word, a note says so. */
+
+/* Marks what the loop wants left out. */
+void render_exclude(struct render_job *job);
+struct module *render_module(struct render_job *job, uint32_t object);
+struct module *render_vdso(struct render_job *job);
+const struct kallsyms *render_kallsyms(struct render_job *job);
+int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
+
+/* ---- render_quality.c */
+
+/* The quality format. 0 or -ENOMEM; *ret_data is the caller's to free. */
+int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len);

@@ -1,0 +1,206 @@
+/* The files that a job needs: asked for one at a time, when the first frame in one is named, and not at all where the cache has them.
+ * The word TOUCH goes out before a file is parsed, so that the loop knows whom to blame. */
+#include "daemon/render_job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define RENDER_KALLSYMS_KEEP_NS (60 * NSEC_PER_SEC) /* modules and BPF programs come and go */
+
+/* The kernel has one vdso for 64-bit processes; no file has this identity. */
+static const struct file_identity vdso_identity = {.dev = UINT64_MAX, .ino = UINT64_MAX};
+
+static int render_need(struct renderer *r, struct worker_message *need, int *ret_fd)
+{
+    if (r->cancelled)
+        return -ECANCELED;
+    int e = r->ops->need(r->userdata, need, ret_fd);
+    r->cancelled = e == -ECANCELED;
+    return e;
+}
+
+static const char *render_path(const struct render_job *job, uint32_t object)
+{
+    return raw_profile_string(job->raw, job->raw->objects[object].path);
+}
+
+static const char *render_blame_text(uint32_t blame)
+{
+    switch (blame) {
+    case WORKER_BLAME_HANG:
+        return "took the symbolizer too long";
+    case WORKER_BLAME_MEMORY:
+        return "took the symbolizer too much memory";
+    default:
+        return "crashed the symbolizer";
+    }
+}
+
+void render_exclude(struct render_job *job)
+{
+    uint32_t n = job->message->u.job.n_excluded;
+
+    for (uint32_t i = 0; i < n && i < WORKER_MAX_EXCLUDED; i++) {
+        uint32_t object = job->message->u.job.excluded[i];
+        if (object >= job->raw->n_objects || job->objects[object].excluded)
+            continue;
+        job->objects[object].excluded = true;
+        facts_note(&job->facts, "excluded", "%s: %s", render_path(job, object), render_blame_text(job->message->u.job.blame[i]));
+    }
+    if (job->message->u.job.no_symbols)
+        facts_note(&job->facts, "no_symbols", "no file was read: too often one %s", render_blame_text(job->message->u.job.no_symbols));
+}
+
+/* The same file, unchanged since it was mapped? A changed inode (ctime: a link more or less) is no other content. */
+static bool render_same_file(int fd, const struct file_identity *id)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return false;
+    uint64_t mtime_ns = (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
+    return st.st_dev == id->dev && st.st_ino == id->ino && (uint64_t)st.st_size == id->size && mtime_ns == id->mtime_ns;
+}
+
+/* The file of an object that is not cached. 0 or -errno; -ESTALE: it has changed. */
+static int render_object_fd(struct render_job *job, uint32_t object, int *ret_fd)
+{
+    struct worker_message need = {.u.need = {.kind = WORKER_FILE_OBJECT, .object = object}};
+    AUTO_CLOSE int fd = -1;
+
+    int r = render_need(job->renderer, &need, &fd);
+    if (r < 0)
+        return r;
+    if (!render_same_file(fd, &job->raw->objects[object].id))
+        return -ESTALE;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static void render_unavailable(struct render_job *job, uint32_t object, int error)
+{
+    const char *why = error == -ESTALE   ? "changed since it was mapped"
+                      : error == -ENOEXEC ? "no ELF file"
+                      : error == -ENODEV  ? "could not be opened"
+                                          : strerror(-error);
+    facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
+}
+
+static int render_load(struct render_job *job, uint32_t object, struct module **ret)
+{
+    const struct raw_object *o = &job->raw->objects[object];
+    struct renderer *r = job->renderer;
+    int fd = -1;
+
+    if (!o->available)
+        return -ENODEV;
+    if (!symbolizer_has(r->symbolizer, &o->id)) {
+        int e = render_object_fd(job, object, &fd);
+        if (e < 0)
+            return e;
+    }
+    return symbolizer_module(r->symbolizer, &o->id, fd, r, ret);
+}
+
+struct module *render_module(struct render_job *job, uint32_t object)
+{
+    struct render_object *o = &job->objects[object];
+
+    if (o->excluded || job->message->u.job.no_symbols)
+        return NULL;
+    job->renderer->object = object;
+    if (!o->tried) {
+        o->tried = true;
+        job->renderer->ops->touch(job->renderer->userdata, object);
+        int r = render_load(job, object, &o->module);
+        if (r < 0)
+            render_unavailable(job, object, r);
+    }
+    return o->module;
+}
+
+struct module *render_vdso(struct render_job *job)
+{
+    struct worker_message need = {.u.need.kind = WORKER_FILE_VDSO};
+    struct renderer *r = job->renderer;
+    int fd = -1;
+
+    if (job->vdso_tried || job->message->u.job.no_symbols)
+        return job->vdso;
+    job->vdso_tried = true;
+    r->ops->touch(r->userdata, WORKER_TOUCH_NONE); /* the kernel's own file */
+    if (!symbolizer_has(r->symbolizer, &vdso_identity) && render_need(r, &need, &fd) < 0)
+        return NULL;
+    r->object = WORKER_TOUCH_NONE;
+    if (symbolizer_module(r->symbolizer, &vdso_identity, fd, r, &job->vdso) < 0)
+        job->vdso = NULL;
+    return job->vdso;
+}
+
+static int render_read_kallsyms(struct renderer *r)
+{
+    struct worker_message need = {.u.need.kind = WORKER_FILE_KALLSYMS};
+    struct kallsyms *fresh;
+    AUTO_CLOSE int fd = -1;
+
+    int e = render_need(r, &need, &fd);
+    if (e == 0)
+        e = kallsyms_new(fd, &fresh);
+    if (e < 0)
+        return e;
+    kallsyms_free(r->kallsyms);
+    r->kallsyms = fresh;
+    r->kallsyms_ns = monotonic_ns();
+    return 0;
+}
+
+const struct kallsyms *render_kallsyms(struct render_job *job)
+{
+    struct renderer *r = job->renderer;
+
+    if (job->kallsyms_tried)
+        return job->kallsyms;
+    job->kallsyms_tried = true;
+    r->ops->touch(r->userdata, WORKER_TOUCH_NONE);
+    bool fresh = r->kallsyms && monotonic_ns() - r->kallsyms_ns < RENDER_KALLSYMS_KEEP_NS;
+    int e = fresh ? 0 : render_read_kallsyms(r);
+    if (e < 0)
+        facts_note(&job->facts, "unavailable", "[kernel.kallsyms]: %s", strerror(-e));
+    else
+        job->kallsyms = r->kallsyms;
+    return job->kallsyms;
+}
+
+/* Says that there is no such file, for good, rather than that it could not be had this time? */
+static bool render_error_is_final(int error)
+{
+    static const int final[] = {ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG, EINVAL, ENXIO, EXDEV, EISDIR};
+
+    for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++)
+        if (error == -final[i])
+            return true;
+    return false;
+}
+
+int render_open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
+{
+    struct renderer *r = userdata;
+    struct worker_message need = {.u.need = {.kind = WORKER_FILE_DEBUG, .object = r->object, .debug_kind = request->kind}};
+    const char *build_id = request->build_id ? request->build_id : "";
+
+    if (r->object == WORKER_TOUCH_NONE || strlen(request->name) >= sizeof(need.u.need.name) ||
+        strlen(build_id) >= sizeof(need.u.need.build_id))
+        return -ENOENT;
+    strcpy(need.u.need.name, request->name);
+    strcpy(need.u.need.build_id, build_id);
+    int e = render_need(r, &need, ret_fd);
+    if (e < 0 && !render_error_is_final(e))
+        r->doubtful = true;
+    return e;
+}

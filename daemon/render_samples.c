@@ -1,0 +1,263 @@
+/* Counts joined with the stacks that they stand for, filters, and what becomes a sample of the profile. */
+#include "daemon/render_job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "util/cleanup.h"
+
+#define MAX_STACK (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES + 1)
+
+uint64_t render_plus(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* ---- stacks by their hash */
+
+struct stack_entry {
+    const struct stack_record *stack;
+    UT_hash_handle hh;
+};
+
+struct stack_index {
+    struct stack_entry *by_hash;
+};
+
+static void stack_index_deinit(struct stack_index *index)
+{
+    struct stack_entry *entry, *next;
+
+    HASH_ITER(hh, index->by_hash, entry, next) {
+        HASH_DEL(index->by_hash, entry);
+        free(entry);
+    }
+}
+
+static const struct stack_record *stack_index_find(const struct stack_index *index, const uint64_t hash[2])
+{
+    struct stack_entry *entry;
+
+    HASH_FIND(hh, index->by_hash, hash, sizeof(entry->stack->stack_hash), entry);
+    return entry ? entry->stack : NULL;
+}
+
+static int stack_index_add(struct stack_index *index, const struct stack_record *stack)
+{
+    if (stack_index_find(index, (const uint64_t *)stack->stack_hash))
+        return 0; /* two CPUs may both have been the first to see a stack */
+    struct stack_entry *entry = calloc(1, sizeof(*entry));
+    if (!entry)
+        return -ENOMEM;
+    entry->stack = stack;
+    HASH_ADD_KEYPTR(hh, index->by_hash, stack->stack_hash, sizeof(stack->stack_hash), entry);
+    if (!entry->hh.tbl) {
+        free(entry);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static int stack_index_fill(struct stack_index *index, const struct raw_profile *raw)
+{
+    for (size_t i = 0; i < raw->n_records; i++) {
+        const struct stack_record *record;
+        for (size_t pos = 0; (record = raw_record_next(raw->records[i], &pos));)
+            if (record->type == RECORD_STACK && stack_index_add(index, record) < 0)
+                return -ENOMEM;
+    }
+    return 0;
+}
+
+/* ---- counts */
+
+static bool render_wants_thread(const struct render_job *job, const struct sample_key *key)
+{
+    char comm[CPROFD_COMM_LEN + 1] = "";
+
+    if (job->raw->params.tid != 0 && key->tid != job->raw->params.tid)
+        return false;
+    memcpy(comm, key->comm, CPROFD_COMM_LEN);
+    return !job->has_thread || regexec(&job->thread, comm, 0, NULL, 0) == 0;
+}
+
+static int render_add_count(struct render_job *job, const struct stack_index *index, const struct sample_key *key,
+                            const struct sample_value *value)
+{
+    job->cpu_sampled = render_plus(job->cpu_sampled, value->weight);
+    if (!render_wants_thread(job, key)) {
+        job->filtered = render_plus(job->filtered, value->samples);
+        return 0;
+    }
+    const struct stack_record *stack = stack_index_find(index, (const uint64_t *)key->stack_hash);
+    if (!stack) {
+        facts_count(&job->facts, "lost.stack", value->samples);
+        return 0;
+    }
+    if (job->n_samples == job->room_samples) {
+        size_t room = job->room_samples ? 2 * job->room_samples : 1024;
+        struct render_sample *grown = reallocarray(job->samples, room, sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        job->samples = grown;
+        job->room_samples = room;
+    }
+    job->samples[job->n_samples++] = (struct render_sample){.key = key, .value = value, .stack = stack};
+    return 0;
+}
+
+static int render_join_with(struct render_job *job, const struct stack_index *index)
+{
+    const struct raw_profile *raw = job->raw;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < raw->n_counts; i++)
+        r = render_add_count(job, index, &raw->counts[i].key, &raw->counts[i].value);
+    for (size_t i = 0; r == 0 && i < raw->n_records; i++) {
+        const struct sample_record *record;
+        for (size_t pos = 0; r == 0 && (record = raw_record_next(raw->records[i], &pos));)
+            if (record->type == RECORD_SAMPLE)
+                r = render_add_count(job, index, &record->key, &record->value);
+    }
+    return r;
+}
+
+int render_join(struct render_job *job)
+{
+    CLEANUP(stack_index_deinit) struct stack_index index = {0};
+
+    int r = stack_index_fill(&index, job->raw);
+    return r < 0 ? r : render_join_with(job, &index);
+}
+
+/* ---- frames of a stack */
+
+const char *render_end_name(enum stack_end end)
+{
+    static const char *const names[STACK_END_COUNT] = {
+        [STACK_END_ROOT] = "root",
+        [STACK_END_UNPROVEN] = "unproven",
+        [STACK_END_BAD_FP] = "bad_fp",
+        [STACK_END_UNREADABLE] = "unreadable",
+        [STACK_END_TOO_DEEP] = "too_deep",
+        [STACK_END_NO_USER] = "no_user",
+    };
+    return names[end];
+}
+
+/* A stack without a frame has no user part either, whatever its record says. */
+static enum stack_end render_end(const struct stack_record *stack)
+{
+    return stack->n_kernel + stack->n_user == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
+}
+
+/* A chain of frame pointers that ends in zero is no proof of the bottom, but nothing says either that something is missing: it is
+ * counted ("guessed") and shown without a frame of its own. */
+static bool render_end_is_shown(enum stack_end end)
+{
+    return end != STACK_END_ROOT && end != STACK_END_UNPROVEN;
+}
+
+size_t render_frame_count(const struct stack_record *stack)
+{
+    return (size_t)stack->n_kernel + stack->n_user + render_end_is_shown(render_end(stack));
+}
+
+struct frame *render_frame_at(struct render_job *job, const struct stack_record *stack, size_t i, uint32_t epoch)
+{
+    uint64_t address;
+
+    if (i == (size_t)stack->n_kernel + stack->n_user)
+        return frame_end(job, render_end(stack));
+    address = stack->frames[i];
+    if (i != 0 && i != stack->n_kernel && address != 0)
+        address--; /* a return address: the call stands before it */
+    return i < stack->n_kernel ? frame_kernel(job, address) : frame_user(job, address, epoch);
+}
+
+int render_collect(struct render_job *job)
+{
+    for (size_t s = 0; s < job->n_samples; s++) {
+        const struct render_sample *sample = &job->samples[s];
+        for (size_t i = 0; i < render_frame_count(sample->stack); i++)
+            if (!render_frame_at(job, sample->stack, i, sample->key->epoch))
+                return -ENOMEM;
+    }
+    return 0;
+}
+
+/* ---- samples */
+
+bool render_focused(struct render_job *job, const struct render_sample *sample)
+{
+    if (!job->has_focus)
+        return true;
+    for (size_t i = 0; i < render_frame_count(sample->stack); i++) {
+        struct frame *frame = render_frame_at(job, sample->stack, i, sample->key->epoch);
+        if (frame && frame_matches(frame, &job->focus))
+            return true;
+    }
+    return false;
+}
+
+static void render_count(struct render_job *job, const struct render_sample *sample, bool unmapped)
+{
+    uint64_t n = sample->value->samples;
+    enum stack_end end = render_end(sample->stack);
+
+    job->result->samples = render_plus(job->result->samples, n);
+    job->truncated[end] = render_plus(job->truncated[end], n);
+    if (unmapped)
+        job->unmapped = render_plus(job->unmapped, n);
+}
+
+static int64_t render_value(uint64_t value)
+{
+    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+}
+
+static int render_put_sample(struct profile *p, const struct render_sample *sample, const uint64_t *ids, size_t n)
+{
+    char comm[CPROFD_COMM_LEN + 1] = "";
+    const int64_t values[] = {render_value(sample->value->samples), render_value(sample->value->weight)};
+
+    memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
+    const struct profile_label labels[] = {
+        {.key = "pid", .num = sample->key->tgid}, {.key = "tid", .num = sample->key->tid}, {.key = "thread", .str = comm},
+    };
+    return profile_sample(p, ids, n, values, labels, sizeof(labels) / sizeof(labels[0]));
+}
+
+static int render_add_sample(struct render_job *job, struct profile *p, const struct render_sample *sample)
+{
+    uint64_t ids[MAX_STACK];
+    size_t n = render_frame_count(sample->stack);
+    bool unmapped = false;
+
+    if (!render_focused(job, sample)) {
+        job->filtered = render_plus(job->filtered, sample->value->samples);
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct frame *frame = render_frame_at(job, sample->stack, i, sample->key->epoch);
+        ids[i] = frame ? frame_location(job, p, frame) : 0;
+        if (ids[i] == 0)
+            return -ENOMEM;
+        unmapped = unmapped || frame_is_unmapped(frame);
+    }
+    render_count(job, sample, unmapped);
+    return render_put_sample(p, sample, ids, n);
+}
+
+int render_add_samples(struct render_job *job, struct profile *p)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < job->n_samples; i++)
+        r = render_add_sample(job, p, &job->samples[i]);
+    return r;
+}
