@@ -151,7 +151,7 @@ size_t debug_files_mapped_bytes(const struct debug_files *files)
     return files->separate.map_bytes + files->common.map_bytes;
 }
 
-size_t debug_files_uncompressed_bytes(const struct debug_files *files)
+size_t debug_files_bytes(const struct debug_files *files)
 {
-    return files->uncompressed_bytes;
+    return elf_file_bytes(&files->separate) + elf_file_bytes(&files->common) + files->uncompressed_bytes;
 }

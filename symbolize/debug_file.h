@@ -18,6 +18,6 @@ struct debug_files {
 /* Finds and checks what there is; outcomes without DWARF are no error. main outlives *ret. 0 or -ENOMEM. */
 int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret);
 void debug_files_close(struct debug_files *files);
-/* Address space of the mapped files, and memory for what was compressed in them. */
+/* Address space of the mapped files; memory for all else, above all for what was compressed in them. */
 size_t debug_files_mapped_bytes(const struct debug_files *files);
-size_t debug_files_uncompressed_bytes(const struct debug_files *files);
+size_t debug_files_bytes(const struct debug_files *files);

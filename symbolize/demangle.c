@@ -53,12 +53,13 @@ static void demangle_piece(const char *piece, size_t len, void *opaque)
     out->len += len;
 }
 
+/* Return types are left out: a name that begins with "void " sorts and shortens badly. */
 static bool demangle_cxx(const char *mangled, struct demangle_output *out)
 {
     out->can_leave = true;
     if (setjmp(out->too_much))
         return false;
-    return cplus_demangle_v3_callback(mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
+    return cplus_demangle_v3_callback(mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_RET_DROP | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
 }
 
 static bool demangle_rust(const char *mangled, struct demangle_output *out)

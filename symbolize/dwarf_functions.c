@@ -85,7 +85,7 @@ static int function_add(struct die_walk *w, Dwarf_Die *die, unsigned depth)
     if (r == 0)
         r = dwarf_ranges_add(die, w->segments, (uint32_t)w->n, depth, &w->ranges);
     if (r == 0 && w->ranges.n > before)
-        w->functions[w->n++] = (struct dwarf_function){.die = *die};
+        w->functions[w->n++] = (struct dwarf_function){.die = *die, .entry = w->ranges.ranges[before].low};
     return r;
 }
 

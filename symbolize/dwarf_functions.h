@@ -15,13 +15,18 @@ struct symbol_name;
 
 struct dwarf_inline {
     Dwarf_Die die;
+    const struct symbol_name *name; /* once named */
     uint32_t parent;    /* index, or INLINE_NONE: inlined into the function itself */
     uint32_t call_file; /* index in the unit's file table */
     uint32_t call_line;
+    bool named;
 };
 
 struct dwarf_function {
     Dwarf_Die die;
+    uint64_t entry;                 /* its first range's address */
+    const struct symbol_name *name; /* once named */
+    bool named;
     struct dwarf_inline *inlines;
     uint32_t n_inlines;
     bool inlines_loaded;

@@ -10,10 +10,14 @@
 
 #include "util/cleanup.h"
 
-static bool elf_file_supported(Elf *elf)
+/* What libelf holds of a mapped file. */
+#define LIBELF_FILE_BYTES 1024u
+#define LIBELF_SECTION_BYTES 320u
+
+bool elf_file_is_program(const struct elf_file *file)
 {
     GElf_Ehdr header;
-    return elf_kind(elf) == ELF_K_ELF && gelf_getehdr(elf, &header) && (header.e_type == ET_EXEC || header.e_type == ET_DYN);
+    return gelf_getehdr(file->elf, &header) && (header.e_type == ET_EXEC || header.e_type == ET_DYN);
 }
 
 int elf_file_open(int fd, struct elf_file *ret)
@@ -28,7 +32,7 @@ int elf_file_open(int fd, struct elf_file *ret)
         return -ENOEXEC;
     file.map_bytes = (size_t)st.st_size;
     file.elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
-    if (!file.elf || !elf_file_supported(file.elf))
+    if (!file.elf || elf_kind(file.elf) != ELF_K_ELF)
         return -ENOEXEC;
     if (elf_cntl(file.elf, ELF_C_FDREAD) < 0)
         return -ENOMEM;
@@ -67,6 +71,14 @@ bool elf_file_has_data(const struct elf_file *file, const char *name)
 {
     GElf_Shdr header;
     return elf_file_section(file, name, &header) && header.sh_type != SHT_NOBITS && header.sh_size > 0;
+}
+
+size_t elf_file_bytes(const struct elf_file *file)
+{
+    size_t n_sections = 0;
+    if (!file->elf || elf_getshdrnum(file->elf, &n_sections) < 0)
+        return 0;
+    return LIBELF_FILE_BYTES + n_sections * LIBELF_SECTION_BYTES;
 }
 
 void build_id_to_hex(const void *id, size_t len, char ret[static BUILD_ID_HEX_ROOM])

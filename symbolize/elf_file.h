@@ -1,4 +1,4 @@
-/* One ELF file in memory: mapped, checked to be what can be symbolized, and its parts found. */
+/* One ELF file in memory: mapped, and its parts found. */
 #pragma once
 
 #include <gelf.h>
@@ -11,15 +11,19 @@ struct elf_file {
     size_t map_bytes;
 };
 
-/* fd stays the caller's, and is not needed afterwards. 0, or -errno: -ENOEXEC for anything but an executable or a shared
- * object (separate debug files are such too). */
+/* fd stays the caller's, and is not needed afterwards. 0, or -errno: -ENOEXEC for what is no ELF file. */
 int elf_file_open(int fd, struct elf_file *ret);
+/* True for an executable or a shared object: what is mapped and run. (What dwz makes is neither.) */
+bool elf_file_is_program(const struct elf_file *file);
 void elf_file_close(struct elf_file *file);
 
 /* The first section of a name; NULL where there is none. */
 Elf_Scn *elf_file_section(const struct elf_file *file, const char *name, GElf_Shdr *ret_header);
 /* True where that section exists and its bytes are in this file (not only in the one it was split from). */
 bool elf_file_has_data(const struct elf_file *file, const char *name);
+
+/* Memory held for the file, what is mapped aside. */
+size_t elf_file_bytes(const struct elf_file *file);
 
 #define BUILD_ID_MAX_BYTES 64
 #define BUILD_ID_HEX_ROOM (2 * BUILD_ID_MAX_BYTES + 1)

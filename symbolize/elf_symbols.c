@@ -1,9 +1,10 @@
-/* Which of several symbols names an address. The rules, from strong to weak: one with a size over one without; a function over
- * a label; global over local over weak (an alias for others to replace); the default version over an old one; fewer
- * leading underscores (malloc over __libc_malloc); the first. Perf decides the same way, so that profiles can be compared.
+/* Which of several symbols names an address: the one that programmers call. The rules, from strong to weak: one with a size over one
+ * without; a function over a label; one that others can link with over a local one (a C library has a dozen local
+ * aliases for each function); the default version over an old one; fewer leading underscores (malloc over __libc_malloc);
+ * global over weak; the first in the table.
  *
- * A symbol without a size (assembly) reaches to the next symbol or its section's end, but inside of another one's bounds it
- * is only a label. */
+ * A symbol without a size (assembly) reaches to the next one or its section's end. Inside of another one's bounds it is only a
+ * label; local ones without a type are taken for labels wherever a better symbol stands before them. */
 #include "symbolize/elf_symbols.h"
 
 #include <errno.h>
@@ -59,11 +60,15 @@ static bool is_marker(Elf *elf, size_t names, const GElf_Sym *sym)
 
 static uint8_t symbol_rank(const GElf_Sym *sym, bool hidden)
 {
-    unsigned bind = GELF_ST_BIND(sym->st_info);
-    unsigned rank = sym->st_size > 0 ? 16 : 0;
-    rank += GELF_ST_TYPE(sym->st_info) != STT_NOTYPE ? 8 : 0;
-    rank += bind == STB_GLOBAL || bind == STB_GNU_UNIQUE ? 4 : bind == STB_LOCAL ? 2 : 0;
+    unsigned rank = sym->st_size > 0 ? 8 : 0;
+    rank += GELF_ST_TYPE(sym->st_info) != STT_NOTYPE ? 4 : 0;
+    rank += GELF_ST_BIND(sym->st_info) != STB_LOCAL ? 2 : 0;
     return (uint8_t)(rank + (hidden ? 0 : 1));
+}
+
+static bool is_label(const GElf_Sym *sym)
+{
+    return sym->st_size == 0 && GELF_ST_TYPE(sym->st_info) == STT_NOTYPE && GELF_ST_BIND(sym->st_info) == STB_LOCAL;
 }
 
 /* The section that a symbol's code is in; NULL for a symbol that is no code. */
@@ -106,6 +111,10 @@ static int symbol_table_collect(const struct symbol_table *t, struct symbol_list
             .rank = symbol_rank(&sym, hidden),
             .ifunc = GELF_ST_TYPE(sym.st_info) == STT_GNU_IFUNC,
             .hidden_version = hidden,
+            .label = is_label(&sym),
+            .local = GELF_ST_BIND(sym.st_info) == STB_LOCAL,
+            .weak = GELF_ST_BIND(sym.st_info) == STB_WEAK,
+            .order = (uint32_t)ret->n,
         };
         int r = symbol_list_add(ret, &symbol);
         if (r < 0)
@@ -129,9 +138,21 @@ static int symbol_compare(const void *a, const void *b, void *elf)
     size_t ux = leading_underscores(elf_symbol_raw_name(elf, x)), uy = leading_underscores(elf_symbol_raw_name(elf, y));
     if (ux != uy)
         return ux < uy ? -1 : 1;
-    if (x->names != y->names)
-        return x->names < y->names ? -1 : 1;
-    return x->name_offset < y->name_offset ? -1 : x->name_offset > y->name_offset;
+    if (x->weak != y->weak)
+        return x->weak ? 1 : -1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* Where a symbol without a size ends: at the next one, local labels left aside if it is no such label itself. */
+static uint64_t symbol_bound(const struct elf_symbols *symbols, size_t i)
+{
+    const struct elf_symbol *symbol = &symbols->list[i];
+    for (size_t next = i + 1; next < symbols->n && symbols->list[next].start < symbol->end; next++) {
+        const struct elf_symbol *other = &symbols->list[next];
+        if (other->start > symbol->start && (symbol->label || !other->label))
+            return other->start;
+    }
+    return symbol->end;
 }
 
 /* Bounds symbols without a size, and maps all but aliases and labels. */
@@ -141,17 +162,14 @@ static int elf_symbols_index(struct elf_symbols *symbols)
     uint64_t covered = 0, last = UINT64_MAX;
     for (size_t i = 0; i < symbols->n; i++) {
         struct elf_symbol *symbol = &symbols->list[i];
-        size_t next = i + 1;
-        while (!symbol->size_known && next < symbols->n && symbols->list[next].start == symbol->start)
-            next++;
-        if (!symbol->size_known && next < symbols->n && symbols->list[next].start < symbol->end)
-            symbol->end = symbols->list[next].start;
-        bool shadowed = symbol->start == last || (!symbol->size_known && symbol->start < covered);
-        if (symbol->size_known && symbol->end > covered)
-            covered = symbol->end;
-        if (shadowed)
+        bool alias = symbol->start == last, inside = !symbol->size_known && symbol->start < covered;
+        if (!symbol->size_known)
+            symbol->end = alias ? symbols->list[i - 1].end : symbol_bound(symbols, i);
+        if (alias || inside)
             continue;
         last = symbol->start;
+        if (symbol->end > covered && !symbol->label)
+            covered = symbol->end;
         int r = range_list_add(&ranges, (struct range){symbol->start, symbol->end, (uint32_t)i, 0}, ELF_SYMBOLS_MAX);
         if (r < 0)
             return r;
@@ -205,7 +223,10 @@ int elf_symbols_load(Elf *elf, struct elf_symbols *ret)
     struct elf_symbols symbols = {.n = list.n};
     if (list.n > 0)
         qsort_r(list.list, list.n, sizeof(*list.list), symbol_compare, elf);
-    symbols.list = TAKE_PTR(list.list);
+    symbols.list = reallocarray(list.list, list.n + 1, sizeof(*list.list));
+    if (!symbols.list)
+        return -ENOMEM;
+    list.list = NULL;
     r = elf_symbols_index(&symbols);
     if (r < 0) {
         elf_symbols_deinit(&symbols);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <libelf.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,8 +12,10 @@ struct symbol_name;
 
 struct elf_symbol {
     uint64_t start, end;          /* addresses */
-    uint32_t name_offset, names;  /* in the string table of section `names` */
-    uint8_t size_known, rank, ifunc, hidden_version;
+    uint32_t name_offset, names; /* in the string table of section `names` */
+    uint32_t order;              /* of the tables */
+    uint8_t rank;
+    bool size_known : 1, ifunc : 1, hidden_version : 1, local : 1, weak : 1, label : 1;
     const struct symbol_name *name; /* for display, once it was asked for */
 };
 

@@ -42,6 +42,8 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret)
         return -ENOMEM;
     m->ops = ops;
     int r = elf_file_open(fd, &m->file);
+    if (r == 0 && !elf_file_is_program(&m->file))
+        r = -ENOEXEC;
     if (r == 0)
         r = elf_segments_load(m->file.elf, &m->segments);
     if (r == 0)
@@ -84,8 +86,8 @@ int module_need_debug(struct module *m)
 
 size_t module_bytes(const struct module *m)
 {
-    return sizeof(*m) + m->arena.bytes + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
-           + debug_files_uncompressed_bytes(&m->debug) + (m->index ? dwarf_index_bytes(m->index) : 0);
+    return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
+           + debug_files_bytes(&m->debug) + (m->index ? dwarf_index_bytes(m->index) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)
@@ -128,6 +130,60 @@ static const struct symbol_name *module_symbol(struct module *m, uint64_t addres
     return name;
 }
 
+/* True where a symbol that others can link with, at the same address as symbol, is called name. */
+static bool symbol_has_public_name(Elf *elf, const struct elf_symbols *symbols, const struct elf_symbol *symbol, const char *name)
+{
+    size_t len = strlen(name);
+    for (const struct elf_symbol *s = symbol; s < symbols->list + symbols->n && s->start == symbol->start; s++) {
+        const char *raw = s->local ? NULL : elf_symbol_raw_name(elf, s);
+        if (raw && strncmp(raw, name, len) == 0 && (raw[len] == '\0' || raw[len] == '@'))
+            return true;
+    }
+    return false;
+}
+
+/* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C library calls by
+ * local aliases (__GI___libc_malloc), and the scopes and parameters of a C++ function without a linkage name. */
+static const struct symbol_name *name_choose(struct module *m, const struct symbol_name *name, uint64_t entry)
+{
+    const struct elf_symbols *symbols = &m->debug_symbols;
+    Elf *elf = m->debug.separate.elf;
+    struct elf_symbol *symbol = elf_symbols_find(symbols, entry);
+    if (!symbol) {
+        symbols = &m->symbols;
+        elf = m->file.elf;
+        symbol = elf_symbols_find(symbols, entry);
+    }
+    if (!symbol || symbol->start != entry || symbol_name_is_mangled(name))
+        return name;
+    const char *raw = elf_symbol_raw_name(elf, symbol);
+    if (!raw || (!symbol->local && symbol_has_public_name(elf, symbols, symbol, name->system_name)))
+        return name;
+    AUTO_FREE char *plain = strndup(raw, strcspn(raw, "@."));
+    const struct symbol_name *chosen = plain ? symbol_name_new(&m->arena, plain, name->start_line) : NULL;
+    return chosen && (!symbol->local || symbol_name_is_mangled(chosen)) ? chosen : name;
+}
+
+static const struct symbol_name *function_name(struct module *m, struct dwarf_function *function)
+{
+    if (!function->named) {
+        function->named = true;
+        function->name = symbol_names_of_die(&m->names, &m->arena, &function->die);
+        if (function->name)
+            function->name = name_choose(m, function->name, function->entry);
+    }
+    return function->name;
+}
+
+static const struct symbol_name *inline_name(struct module *m, struct dwarf_inline *node)
+{
+    if (!node->named) {
+        node->named = true;
+        node->name = symbol_names_of_die(&m->names, &m->arena, &node->die);
+    }
+    return node->name;
+}
+
 static void frame_name(struct symbol_frame *frame, const struct symbol_name *name)
 {
     frame->name = name->name;
@@ -144,7 +200,7 @@ static size_t frames_inlined(struct module *m, struct dwarf_unit *unit, struct d
     uint32_t i = range_map_find(&function->map, address);
     while (i != RANGE_NONE && n < SYMBOL_MAX_INLINED - 1) {
         struct dwarf_inline *node = &function->inlines[i];
-        const struct symbol_name *name = symbol_names_of_die(&m->names, &m->arena, &node->die);
+        const struct symbol_name *name = inline_name(m, node);
         if (name) {
             frame_name(&out[n++], name);
             out[n] = (struct symbol_frame){.filename = dwarf_lines_path(&unit->lines, &m->arena, node->call_file),
@@ -165,11 +221,11 @@ static size_t module_resolve_dwarf(struct module *m, uint64_t address, struct sy
     if (!function)
         return 0;
     size_t n = frames_inlined(m, unit, function, address, out);
-    const struct symbol_name *name = symbol_names_of_die(&m->names, &m->arena, &function->die);
+    const struct symbol_name *name = function_name(m, function);
     if (!name)
         name = module_symbol(m, address, SYMBOLIZE_FULL);
     if (!name)
-        return 0;
+        return n;
     frame_name(&out[n++], name);
     return n;
 }

@@ -1,5 +1,5 @@
 /* Names come from the DIE itself, or from what it was made of (abstract origin, specification), linkage names first: those
- * are whole, with scopes and parameters, where DW_AT_name is bare. Strings are copied, as DWARF's are in a file that its
+ * are whole, with scopes and parameters, where DW_AT_name is bare and its scopes must be found. Strings are copied, as DWARF's are in a file that its
  * owner may change. */
 #include "symbolize/symbol_names.h"
 
@@ -11,6 +11,7 @@
 #include <uthash.h>
 
 #include "symbolize/demangle.h"
+#include "symbolize/symbol_scope.h"
 #include "util/cleanup.h"
 
 #define SYMBOL_NAME_MAX_BYTES 65536u
@@ -39,15 +40,23 @@ const struct symbol_name *symbol_name_new(struct arena *arena, const char *raw, 
     return name->name ? name : NULL;
 }
 
-static const struct symbol_name *symbol_name_from_die(struct arena *arena, Dwarf_Die *die)
+static const char *linkage_name(Dwarf_Die *die)
 {
     Dwarf_Attribute attr;
-    int line = 0;
     const char *raw = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attr));
-    if (!raw)
-        raw = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr));
-    if (!raw)
-        raw = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_name, &attr));
+    return raw ? raw : dwarf_formstring(dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr));
+}
+
+static const struct symbol_name *symbol_name_from_die(struct arena *arena, Dwarf_Die *die)
+{
+    AUTO_FREE char *qualified = NULL;
+    int line = 0;
+    const char *raw = linkage_name(die);
+    if (!raw) {
+        const char *bare = dwarf_diename(die);
+        qualified = bare ? symbol_scope_qualify(die, bare) : NULL;
+        raw = qualified ? qualified : bare;
+    }
     if (dwarf_decl_line(die, &line) != 0)
         line = 0;
     return raw ? symbol_name_new(arena, raw, line) : NULL;

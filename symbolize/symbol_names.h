@@ -2,6 +2,7 @@
 #pragma once
 
 #include <elfutils/libdw.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,4 +23,9 @@ struct symbol_names {
 const struct symbol_name *symbol_name_new(struct arena *arena, const char *raw, int64_t start_line);
 /* The name of a DW_TAG_subprogram or DW_TAG_inlined_subroutine. NULL: it has none, or memory is short. */
 const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct arena *arena, Dwarf_Die *die);
+/* True where the linker's name differs from what is shown. */
+static inline bool symbol_name_is_mangled(const struct symbol_name *name)
+{
+    return name->name != name->system_name;
+}
 void symbol_names_deinit(struct symbol_names *names);

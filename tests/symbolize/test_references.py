@@ -1,0 +1,281 @@
+#!/usr/bin/python3
+"""Frames agree with those of elfutils', binutils' or LLVM's tool, address by address: in programs built here in all the ways that
+debug information is stored, and in this machine's C library where its debug file is installed.
+
+usage: test_references.py RESOLVE_PROGRAM [unittest arguments]"""
+
+import collections
+import os
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RESOLVE = ""
+DEBUG_DIR = "/usr/lib/debug"
+
+
+def run(*command, stdin=None):
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
+
+
+def clean_path(path):
+    """Without . and .., which tools keep or resolve as they like."""
+    parts = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return ("/" if path.startswith("/") else "") + "/".join(parts)
+
+
+def parse_frames(text):
+    """address -> [(name, file, line)], innermost first, of addr2line's output with -a -f -i."""
+    frames, name, current = {}, None, None
+    for line in text.splitlines():
+        if re.fullmatch(r"0x[0-9a-f]+", line):
+            current, name = int(line, 16), None
+            frames[current] = []
+        elif line and name is None:
+            name = re.sub(r" inlined at .*", "", line)
+        elif line:
+            place = re.match(r"(.*?):(\d+|\?)", line)
+            frames[current].append((name, clean_path(place[1]) if place[1] != "??" else "??", int(place[2].replace("?", "0"))))
+            name = None
+    return frames
+
+
+def text_section(path):
+    with open(path, "rb") as file:
+        image = file.read()
+    start, = struct.unpack_from("<Q", image, 0x28)
+    size, count, names = struct.unpack_from("<HHH", image, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", image, start + i * size) for i in range(count)]
+    for name, _, _, address, _, length in headers:
+        at = headers[names][4] + name
+        if image[at:image.index(b"\0", at)] == b".text":
+            return address, length
+    raise ValueError("no .text in " + path)
+
+
+def bare_name(name):
+    """The last part of a name, without parameters: what a function without a linkage name is called."""
+    name = re.sub(r"\[clone .*|\[abi:\w+\]| const$", "", name).replace("(anonymous namespace)::", "")
+    while re.search(r"<[^<>]*>|\([^()]*\)", name.replace("operator()", "").replace("operator<", "").replace("->", "")):
+        shorter = re.sub(r"(?<!operator)(<[^<>]*>|\([^()]*\))", "", name)
+        if shorter == name:
+            break
+        name = shorter
+    return name.split("::")[-1].split(" ")[-1]
+
+
+def symbol_addresses(path):
+    """name -> addresses: two names of one address are aliases."""
+    found = collections.defaultdict(set)
+    for line in run("nm", path).splitlines():
+        words = line.split()
+        if len(words) == 3:
+            found[words[2].split("@")[0]].add(words[0])
+    return found
+
+
+def same_name(ours, theirs, addresses):
+    if theirs == "inner_label":
+        return ours == "no_size"  # a label within a function of assembly: the others show it
+    if ours == theirs or addresses.get(ours, set()) & addresses.get(theirs.split("@")[0], set()):
+        return True
+    # Theirs come with return types, and are bare where there is no linkage name.
+    return theirs.replace(" ", "").endswith(ours.replace(" ", "")) or bare_name(ours) == bare_name(theirs)
+
+
+class References(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def need(self, *programs):
+        for program in programs:
+            if not shutil.which(program):
+                self.skipTest(program + " is not installed")
+
+    def build(self, compiler, source, *flags, name="sample"):
+        self.need(compiler)
+        out = os.path.join(self.dir, name)
+        try:
+            run(compiler, "-g", "-O2", "-Wno-attributes", *flags, os.path.join(HERE, source), "-o", out)
+        except subprocess.CalledProcessError as error:
+            self.skipTest(f"{compiler} {flags}: {error.stderr[:200]}")
+        return out
+
+    def resolve(self, path, addresses, *options):
+        return parse_frames(run(RESOLVE, "--debug-dir", self.dir, "--debug-dir", DEBUG_DIR, *options, path,
+                                stdin="".join(f"{a:x}\n" for a in addresses)))
+
+    def references(self, path, addresses):
+        """What the other tools say: each has its gaps (DWARF 5 of clang, LTO, code without DWARF)."""
+        tools = (("eu-addr2line", "-e"), ("addr2line", "-e"), ("llvm-symbolizer", "--output-style=GNU", "-e"))
+        self.need(*(tool[0] for tool in tools))
+        stdin = "".join(f"0x{a:x}\n" for a in addresses)
+        # eu-addr2line ends with 1 after an address that it has nothing for.
+        return [parse_frames(subprocess.run([*tool, path, "-a", "-f", "-i", "-C"], input=stdin, capture_output=True,
+                                            text=True, check=False).stdout) for tool in tools]
+
+    def difference(self, frames, wanted, aliases):
+        if frames == [("??", "??", 0)] and wanted[0][0] == "??":
+            return None  # padding between functions is nobody's, though a line table may cover it
+        if len(frames) != len(wanted):
+            return "depth"
+        for mine, his in zip(frames, wanted):
+            if not same_name(mine[0], his[0], aliases):
+                return "name"
+            # A file without a line is a guess from the symbol table.
+            if mine[1:] != his[1:] and not (mine[1:] == ("??", 0) and his[2] == 0):
+                return "line"
+        return None
+
+    def check(self, path, reference_path=None, allowed=0.0, at_most=2000):
+        """allowed: the share of addresses where both other tools may differ."""
+        start, length = text_section(path)
+        addresses = range(start, start + length)
+        if length > at_most:
+            addresses = random.Random(1).sample(addresses, at_most)
+        ours = self.resolve(path, addresses)
+        references = self.references(reference_path or path, addresses)
+        aliases = symbol_addresses(reference_path or path)
+        wrong = collections.defaultdict(list)
+        for address, frames in ours.items():
+            found = [self.difference(frames, r.get(address, [("??", "??", 0)]), aliases) for r in references]
+            if all(found):
+                wrong[found[0]].append((hex(address), frames, [r.get(address) for r in references]))
+        self.assertLessEqual(sum(map(len, wrong.values())), allowed * len(ours),
+                             {kind: (len(examples), examples[:3]) for kind, examples in wrong.items()})
+        self.assertGreater(sum(frames[0][0] != "??" for frames in ours.values()), 0.8 * len(ours))
+        return ours
+
+    def check_inlined(self, ours):
+        chains = {tuple(name for name, _, _ in frames) for frames in ours.values()}
+        self.assertIn(("innermost", "middle", "outermost"), chains)
+
+    def test_dwarf_versions(self):
+        for compiler in ("gcc", "clang"):
+            for version in ("-gdwarf-4", "-gdwarf-5"):
+                with self.subTest(compiler=compiler, version=version):
+                    self.check_inlined(self.check(self.build(compiler, "sample.c", version), allowed=0.001))
+
+    def test_compressed(self):
+        for how in ("zlib", "zlib-gnu"):
+            with self.subTest(how=how):
+                self.check_inlined(self.check(self.build("gcc", "sample.c", "-gz=" + how)))
+
+    def test_cxx(self):
+        for compiler in ("g++", "clang++"):
+            for version in ("-gdwarf-4", "-gdwarf-5"):
+                with self.subTest(compiler=compiler, version=version):
+                    self.check(self.build(compiler, "sample.cc", version), allowed=0.01)
+
+    def test_cxx_names(self):
+        names = {name for frames in self.check(self.build("g++", "sample.cc"), allowed=0.01).values() for name, _, _ in frames}
+        for wanted in ("(anonymous namespace)::unnamed(int)", "(anonymous namespace)::Scale::apply", "main::{lambda}::operator()",
+                       "outer::doubled", "Derived::run(int)", "outer::inner::Box<long>::get(long)"):
+            self.assertIn(wanted, names)
+
+    def test_link_time_optimization(self):
+        self.check(self.build("gcc", "sample.c", "-flto"), allowed=0.001)
+
+    def test_dropped_sections(self):
+        self.check(self.build("gcc", "sample.c", "-ffunction-sections", "-Wl,--gc-sections", "-static"), allowed=0.001)
+
+    def test_static_addresses(self):
+        self.check_inlined(self.check(self.build("gcc", "sample.c", "-no-pie")))
+
+    def split_debug(self, path, *objcopy):
+        debug = os.path.join(self.dir, "sample.debug")
+        run("objcopy", "--only-keep-debug", path, debug)
+        whole = path + ".whole"
+        shutil.copy(path, whole)
+        run("objcopy", "--strip-all", *objcopy, path)
+        return debug, whole
+
+    def test_separate_by_debuglink(self):
+        path = self.build("gcc", "sample.c", "-Wl,--build-id=none")
+        debug, whole = self.split_debug(path)
+        run("objcopy", "--add-gnu-debuglink=" + debug, path)
+        self.check_inlined(self.check(path, whole))
+        with open(debug, "ab") as file:
+            file.write(b"changed")
+        names = {frames[0][0] for frames in self.resolve(path, range(*self.bounds(path))).values()}
+        self.assertNotIn("outermost", names, "a debug file of another build was used")
+
+    def bounds(self, path):
+        start, length = text_section(path)
+        return start, start + length
+
+    def test_separate_by_build_id(self):
+        path = self.build("gcc", "sample.c", "-Wl,--build-id=0xabcdef0123456789")
+        debug, whole = self.split_debug(path)
+        os.makedirs(os.path.join(self.dir, ".build-id/ab"))
+        shutil.move(debug, os.path.join(self.dir, ".build-id/ab/cdef0123456789.debug"))
+        self.check_inlined(self.check(path, whole))
+        other = self.build("gcc", "sample.c", "-Wl,--build-id=0x1111111111111111", name="other")
+        run("objcopy", "--only-keep-debug", other, os.path.join(self.dir, ".build-id/ab/cdef0123456789.debug"))
+        names = {frames[0][0] for frames in self.resolve(path, range(*self.bounds(path))).values()}
+        self.assertNotIn("outermost", names, "a debug file of another build was used")
+
+    def test_common_file(self):
+        self.need("dwz")
+        one = self.build("g++", "sample.cc", "-gdwarf-4")
+        two = self.build("g++", "sample.cc", "-gdwarf-4", "-DOTHER", name="other")
+        whole = one + ".whole"
+        shutil.copy(one, whole)
+        common = os.path.join(self.dir, "common")
+        run("dwz", "-m", common, one, two)
+        note = run("readelf", "-n", common)
+        build_id = re.search(r"Build ID: ([0-9a-f]+)", note)[1]
+        names = {frames[0][0] for frames in self.resolve(one, range(*self.bounds(one))).values()}
+        self.assertNotIn("std::map", "".join(names).split("(")[0])
+        folder = os.path.join(self.dir, ".build-id", build_id[:2])
+        os.makedirs(folder)
+        shutil.move(common, os.path.join(folder, build_id[2:] + ".debug"))
+        ours, wanted = self.resolve(one, range(*self.bounds(one))), self.resolve(whole, range(*self.bounds(one)))
+        wrong = [(hex(a), ours[a], wanted[a]) for a in ours if ours[a] != wanted[a]]
+        self.assertFalse(wrong[:2])
+
+    def test_stripped_entry(self):
+        path = self.build("gcc", "sample.c", "-Wl,--build-id=none")
+        whole = path + ".whole"
+        shutil.copy(path, whole)
+        run("strip", path)
+        start, end = self.bounds(path)
+        ours, wanted = self.resolve(path, range(start, end)), self.resolve(whole, range(start, end))
+        is_start = [a for a in ours if ours[a][0][0] == "_start"]
+        self.assertEqual(is_start, [a for a in wanted if wanted[a][0][0] == "_start"])
+
+    def test_symbols_alone(self):
+        path = self.build("gcc", "sample.c")
+        addresses = range(*self.bounds(path))
+        fast = {frames[0] for frames in self.resolve(path, addresses, "--fast").values() if len(frames) == 1}
+        for wanted in ("outermost", "original", "recursive", "split", "no_size", "after_no_size", "_start"):
+            self.assertIn((wanted, "??", 0), fast)
+        for unwanted in ("weak_alias_of_it", "local_alias_of_it", "inner_label", ".Llabel", ".text"):
+            self.assertNotIn((unwanted, "??", 0), fast)
+
+    def test_c_library(self):
+        libraries = [p for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6") if os.path.exists(p)]
+        if not libraries:
+            self.skipTest("no glibc at a known place")
+        build_id = re.search(r"Build ID: ([0-9a-f]+)", run("readelf", "-n", libraries[0]))[1]
+        if not os.path.exists(f"{DEBUG_DIR}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"):
+            self.skipTest("the C library's debug file is not installed (libc6-dbg)")
+        self.check(libraries[0], f"{DEBUG_DIR}/.build-id/{build_id[:2]}/{build_id[2:]}.debug", allowed=0.001,
+                   at_most=8000)
+
+
+if __name__ == "__main__":
+    RESOLVE = sys.argv[1]
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])

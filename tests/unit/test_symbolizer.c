@@ -1,0 +1,315 @@
+/* The cache of modules, and the searches in one: on the sample program, whole and in two files, and on files that are not what
+ * they should be. */
+#include <check.h>
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gnu/libc-version.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "symbolize/symbolizer.h"
+#include "util/cleanup.h"
+
+static const char *sample_path; /* whole */
+static const char *stripped_path;
+static const char *debug_path; /* what was split from it */
+
+/* What the callback was asked for, and its answer. */
+struct answers {
+    const char *path; /* NULL: -ENOENT */
+    int asked[3];     /* by kind */
+};
+
+static int open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
+{
+    struct answers *answers = userdata;
+    ck_assert_ptr_nonnull(request->name);
+    answers->asked[request->kind]++;
+    if (!answers->path)
+        return -ENOENT;
+    *ret_fd = open(answers->path, O_RDONLY | O_CLOEXEC);
+    return 0;
+}
+
+static const struct symbolizer_ops ops = {.open_debug_file = open_debug_file};
+
+static int next_fd(void)
+{
+    AUTO_CLOSE int fd = dup(0);
+    return fd;
+}
+
+static struct module *open_module(struct symbolizer *s, const char *path, uint64_t ino, struct answers *answers)
+{
+    struct module *m = NULL;
+    struct file_identity id = {.ino = ino};
+    ck_assert_int_eq(symbolizer_module(s, &id, open(path, O_RDONLY | O_CLOEXEC), answers, &m), 0);
+    ck_assert_ptr_nonnull(m);
+    return m;
+}
+
+START_TEST(test_cache)
+{
+    struct answers none = {0};
+    struct module *m = NULL, *again = NULL;
+    struct file_identity id = {.dev = 1, .ino = 2, .size = 3, .mtime_ns = 4, .ctime_ns = 5}, other = id;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    int before = next_fd();
+    other.ctime_ns++;
+    ck_assert(!symbolizer_has(s, &id));
+    ck_assert_int_eq(symbolizer_module(s, &id, -1, &none, &m), -EBADF);
+    ck_assert_int_eq(symbolizer_module(s, &id, open(sample_path, O_RDONLY | O_CLOEXEC), &none, &m), 0);
+    ck_assert(symbolizer_has(s, &id));
+    ck_assert(!symbolizer_has(s, &other));
+    ck_assert_int_eq(symbolizer_module(s, &id, -1, &none, &again), 0);
+    ck_assert_ptr_eq(m, again);
+    ck_assert_int_eq(symbolizer_module(s, &id, open(sample_path, O_RDONLY | O_CLOEXEC), &none, &again), 0);
+    ck_assert_ptr_eq(m, again);
+    ck_assert_int_eq(next_fd(), before); /* neither kept nor leaked */
+    ck_assert_uint_gt(symbolizer_cache_bytes(s), 1000);
+    symbolizer_free(s);
+    symbolizer_free(NULL);
+}
+END_TEST
+
+START_TEST(test_trim)
+{
+    struct answers none = {0};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    uint64_t offset;
+    struct symbolizer *s = symbolizer_new(&ops, 0);
+    struct module *m = open_module(s, sample_path, 1, &none);
+    size_t before = symbolizer_cache_bytes(s);
+    ck_assert_int_eq(module_find_function(m, "outermost", 0, &offset), 0);
+    ck_assert_uint_ge(module_resolve(m, offset, SYMBOLIZE_FULL, frames), 1);
+    ck_assert_uint_gt(symbolizer_cache_bytes(s), before); /* what was loaded counts */
+    symbolizer_trim(s);
+    ck_assert(!symbolizer_has(s, &(struct file_identity){.ino = 1}));
+    ck_assert_uint_eq(symbolizer_cache_bytes(s), 0);
+    symbolizer_free(s);
+
+    s = symbolizer_new(&ops, 5 * before / 2); /* room for two */
+    for (uint64_t i = 1; i <= 3; i++)
+        (void)open_module(s, sample_path, i, &none);
+    (void)open_module(s, sample_path, 1, &none); /* used again: the second is the oldest now */
+    symbolizer_trim(s);
+    ck_assert(symbolizer_has(s, &(struct file_identity){.ino = 1}));
+    ck_assert(!symbolizer_has(s, &(struct file_identity){.ino = 2}));
+    ck_assert(symbolizer_has(s, &(struct file_identity){.ino = 3}));
+    symbolizer_free(s);
+}
+END_TEST
+
+static int open_bytes(const void *bytes, size_t len)
+{
+    int fd = memfd_create("bytes", MFD_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, bytes, len), (ssize_t)len);
+    return fd;
+}
+
+START_TEST(test_not_elf)
+{
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = NULL;
+    const Elf64_Ehdr relocatable = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                                    .e_type = ET_REL, .e_version = EV_CURRENT, .e_ehsize = sizeof(Elf64_Ehdr)};
+    const char text[] = "#!/bin/sh\nexit 0 # long enough for a header, but no ELF file at all ............\n";
+    struct { const void *bytes; size_t len; } files[] = {{"", 0}, {"\177ELF", 4}, {text, sizeof(text)},
+                                                         {&relocatable, sizeof(relocatable)}, {&relocatable, 20}};
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        struct file_identity id = {.ino = i + 1};
+        ck_assert_int_eq(symbolizer_module(s, &id, open_bytes(files[i].bytes, files[i].len), NULL, &m), -ENOEXEC);
+        ck_assert(symbolizer_has(s, &id)); /* remembered */
+        ck_assert_int_eq(symbolizer_module(s, &id, -1, NULL, &m), -ENOEXEC);
+    }
+    ck_assert_int_eq(symbolizer_module(s, &(struct file_identity){.ino = 99}, open("/", O_RDONLY | O_CLOEXEC), NULL, &m), -ENOEXEC);
+    ck_assert_int_eq(symbolizer_module(s, &(struct file_identity){.ino = 98}, open("/dev/null", O_RDONLY | O_CLOEXEC), NULL, &m),
+                     -ENOEXEC);
+    ck_assert_ptr_null(m);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_debug_file)
+{
+    struct answers answers = {.path = debug_path};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    uint64_t offset;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, stripped_path, 1, &answers);
+    ck_assert_str_eq(module_build_id(m), "5a5a0123456789abcdef0123");
+    ck_assert_uint_eq(module_resolve(m, 0x1000, SYMBOLIZE_FAST, frames), 0);
+    ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], 0); /* the fast way asks for none */
+    ck_assert_int_eq(module_find_function(m, "recursive", 0, &offset), 0);
+    ck_assert_uint_ge(module_resolve(m, offset, SYMBOLIZE_FULL, frames), 1);
+    ck_assert_str_eq(frames[0].name, "recursive");
+    ck_assert_ptr_eq(frames[0].name, frames[0].system_name);
+    ck_assert(frames[0].filename && strstr(frames[0].filename, "/sample.c"));
+    ck_assert_int_gt(frames[0].start_line, 0);
+    ck_assert_int_ge(frames[0].line, frames[0].start_line);
+    ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], 1);
+    ck_assert_int_eq(answers.asked[DEBUG_FILE_DEBUGLINK], 0);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_wrong_debug_file)
+{
+    const char *wrong[] = {NULL, "/dev/null", "/proc/self/exe", stripped_path, "/nonexistent"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        struct answers answers = {.path = wrong[i]};
+        uint64_t offset;
+        struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+        struct module *m = open_module(s, stripped_path, 1, &answers);
+        ck_assert_int_eq(module_find_function(m, "recursive", 0, &offset), -ENOENT);
+        ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], 1);
+        ck_assert_int_eq(answers.asked[DEBUG_FILE_DEBUGLINK], wrong[i] == stripped_path ? 0 : 1);
+        ck_assert_int_eq(module_find_function(m, "recursive", 0, &offset), -ENOENT);
+        ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], 1); /* asked once */
+        symbolizer_free(s);
+    }
+}
+END_TEST
+
+START_TEST(test_find_function)
+{
+    struct answers none = {0};
+    uint64_t start, inner, alias, offset = 77;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, sample_path, 1, &none);
+    ck_assert_int_eq(module_find_function(m, "original", 0, &start), 0);
+    ck_assert_int_eq(module_find_function(m, "original", 1, &inner), 0);
+    ck_assert_uint_eq(inner, start + 1);
+    ck_assert_int_eq(module_find_function(m, "weak_alias_of_it", 0, &alias), 0);
+    ck_assert_uint_eq(alias, start);
+    ck_assert_int_eq(module_find_function(m, "original", 4096, &offset), -ERANGE);
+    ck_assert_int_eq(module_find_function(m, "original", UINT64_MAX, &offset), -ERANGE);
+    ck_assert_int_eq(module_find_function(m, "no such function", 0, &offset), -ENOENT);
+    ck_assert_int_eq(module_find_function(m, "", 0, &offset), -ENOENT);
+    ck_assert_int_eq(module_find_function(m, "sink", 0, &offset), -ENOENT);      /* data */
+    ck_assert_int_eq(module_find_function(m, "innermost", 0, &offset), -ENOENT); /* inlined everywhere */
+    ck_assert_int_eq(module_find_function(m, "chosen_at_load", 0, &offset), -ENOENT); /* an ifunc's resolver is no function of that name */
+    ck_assert_int_eq(module_find_function(m, "named_twice", 0, &offset), -ENOTUNIQ);
+    ck_assert_uint_eq(offset, 77);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_find_demangled)
+{
+    struct answers none = {0};
+    uint64_t mangled, demangled, offset;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, sample_path, 1, &none);
+    ck_assert_int_eq(module_find_function(m, "_ZN2ns6markedEi", 0, &mangled), 0);
+    ck_assert_int_eq(module_find_function(m, "ns::marked(int)", 0, &demangled), 0);
+    ck_assert_uint_eq(mangled, demangled);
+    ck_assert_int_eq(module_find_function(m, "ns::overloaded(int)", 0, &offset), 0);
+    ck_assert_int_eq(module_find_function(m, "ns::overloaded(long)", 0, &offset), 0);
+    ck_assert_int_eq(module_find_function(m, "ns::overloaded", 0, &offset), -ENOTUNIQ);
+    ck_assert_int_eq(module_find_function(m, "ns::marked", 0, &demangled), 0);
+    ck_assert_uint_eq(mangled, demangled);
+    ck_assert_int_eq(module_find_function(m, "ns::mark", 0, &offset), -ENOENT);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_c_library)
+{
+    struct answers none = {0};
+    uint64_t offset;
+    Dl_info info;
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    ck_assert_int_ne(dladdr((void *)(uintptr_t)gnu_get_libc_version, &info), 0);
+    struct module *m = open_module(s, info.dli_fname, 1, &none);
+    ck_assert_int_eq(module_find_function(m, "gnu_get_libc_version", 0, &offset), 0);
+    ck_assert_uint_eq(module_vaddr(m, offset) + (uintptr_t)info.dli_fbase, (uintptr_t)gnu_get_libc_version);
+    ck_assert_uint_eq(module_resolve(m, offset, SYMBOLIZE_FAST, frames), 1);
+    ck_assert_str_eq(frames[0].name, "gnu_get_libc_version");
+    ck_assert_int_eq(module_find_function(m, "malloc", 0, &offset), 0);
+    ck_assert_uint_eq(module_resolve(m, offset, SYMBOLIZE_FULL, frames), 1);
+    ck_assert_str_eq(frames[0].name, "malloc");
+    int r = module_find_function(m, "glob", 0, &offset); /* two versions of it in glibc: the new one */
+    ck_assert_msg(r == 0, "glob: %d", r);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_usdt)
+{
+    struct answers none = {0};
+    struct usdt_site *sites = NULL;
+    size_t n = 0;
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, sample_path, 1, &none);
+    ck_assert_int_eq(module_find_usdt(m, "sample", "nothing", &sites, &n), -ENOENT);
+    ck_assert_int_eq(module_find_usdt(m, "other", "split", &sites, &n), -ENOENT);
+    ck_assert_ptr_null(sites);
+    int r = module_find_usdt(m, "sample", "split", &sites, &n);
+#ifdef HAVE_SDT
+    ck_assert_int_eq(r, 0);
+    ck_assert_uint_ge(n, 1);
+    ck_assert_uint_ge(module_resolve(m, sites[0].file_offset, SYMBOLIZE_FULL, frames), 1);
+    ck_assert_str_eq(frames[0].name, "split");
+    ck_assert_uint_ne(sites[0].semaphore_file_offset, 0);
+#else
+    ck_assert_int_eq(r, -ENOENT);
+    (void)frames;
+#endif
+    free(sites);
+    symbolizer_free(s);
+}
+END_TEST
+
+START_TEST(test_offsets_out_of_all)
+{
+    struct answers none = {0};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    const uint64_t offsets[] = {0, 1, 1ull << 32, UINT64_MAX};
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, sample_path, 1, &none);
+    for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++) {
+        ck_assert_uint_eq(module_resolve(m, offsets[i], SYMBOLIZE_FULL, frames), 0);
+        ck_assert_uint_eq(module_resolve(m, offsets[i], SYMBOLIZE_FAST, frames), 0);
+    }
+    ck_assert_uint_eq(module_vaddr(m, UINT64_MAX), UINT64_MAX);
+    symbolizer_free(s);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) {
+        fprintf(stderr, "usage: test_symbolizer SAMPLE STRIPPED_SAMPLE DEBUG_FILE\n");
+        return EXIT_FAILURE;
+    }
+    sample_path = argv[1];
+    stripped_path = argv[2];
+    debug_path = argv[3];
+    Suite *suite = suite_create("symbolizer");
+    TCase *tc = tcase_create("symbolizer");
+    tcase_add_test(tc, test_cache);
+    tcase_add_test(tc, test_trim);
+    tcase_add_test(tc, test_not_elf);
+    tcase_add_test(tc, test_debug_file);
+    tcase_add_test(tc, test_wrong_debug_file);
+    tcase_add_test(tc, test_find_function);
+    tcase_add_test(tc, test_find_demangled);
+    tcase_add_test(tc, test_c_library);
+    tcase_add_test(tc, test_usdt);
+    tcase_add_test(tc, test_offsets_out_of_all);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
