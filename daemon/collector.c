@@ -1,7 +1,8 @@
 /* The collector of a session: checks access, keeps the target's mappings, and opens files. Owns the target's descriptors and the
  * table of mappings; runs in a child (daemon/child.h), where the target may make it wait for as long as it likes.
  *
- * Access is checked before an image is read and again after it, so that nothing is told of an image that was there in between. */
+ * An image is opened, then access is checked, then it is read: were it replaced in between, it would read as empty. So nothing is told
+ * of an image that the asker may not trace. */
 #include "daemon/collector.h"
 
 #include <assert.h>
@@ -19,12 +20,14 @@
 #include "daemon/target_files.h"
 #include "daemon/vdso.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/fdmsg.h"
 
 /* How often an image is opened anew that an exec took away while it was read. */
 #define COLLECTOR_IMAGE_TRIES 8
-/* EPOCH messages that are answered by one look at the mappings. */
-#define COLLECTOR_MAX_PENDING 64
+/* A target that changes its mappings all the time is not looked at all the time: after a look that took T of CPU time comes a rest of
+ * three times T. What changes meanwhile waits, and is seen together. */
+#define COLLECTOR_REST 3
 
 struct collector {
     int sock;
@@ -37,6 +40,7 @@ struct collector {
         unsigned n, n_exec;
         uint32_t first, first_exec, last_exec;
     } pending;
+    uint64_t rest_until_ns;      /* CLOCK_MONOTONIC */
 };
 
 static int collector_send(const struct collector *c, const struct collector_message *m, int fd)
@@ -61,11 +65,13 @@ static int collector_first_image(struct collector *c, struct denial *d)
 
     for (unsigned i = 0; i < COLLECTOR_IMAGE_TRIES && r == -ESRCH; i++) {
         r = mapping_table_open_image(c->table, &c->check.target);
-        if (r == 0)
-            r = mapping_table_snapshot(c->table, &c->check.target, c->epoch);
         if (collector_check_again(&c->check, d) < 0)
             return -EACCES;
+        if (r == 0)
+            r = mapping_table_set_image(c->table, &c->check.target, 0, 0);
     }
+    if (r == -ESRCH && collector_check_again(&c->check, d) < 0)
+        return -EACCES; /* it ended */
     if (r == -ESRCH)
         return deny(d, 503, "process %d executes one program after another: its mappings cannot be read", c->check.target.pid);
     if (r < 0)
@@ -73,19 +79,16 @@ static int collector_first_image(struct collector *c, struct denial *d)
     return 0;
 }
 
-/* A new image. What it maps is kept only where the asker may trace it. */
+/* A new image. What it maps is read only where the asker may trace it; where it cannot be read, nothing is known of it. */
 static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
 {
     struct denial d = {0};
-    int r = collector_check_again(&c->check, &d);
+    int r = mapping_table_open_image(c->table, &c->check.target);
 
-    if (r == 0) {
-        (void)mapping_table_exec(c->table, &c->check.target, ends, begins); /* if it fails, nothing is known of the image */
-        r = collector_check_again(&c->check, &d);
-        ends = begins;
-    }
-    if (r < 0)
+    if (collector_check_again(&c->check, &d) < 0 || r < 0)
         mapping_table_end_image(c->table, ends);
+    else
+        (void)mapping_table_set_image(c->table, &c->check.target, ends, begins);
     return collector_send_access(c, begins, &d);
 }
 
@@ -93,13 +96,18 @@ static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
 static int collector_settle(struct collector *c)
 {
     __typeof__(c->pending) p = c->pending;
+    uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    int r = 0;
 
+    if (p.n == 0)
+        return 0;
     memset(&c->pending, 0, sizeof(c->pending));
     if (p.n_exec > 0)
-        return collector_exec(c, p.first_exec, p.last_exec);
-    if (p.n > 0)
+        r = collector_exec(c, p.first_exec, p.last_exec);
+    else
         (void)mapping_table_snapshot(c->table, &c->check.target, p.first); /* if it fails, the table is as it was */
-    return 0;
+    c->rest_until_ns = monotonic_ns() + COLLECTOR_REST * (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns);
+    return r;
 }
 
 static void collector_on_epoch(struct collector *c, uint32_t epoch, bool exec)
@@ -126,12 +134,9 @@ static int collector_on_recheck(struct collector *c)
 
 static int collector_on_finish(struct collector *c)
 {
-    struct denial d;
-
     if (!c->table)
         return -EPROTO;
-    /* An exec that was not told yet shows as an image that is gone; one that the asker may not trace is not looked at. */
-    if (!c->finished && collector_check_again(&c->check, &d) == 0)
+    if (!c->finished) /* an exec that was not told yet shows as an image that is gone */
         (void)mapping_table_final(c->table, &c->check.target, c->epoch);
     c->finished = true;
     AUTO_CLOSE int fd = mapping_table_write(c->table);
@@ -220,10 +225,19 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
 
 /* ---- the conversation */
 
-static bool collector_has_message(const struct collector *c)
+/* Waits for a message, as long as there is nothing else to do. True where there is one, or the end of the socket. */
+static bool collector_wait(const struct collector *c)
 {
     struct pollfd p = {.fd = c->sock, .events = POLLIN};
-    return poll(&p, 1, 0) > 0;
+    uint64_t now_ns = monotonic_ns();
+    struct timespec rest = {0}, *timeout = &rest;
+
+    if (c->pending.n == 0)
+        timeout = NULL;
+    else if (c->pending.n_exec == 0 && c->rest_until_ns > now_ns)
+        rest = (struct timespec){.tv_sec = (time_t)((c->rest_until_ns - now_ns) / NSEC_PER_SEC),
+                                 .tv_nsec = (long)((c->rest_until_ns - now_ns) % NSEC_PER_SEC)};
+    return ppoll(&p, 1, timeout, NULL) > 0;
 }
 
 static int collector_handle(struct collector *c, const struct collector_message *m)
@@ -252,15 +266,15 @@ static int collector_serve(struct collector *c)
     struct collector_message m;
 
     for (;;) {
-        int r = 0;
-        if (c->pending.n >= COLLECTOR_MAX_PENDING || (c->pending.n > 0 && !collector_has_message(c)))
+        int r;
+        if (collector_wait(c)) {
+            ssize_t len = fdmsg_recv(c->sock, &m, sizeof(m), NULL, NULL);
+            if (len == 0)
+                return 0;
+            r = len == sizeof(m) ? collector_handle(c, &m) : -EPROTO;
+        } else {
             r = collector_settle(c);
-        if (r < 0)
-            return r;
-        ssize_t len = fdmsg_recv(c->sock, &m, sizeof(m), NULL, NULL);
-        if (len == 0)
-            return 0;
-        r = len == sizeof(m) ? collector_handle(c, &m) : -EPROTO;
+        }
         if (r < 0)
             return r;
     }

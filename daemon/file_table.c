@@ -141,17 +141,18 @@ static int file_table_add_object(struct file_table *t, const struct target *targ
     int r = file_table_reserve_object(t);
     if (r < 0)
         return r;
-    target_files_open(target, root_fd, e, &file);
+    bool room = t->n_open < t->max_open;
+    if (room)
+        target_files_open(target, root_fd, e, &file);
+    else
+        target_files_name(target, root_fd, e, &file);
     AUTO_CLOSE int fd = file.fd;
     object.id = identity_of(&file, e);
     object.deleted = file.deleted;
     r = file_table_string(t, file.path, strlen(file.path), &object.path);
     if (r < 0)
         return r;
-    if (fd >= 0 && t->n_open >= t->max_open) {
-        close_fd(&fd);
-        t->files_cut++;
-    }
+    t->files_cut += !room;
     object.available = fd >= 0;
     t->n_open += fd >= 0;
     ret->object = (uint32_t)t->n_objects;
@@ -195,7 +196,7 @@ int file_table_lookup(struct file_table *t, const struct target *target, int roo
         *ret = (*found)->ref;
         return 0;
     }
-    if (t->n_names >= TABLE_MAX_NAMES)
+    if (t->n_names >= TABLE_MAX_NAMES || e->name_len > TABLE_MAX_STRING_BYTES - t->name_bytes)
         return -ENOSPC;
     AUTO_FREE struct named_file *f = named_file_new(e);
     if (!f)
@@ -208,6 +209,7 @@ int file_table_lookup(struct file_table *t, const struct target *target, int roo
     if (!tsearch(f, &t->names, compare_named_files))
         return -ENOMEM;
     t->n_names++;
+    t->name_bytes += e->name_len;
     (void)TAKE_PTR(f);
     return 0;
 }

@@ -16,7 +16,7 @@ struct file_table {
     char *strings; /* RAW_STRINGS */
     size_t strings_len, strings_cap;
     void *names;   /* a search tree of what was seen */
-    size_t n_names;
+    size_t n_names, name_bytes;
     size_t n_open, max_open;
     uint64_t files_cut; /* not opened for lack of room */
 };

@@ -26,7 +26,6 @@ struct mapping_list {
 /* One image (mm) of the process. */
 struct image {
     int maps_fd, root_fd;
-    bool by_exec;        /* opened on word of an exec */
     bool exe_known;
     struct stat exe_st;
     char exe[PATH_MAX];  /* as in maps; "": unknown */
@@ -35,34 +34,28 @@ struct image {
 struct mapping_table {
     struct file_table files;
     struct mapping_list live, past;
-    struct image image;
+    struct image image;  /* the current one */
+    struct image opened; /* to be the next */
+    bool by_exec;        /* the current one was opened on word of an exec */
     uint64_t past_cut;   /* ended, and not kept */
     uint64_t most_cut;   /* of the snapshot that had most to leave out */
 };
 
 #define IMAGE_INIT {.maps_fd = -1, .root_fd = -1}
 
-/* No image is current any more; its root still says where debug files are. */
-static void table_close_image(struct mapping_table *t)
+static void image_close(struct image *image)
 {
-    close_fd(&t->image.maps_fd);
+    close_fd(&image->maps_fd);
+    close_fd(&image->root_fd);
 }
 
-static void table_set_image(struct mapping_table *t, const struct image *image)
-{
-    table_close_image(t);
-    close_fd(&t->image.root_fd);
-    t->image = *image;
-}
-
-static int image_open(const struct target *target, bool by_exec, struct image *ret)
+static int image_open(const struct target *target, struct image *ret)
 {
     struct image image = IMAGE_INIT;
 
     image.maps_fd = target_open_file(target, "maps", O_RDONLY);
     if (image.maps_fd < 0)
         return image.maps_fd;
-    image.by_exec = by_exec;
     image.root_fd = target_files_root(target); /* without it, files are found by their mappings alone */
     AUTO_CLOSE int exe = target_open_file(target, "exe", O_PATH);
     image.exe_known = exe >= 0 && fstat(exe, &image.exe_st) == 0;
@@ -77,7 +70,7 @@ struct mapping_table *mapping_table_new(void)
     struct mapping_table *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    t->image = (struct image)IMAGE_INIT;
+    t->image = t->opened = (struct image)IMAGE_INIT;
     if (file_table_init(&t->files) < 0) {
         free(t);
         return NULL;
@@ -89,8 +82,8 @@ void mapping_table_free(struct mapping_table *t)
 {
     if (!t)
         return;
-    table_close_image(t);
-    close_fd(&t->image.root_fd);
+    image_close(&t->image);
+    image_close(&t->opened);
     file_table_deinit(&t->files);
     free(t->live.items);
     free(t->past.items);
@@ -99,12 +92,8 @@ void mapping_table_free(struct mapping_table *t)
 
 int mapping_table_open_image(struct mapping_table *t, const struct target *target)
 {
-    struct image image;
-    int r = image_open(target, false, &image);
-    if (r < 0)
-        return r;
-    table_set_image(t, &image);
-    return 0;
+    image_close(&t->opened);
+    return image_open(target, &t->opened);
 }
 
 /* ---- reading */
@@ -280,12 +269,12 @@ int mapping_table_final(struct mapping_table *t, const struct target *target, ui
         table_add_late(t, s.fresh.items[j], &at, n_before, epoch);
     if (r == 0 && s.cut > t->most_cut)
         t->most_cut = s.cut;
-    table_close_image(t); /* what is appended is not in order: no snapshot may follow */
+    close_fd(&t->image.maps_fd); /* what is appended is not in order: no snapshot may follow */
     free(s.fresh.items);
     return r;
 }
 
-/* ---- exec */
+/* ---- images */
 
 struct fingerprint {
     uint64_t vdso, stack_end;
@@ -304,12 +293,12 @@ static int fingerprint_entry(const struct maps_entry *e, void *userdata)
 
 /* Is the image that was opened on word of an earlier exec the very one that runs now? Its maps would be empty, had it been replaced since,
  * unless somebody shares it (vfork); where the kernel put its stack and vdso tells the two apart. */
-static bool table_is_same_image(const struct image *old, const struct image *now)
+static bool table_is_same_image(const struct mapping_table *t)
 {
     struct fingerprint a = {0}, b = {0};
 
-    return old->by_exec && old->maps_fd >= 0 && maps_read(old->maps_fd, fingerprint_entry, &a) == 0 &&
-           maps_read(now->maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso && a.stack_end == b.stack_end;
+    return t->by_exec && t->image.maps_fd >= 0 && maps_read(t->image.maps_fd, fingerprint_entry, &a) == 0 &&
+           maps_read(t->opened.maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso && a.stack_end == b.stack_end;
 }
 
 void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
@@ -320,25 +309,24 @@ void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
         for (size_t i = 0; i < t->live.n; i++)
             table_end_mapping(t, t->live.items[i], epoch);
     t->live.n = 0;
-    table_close_image(t);
+    close_fd(&t->image.maps_fd); /* its root still says where debug files are */
 }
 
-int mapping_table_exec(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins)
+int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins)
 {
-    struct image image;
-    int r = image_open(target, true, &image);
-    if (r < 0) {
-        mapping_table_end_image(t, ends);
-        return r;
-    }
-    if (table_is_same_image(&t->image, &image)) {
+    if (t->opened.maps_fd < 0)
+        return -ESRCH;
+    if (table_is_same_image(t)) {
         for (size_t i = 0; i < t->live.n; i++)
             if (t->live.items[i].first_epoch < begins)
                 t->live.items[i].first_epoch = begins;
     } else {
         mapping_table_end_image(t, ends);
     }
-    table_set_image(t, &image);
+    image_close(&t->image);
+    t->image = t->opened;
+    t->opened = (struct image)IMAGE_INIT;
+    t->by_exec = begins > 0;
     return mapping_table_snapshot(t, target, begins);
 }
 

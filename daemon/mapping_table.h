@@ -14,7 +14,7 @@ struct mapping_table;
 /* Executable mappings at one time, and in all epochs together; further ones are left out, and counted. */
 #define TABLE_MAX_MAPPINGS 262144
 #define TABLE_MAX_PAST_MAPPINGS 524288
-/* Distinct files and names, and their text. */
+/* Distinct files and names, and the bytes of their text. */
 #define TABLE_MAX_NAMES 131072
 #define TABLE_MAX_STRING_BYTES (64u << 20)
 /* Files held open; what is mapped beyond that is named, but has no symbols. */
@@ -23,18 +23,17 @@ struct mapping_table;
 struct mapping_table *mapping_table_new(void);
 void mapping_table_free(struct mapping_table *t);
 
-/* The image that the next snapshots are of: opens its maps and its root, and remembers its program. Called at the start, and after an exec.
+/* Opens the image that runs now, without reading it. What is read of it later is read of no other, so access is checked between the two.
  * 0; -ESRCH: the process has ended; -errno. */
 int mapping_table_open_image(struct mapping_table *t, const struct target *target);
+/* Makes it the current one, and reads it: the first one (ends = begins = 0), or an exec's, which is there since the epoch `begins`. What was
+ * there ends before the epoch `ends`: the same one, or that of an earlier exec whose image was not seen. 0; -ESRCH: it is
+ * gone already; -errno. Then there is no current image, but what was there stays known. */
+int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins);
 
 /* Reads the image's mappings as they are in an epoch, opening files seen for the first time. 0; -ESRCH: the image is gone, and the
  * table as it was; -errno (the table as it was). */
 int mapping_table_snapshot(struct mapping_table *t, const struct target *target, uint32_t epoch);
-
-/* An exec: the image since the epoch `begins` is another, which is opened here and read. What was there ends before the epoch `ends`:
- * the same one, or that of an earlier exec whose image was not seen. 0, -ESRCH, -errno: then there is no current image, but
- * what was there stays known. */
-int mapping_table_exec(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins);
 
 /* Ends all current mappings before the epoch: the asker may not see what runs now. */
 void mapping_table_end_image(struct mapping_table *t, uint32_t epoch);

@@ -156,24 +156,35 @@ static bool strip_deleted(int root_fd, const struct opened_file *file, char *pat
 
     if (len <= suffix || strcmp(path + len - suffix, DELETED) != 0)
         return false;
-    AUTO_CLOSE int named = root_fd >= 0 ? target_files_open_beneath(root_fd, path) : -1;
-    if (named >= 0 && file->fd >= 0 && fstat(named, &st) == 0 && st.st_ino == file->st.st_ino && st.st_dev == file->st.st_dev)
+    AUTO_CLOSE int named = root_fd >= 0 && file->fd >= 0 ? target_files_open_beneath(root_fd, path) : -1;
+    if (named >= 0 && fstat(named, &st) == 0 && st.st_ino == file->st.st_ino && st.st_dev == file->st.st_dev)
         return false;
     path[len - suffix] = '\0';
     return true;
 }
 
+static void fill_path(const struct target *t, const struct maps_entry *e, char path[PATH_MAX])
+{
+    size_t len = e->name_len < PATH_MAX ? e->name_len : PATH_MAX - 1;
+
+    len = maps_decode_name(e->name, len, path);
+    path[len] = '\0';
+    strip_root(t, path);
+}
+
 void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret)
 {
-    struct opened_file file = {.fd = -1};
-    size_t len = e->name_len < sizeof(file.path) ? e->name_len : sizeof(file.path) - 1;
+    *ret = (struct opened_file){.fd = -1};
+    fill_path(t, e, ret->path);
+    ret->fd = open_mapped(t, root_fd, e, ret->path);
+    if (ret->fd >= 0 && fstat(ret->fd, &ret->st) < 0)
+        close_fd(&ret->fd);
+    ret->deleted = strip_deleted(root_fd, ret, ret->path);
+}
 
-    len = maps_decode_name(e->name, len, file.path);
-    file.path[len] = '\0';
-    strip_root(t, file.path);
-    file.fd = open_mapped(t, root_fd, e, file.path);
-    if (file.fd >= 0 && fstat(file.fd, &file.st) < 0)
-        close_fd(&file.fd);
-    file.deleted = strip_deleted(root_fd, &file, file.path);
-    *ret = file;
+void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret)
+{
+    *ret = (struct opened_file){.fd = -1};
+    fill_path(t, e, ret->path);
+    ret->deleted = strip_deleted(root_fd, ret, ret->path);
 }

@@ -21,6 +21,8 @@ int target_files_root(const struct target *t);
 
 /* The file of a mapping. Always fills *ret (fd -1 where it can't be had). root_fd: of target_files_root, or -1. */
 void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret);
+/* The same, but only its name. */
+void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret);
 
 /* The program itself, /proc/PID/exe. fd or -errno. */
 int target_files_open_exe(const struct target *t);

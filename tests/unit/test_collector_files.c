@@ -1,6 +1,9 @@
 /* The files that a collector opens: of hostile names, deleted, in containers, on overlays, and those that it must not open. */
+#include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/mapper.h"
 
@@ -276,6 +279,73 @@ START_TEST(test_pid_namespace)
 }
 END_TEST
 
+/* The unit's daemon: not root, with the few capabilities that a collector needs. Even of a process of root's it finds a file without a name. */
+static void become_daemon_user(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2] = {0};
+    static const unsigned needed[] = {CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH, CAP_SYSLOG};
+
+    for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+        caps[needed[i] / 32].permitted = caps[needed[i] / 32].effective |= 1u << needed[i] % 32;
+    ck_assert_int_eq(prctl(PR_SET_KEEPCAPS, 1), 0);
+    ck_assert_int_eq(setgroups(0, NULL), 0);
+    ck_assert_int_eq(setresgid(60020, 60020, 60020), 0);
+    ck_assert_int_eq(setresuid(60020, 60020, 60020), 0);
+    ck_assert_int_eq(syscall(SYS_capset, &header, caps), 0);
+}
+
+static void ask_as_daemon_user(pid_t target, ino_t gone_ino)
+{
+    struct talk *t = talk_new(target, talk_asker(60020)); /* the daemon's own user is nobody special */
+    char line[64] = "";
+
+    talk_start(t, collector_main);
+    ck_assert_int_eq(talk_expect(t, COLLECTOR_DENIED, NULL)->u.denied.status, 403);
+    talk_free(t);
+    t = talk_new(target, talk_asker(0));
+    t->request.kernel = true;
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    int fd = talk_file_of_kind(t, WORKER_FILE_KALLSYMS, 0, "");
+    ck_assert_int_gt(read(fd, line, sizeof(line) - 1), 16);
+    close(fd);
+    ck_assert_int_ne(strncmp(line, "0000000000000000 ", 17), 0); /* real addresses */
+    struct raw_profile p = talk_finish(t);
+    const struct raw_mapping *gone = find_mapping(&p, "/gone.so", 0);
+    ck_assert_ptr_nonnull(gone);
+    ck_assert(is_file(talk_file_of_kind(t, WORKER_FILE_OBJECT, gone->object, ""), gone_ino));
+    ck_assert_ptr_nonnull(program_in(&p, 0));
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "/etc/shadow"), -EACCES);
+    raw_profile_close(&p);
+    talk_free(t);
+}
+
+START_TEST(test_daemon_that_is_not_root)
+{
+    if (getuid() != 0) {
+        fprintf(stderr, "skipped: needs root to become another user\n");
+        return;
+    }
+    struct mapper m = {.fd = {scratch_file("gone.so", 'g'), -1}};
+    struct puppet target = puppet_start(run_mapper, &m);
+    int status = -1;
+
+    puppet_do(&target, 'a');
+    unlink(scratch_path("gone.so"));
+    pid_t daemon = fork();
+    if (daemon == 0) {
+        become_daemon_user();
+        ask_as_daemon_user(target.pid, inode_of(m.fd[0]));
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(daemon, &status, 0), daemon);
+    ck_assert_int_eq(status, 0);
+    puppet_end(&target);
+    close(m.fd[0]);
+}
+END_TEST
+
 /* On an overlay, maps and fstat may show different numbers for one file. */
 START_TEST(test_overlay)
 {
@@ -334,6 +404,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_files_of_the_kernel);
     tcase_add_test(tc, test_container);
     tcase_add_test(tc, test_pid_namespace);
+    tcase_add_test(tc, test_daemon_that_is_not_root);
     tcase_add_test(tc, test_overlay);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
