@@ -21,6 +21,9 @@ typedef void (*http_handler)(struct http_request *request, void *userdata);
 /* What one client may take. Deadlines are from the start of each phase, so that a client that drips bytes gains nothing. */
 struct http_limits {
     unsigned connections;  /* at once; beyond it the longest idle one is closed, or the new one answered 503 */
+    unsigned root_reserve; /* so many more for root, whom others must not lock out */
+    unsigned pending;      /* requests of one asker under way, root's excepted; beyond it 429 */
+    size_t input_bytes;    /* of all requests that are being read; beyond it the largest is cut */
     unsigned idle_ms;      /* without a request */
     unsigned read_ms;      /* from a request's first byte to its last */
     unsigned write_ms;     /* to read the reply, */
@@ -28,6 +31,8 @@ struct http_limits {
 };
 extern const struct http_limits http_default_limits;
 #define HTTP_MAX_HEADER_BYTES (64 * 1024)
+#define HTTP_MAX_HEADER_LINES 256
+#define HTTP_MAX_LINES 2048 /* with those of the body and its trailer */
 #define HTTP_MAX_BODY_BYTES (1024 * 1024)
 #define HTTP_MAX_QUERY_PARAMS 64
 

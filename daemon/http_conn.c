@@ -21,11 +21,11 @@
 
 #define ERROR_HEADERS "X-Content-Type-Options: nosniff\r\nX-Go-Pprof: 1\r\n"
 
-static const char *error_text(int status)
+const char *http_conn_error_text(int status)
 {
     switch (status) {
     case 400:
-        return "malformed request, or more than 64 KiB of headers";
+        return "malformed request, or more than 64 KiB or 256 lines of headers";
     case 408:
         return "the request did not come to its end in time";
     case 413:
@@ -35,7 +35,7 @@ static const char *error_text(int status)
     case 501:
         return "method not known here; GET and HEAD are, and POST for symbol";
     case 503:
-        return "too many connections; try again in a moment";
+        return "too much to do; try again in a moment";
     default:
         return "the request failed";
     }
@@ -61,7 +61,7 @@ static const char *error_phrase(int status)
 
 static int print_error(char *out, size_t size, int status)
 {
-    const char *text = error_text(status);
+    const char *text = http_conn_error_text(status);
     return snprintf(out, size, "HTTP/1.1 %d %s\r\n" ERROR_HEADERS "%sContent-Type: text/plain; charset=utf-8\r\n"
                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
                     status, error_phrase(status), status == 503 ? "Retry-After: 1\r\n" : "", strlen(text) + 1, text);
@@ -72,7 +72,8 @@ void http_conn_free(struct http_conn *conn)
     if (!conn)
         return;
     TAILQ_REMOVE(&conn->server->conns, conn, next);
-    conn->server->n_conns--;
+    conn->server->n_conns -= conn->evcon != NULL;
+    conn->server->received -= conn->received;
     if (!conn->evcon && conn->bev)
         (void)bufferevent_decref(conn->bev);
     if (conn->setup)
@@ -126,9 +127,20 @@ static void conn_deadline(evutil_socket_t fd, short what, void *arg)
 {
     struct http_conn *conn = arg;
     if (conn->phase == HTTP_READING)
-        conn_refuse(conn, evbuffer_get_length(bufferevent_get_input(conn->bev)) >= MAX_INPUT_BYTES ? 413 : 408);
+        conn_refuse(conn, conn->refusal ? conn->refusal : 408);
     else
         http_conn_drop(conn);
+}
+
+/* Whether a connection beyond the cap may stay. */
+static bool conn_has_room(struct http_conn *conn)
+{
+    const struct http_limits *limits = &conn->server->limits;
+    struct asker asker;
+    if (conn->server->n_conns <= limits->connections || http_conn_evict(conn->server, conn))
+        return true;
+    asker_identify(bufferevent_getfd(conn->bev), conn->server->settings, &asker);
+    return asker.known && asker.uid == 0 && conn->server->n_conns <= limits->connections + limits->root_reserve;
 }
 
 static void conn_setup(evutil_socket_t fd, short what, void *arg)
@@ -142,10 +154,60 @@ static void conn_setup(evutil_socket_t fd, short what, void *arg)
         return;
     }
     conn->evcon = evcon;
+    conn->server->n_conns++;
     evhttp_connection_set_closecb(evcon, conn_closed, conn);
     (void)bufferevent_decref(conn->bev);
-    if (conn->server->n_conns > conn->server->limits.connections && !http_conn_evict(conn->server, conn))
+    if (!conn_has_room(conn))
         conn_refuse(conn, 503);
+}
+
+/* Ends a request that is being read; not at once, since evhttp may be at work on it. */
+static void conn_cut(struct http_conn *conn, int status)
+{
+    conn->refusal = status;
+    event_active(conn->deadline, EV_TIMEOUT, 0);
+}
+
+/* Each header line costs evhttp some hundred bytes, however short it is. */
+static void conn_count_lines(struct http_conn *conn, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] == '\n') {
+            conn->in_body |= conn->line_is_empty;
+            conn->line_is_empty = true;
+            conn->lines++;
+        } else if (bytes[i] != '\r') {
+            conn->line_is_empty = false;
+        }
+        if (conn->lines > (conn->in_body ? HTTP_MAX_LINES : HTTP_MAX_HEADER_LINES))
+            conn_cut(conn, conn->in_body ? 413 : 400);
+    }
+}
+
+/* Accounts for what lies in the input beyond the first start bytes. */
+static void conn_account(struct http_conn *conn, struct evbuffer *input, size_t start)
+{
+    size_t len = evbuffer_get_length(input);
+    struct evbuffer_ptr at;
+    struct evbuffer_iovec piece;
+    conn->received += len - start;
+    conn->server->received += len - start;
+    while (start < len && evbuffer_ptr_set(input, &at, start, EVBUFFER_PTR_SET) == 0 &&
+           evbuffer_peek(input, 1, &at, &piece, 1) >= 1) {
+        conn_count_lines(conn, piece.iov_base, piece.iov_len);
+        start += piece.iov_len;
+    }
+}
+
+/* What is there already of a next request came with the last one. */
+static void conn_begin_request(struct http_conn *conn)
+{
+    conn->server->received -= conn->received;
+    conn->received = 0;
+    conn->lines = 0;
+    conn->line_is_empty = conn->in_body = false;
+    conn->refusal = 0;
+    conn_account(conn, bufferevent_get_input(conn->bev), 0);
 }
 
 void http_conn_enter(struct http_conn *conn, enum http_phase phase, size_t n_bytes)
@@ -153,6 +215,8 @@ void http_conn_enter(struct http_conn *conn, enum http_phase phase, size_t n_byt
     const struct http_limits *limits = &conn->server->limits;
     unsigned ms = phase == HTTP_IDLE ? limits->idle_ms : phase == HTTP_READING ? limits->read_ms : limits->write_ms;
     struct timeval tv = {.tv_sec = ms / 1000 + n_bytes / limits->write_rate, .tv_usec = ms % 1000 * 1000};
+    if (conn->phase == HTTP_WRITING && phase != HTTP_WRITING)
+        conn_begin_request(conn);
     conn->phase = phase;
     TAILQ_REMOVE(&conn->server->conns, conn, next);
     TAILQ_INSERT_TAIL(&conn->server->conns, conn, next);
@@ -162,15 +226,29 @@ void http_conn_enter(struct http_conn *conn, enum http_phase phase, size_t n_byt
         (void)event_add(conn->deadline, &tv);
 }
 
+static void conn_cut_largest(struct http_server *server)
+{
+    struct http_conn *conn, *largest = NULL;
+    TAILQ_FOREACH(conn, &server->conns, next)
+        if (conn->phase == HTTP_READING && (!largest || conn->received > largest->received))
+            largest = conn;
+    if (largest)
+        conn_cut(largest, 503);
+}
+
 static void conn_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
     struct http_conn *conn = arg;
+    size_t len = evbuffer_get_length(input);
     if (info->n_added == 0)
         return;
     if (conn->phase == HTTP_IDLE)
         http_conn_enter(conn, HTTP_READING, 0);
-    if (conn->phase == HTTP_READING && evbuffer_get_length(input) >= MAX_INPUT_BYTES)
-        event_active(conn->deadline, EV_TIMEOUT, 0); /* not from here: evhttp still works on the buffer */
+    conn_account(conn, input, len - info->n_added);
+    if (len >= MAX_INPUT_BYTES)
+        conn_cut(conn, 413);
+    if (conn->server->received > conn->server->limits.input_bytes)
+        conn_cut_largest(conn->server);
 }
 
 /* Puts our page in place of evhttp's, none of which has been sent. */
@@ -222,7 +300,6 @@ struct bufferevent *http_conn_new(struct event_base *base, void *arg)
         return NULL;
     conn->server = server;
     TAILQ_INSERT_TAIL(&server->conns, conn, next);
-    server->n_conns++;
     conn->bev = bufferevent_socket_new(base, -1, 0);
     conn->setup = event_new(base, -1, 0, conn_setup, conn);
     conn->deadline = event_new(base, -1, 0, conn_deadline, conn);

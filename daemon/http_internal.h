@@ -1,10 +1,11 @@
-/* What http.c and http_conn.c share: the server, its connections, and the request under way on each. */
+/* What http.c, http_conn.c and http_request.c share: the server, its connections, and the request under way on each. */
 #pragma once
 
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 #include "daemon/asker.h"
@@ -26,6 +27,10 @@ struct http_conn {
     struct event *setup, *deadline;
     enum http_phase phase;
     struct http_request *request; /* while HTTP_HANDLING */
+    size_t received;              /* bytes of the request that is being read */
+    unsigned lines;               /* of it so far */
+    bool line_is_empty, in_body;  /* the line that is being read; whether it lies behind the head */
+    int refusal;                  /* the status with which it will be cut, where it must be */
     bool own_output;              /* what goes out now is ours, not a page of evhttp's */
     int page_status;              /* of evhttp's own page, while it is being written */
 };
@@ -59,10 +64,12 @@ struct http_server {
     http_handler handler;
     void *userdata;
     TAILQ_HEAD(http_conns, http_conn) conns;
-    unsigned n_conns;
+    unsigned n_conns; /* that have an evcon */
+    size_t received; /* by all of them */
     struct http_listener listener[HTTP_MAX_LISTENERS];
     size_t n_listeners;
-    struct event *accept_again; /* after accept ran out of descriptors */
+    struct event *accept_again;   /* after accept ran out of descriptors */
+    uint64_t accept_warned_ns;
 };
 
 /* For evhttp_set_bevcb (arg: struct http_server): the bufferevent of a new connection, watched over from here on. */
@@ -75,5 +82,12 @@ void http_conn_drop(struct http_conn *conn);
 /* Makes room by closing the connection that has been idle or reading for longest, else the one that has been writing for longest; never
  * except. False where there is none. */
 bool http_conn_evict(struct http_server *server, const struct http_conn *except);
+/* What is wrong, for a status of http_conn's own. */
+const char *http_conn_error_text(int status);
 /* For what is left once evhttp is freed. */
 void http_conn_free(struct http_conn *conn);
+
+/* For evhttp_set_gencb (arg: struct http_server). */
+void http_request_received(struct evhttp_request *req, void *arg);
+/* Tells the handler that client or server are gone, and frees the request. */
+void http_request_gone(struct http_request *r);

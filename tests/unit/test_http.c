@@ -233,6 +233,53 @@ START_TEST(test_endless_input_is_cut)
 }
 END_TEST
 
+/* Short lines cost much more memory than bytes: in the head, in a trailer, in one piece or many. */
+START_TEST(test_too_many_lines)
+{
+    static char request[100000];
+    int n = 0, lines = _i == 3 ? 3000 : 300;
+    if (_i < 3)
+        n += sprintf(request, "GET / HTTP/1.1\r\n" HOST);
+    else
+        n += sprintf(request, "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n");
+    for (int i = 0; i < lines; i++)
+        n += sprintf(request + n, _i == 1 ? " \n" : "a:\r\n");
+    strcpy(request + n, "\r\n");
+    int fd = client_connect(&f);
+    if (_i == 2)
+        request[n / 2] = '\0', client_puts(&f, fd, request), request[n / 2] = 'a', client_puts(&f, fd, request + n / 2);
+    else
+        client_puts(&f, fd, request);
+    client_read(&f, fd, false, &a);
+    assert_error(&a, _i == 3 ? 413 : 400);
+    ck_assert(answer_has(&a, "Connection: close"));
+    ck_assert_int_eq(f.n_requests, 0);
+    close(fd);
+}
+END_TEST
+
+START_TEST(test_as_many_lines_as_may_be)
+{
+    char request[4096];
+    int fd = client_connect(&f), n = sprintf(request, "POST /b HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n");
+    for (int i = 0; i < HTTP_MAX_HEADER_LINES - 4; i++)
+        n += sprintf(request + n, "a:\r\n");
+    n += sprintf(request + n, "\r\n");
+    memset(request + n, '\n', 1000);
+    n += 1000;
+    for (int i = 0; i < 3; i++) { /* each request is counted by itself; the next one comes in the same piece */
+        client_send(&f, fd, request, (size_t)n);
+        client_send(&f, fd, request, (size_t)n);
+        client_read(&f, fd, false, &a);
+        ck_assert_int_eq(a.status, 200);
+        client_read(&f, fd, false, &a);
+        ck_assert_int_eq(a.status, 200);
+        ck_assert_str_eq(f.seen, "POST /b? 1000");
+    }
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_largest_header_and_body)
 {
     static char request[70000];
@@ -359,6 +406,8 @@ int main(void)
     tcase_add_loop_test(tc, test_refused, 0, sizeof(refused) / sizeof(refused[0]));
     tcase_add_test(tc, test_smuggled_request_is_not_served);
     tcase_add_loop_test(tc, test_endless_input_is_cut, 0, 5);
+    tcase_add_loop_test(tc, test_too_many_lines, 0, 4);
+    tcase_add_test(tc, test_as_many_lines_as_may_be);
     tcase_add_test(tc, test_largest_header_and_body);
     tcase_add_test(tc, test_too_many_parameters);
     tcase_add_loop_test(tc, test_reply_from_a_file, 0, 4);

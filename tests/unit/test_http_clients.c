@@ -35,13 +35,18 @@ static void teardown(void)
 
 /* ---- clients that leave */
 
-static void assert_gone(void)
+static void assert_gone_of(unsigned connections)
 {
     while (f.pending)
         event_base_loop(f.base, EVLOOP_ONCE);
     fixture_turn(&f);
     ck_assert_int_eq(f.n_gone, 1);
-    ck_assert_uint_eq(http_server_connections(f.server), 0);
+    ck_assert_uint_eq(http_server_connections(f.server), connections - 1);
+}
+
+static void assert_gone(void)
+{
+    assert_gone_of(1);
 }
 
 START_TEST(test_close_is_seen)
@@ -160,7 +165,10 @@ END_TEST
 
 /* ---- slow clients, and too many */
 
-static const struct http_limits short_limits = {.connections = 4, .idle_ms = 30, .read_ms = 30, .write_ms = 30, .write_rate = 65536};
+static const struct http_limits short_limits = {
+    .connections = 4, .root_reserve = 0, .pending = 4, .input_bytes = 1 << 20, .idle_ms = 30, .read_ms = 30, .write_ms = 30,
+    .write_rate = 65536,
+};
 
 static void assert_closed_by_server(int fd)
 {
@@ -250,6 +258,7 @@ START_TEST(test_too_many_busy_connections)
 {
     struct http_limits limits = http_default_limits;
     limits.connections = 1;
+    limits.root_reserve = 0;
     http_server_set_limits(f.server, &limits);
     int busy = client_ask_pending(&f), fd = client_connect(&f);
     client_puts(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
@@ -261,6 +270,84 @@ START_TEST(test_too_many_busy_connections)
     close(fd);
     close(busy);
     assert_gone();
+}
+END_TEST
+
+/* Others may take all connections, but root still gets in. */
+START_TEST(test_root_is_not_locked_out)
+{
+    struct http_limits limits = http_default_limits;
+    limits.connections = 1;
+    limits.root_reserve = 1;
+    http_server_set_limits(f.server, &limits);
+    int busy = client_ask_pending(&f), fd = client_connect(&f);
+    client_puts(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    client_read(&f, fd, false, &a);
+    if (getuid() == 0)
+        ck_assert_int_eq(a.status, 200);
+    else
+        assert_error(&a, 503);
+    close(fd);
+    fixture_turn(&f);
+    close(busy);
+    assert_gone();
+}
+END_TEST
+
+/* One asker's pending requests are bounded, root's are not. */
+START_TEST(test_too_many_pending_requests)
+{
+    struct http_limits limits = http_default_limits;
+    limits.pending = 1;
+    http_server_set_limits(f.server, &limits);
+    if (_i == 1) { /* a stranger, as a proxy's clients are */
+        char uid[16];
+        snprintf(uid, sizeof(uid), "%u", getuid());
+        ck_assert_int_eq(settings_set(&f.settings, "proxy", uid, stderr), 0);
+    }
+    int busy = client_ask_pending(&f), fd = client_connect(&f);
+    client_puts(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    client_read(&f, fd, false, &a);
+    if (_i == 0 && getuid() == 0) {
+        ck_assert_int_eq(a.status, 200);
+    } else {
+        assert_error(&a, 429);
+        ck_assert(answer_has(&a, "Retry-After: 1"));
+    }
+    close(busy);
+    assert_gone_of(2);
+    client_puts(&f, fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    client_read(&f, fd, false, &a);
+    ck_assert_int_eq(a.status, 200);
+    close(fd);
+}
+END_TEST
+
+/* What all clients together may have sent of unfinished requests: the largest goes first. */
+START_TEST(test_input_of_all_is_bounded)
+{
+    static char bytes[300000];
+    struct http_limits limits = http_default_limits;
+    limits.input_bytes = 512 * 1024;
+    http_server_set_limits(f.server, &limits);
+    int small = client_connect(&f), large = client_connect(&f), fd = client_connect(&f);
+    client_puts(&f, small, "POST /small HTTP/1.1\r\n" HOST "Content-Length: 100001\r\n\r\n");
+    client_send(&f, small, bytes, 100000);
+    client_puts(&f, large, "POST /large HTTP/1.1\r\n" HOST "Content-Length: 400000\r\n\r\n");
+    client_send(&f, large, bytes, 300000);
+    client_puts(&f, fd, "POST /third HTTP/1.1\r\n" HOST "Content-Length: 200000\r\n\r\n");
+    client_send(&f, fd, bytes, 200000);
+    client_read(&f, fd, false, &a);
+    ck_assert_int_eq(a.status, 200);
+    client_read_all(&f, large, &a);
+    assert_error(&a, 503);
+    client_puts(&f, small, "x");
+    client_read(&f, small, false, &a);
+    ck_assert_int_eq(a.status, 200);
+    ck_assert_str_eq(f.seen, "POST /small? 100001");
+    close(small);
+    close(large);
+    close(fd);
 }
 END_TEST
 
@@ -312,6 +399,9 @@ int main(void)
     tcase_add_test(tc, test_client_that_does_not_read_is_closed);
     tcase_add_test(tc, test_longest_idle_connection_makes_room);
     tcase_add_test(tc, test_too_many_busy_connections);
+    tcase_add_test(tc, test_root_is_not_locked_out);
+    tcase_add_loop_test(tc, test_too_many_pending_requests, 0, 2);
+    tcase_add_test(tc, test_input_of_all_is_bounded);
     tcase_add_test(tc, test_out_of_descriptors);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
