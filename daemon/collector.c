@@ -134,13 +134,16 @@ static int collector_on_recheck(struct collector *c)
 
 static int collector_on_finish(struct collector *c)
 {
+    struct collector_message m = {.type = COLLECTOR_TABLE};
+
     if (!c->table)
         return -EPROTO;
     if (!c->finished) /* an exec that was not told yet shows as an image that is gone */
         (void)mapping_table_final(c->table, &c->check.target, c->epoch);
     c->finished = true;
     AUTO_CLOSE int fd = mapping_table_write(c->table);
-    return fd < 0 ? fd : collector_send_table(c->sock, fd);
+    mapping_table_cut(c->table, &m.u.table.mappings_cut, &m.u.table.files_cut);
+    return fd < 0 ? fd : collector_send(c, &m, fd);
 }
 
 /* ---- files */

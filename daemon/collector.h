@@ -5,7 +5,7 @@
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
  *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by ACCESS
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
- *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image
+ *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs told together are answered once, by the last)
  *   loop -> child  FINISH   the window is closed
  *   child -> loop  TABLE    + memfd: RAW_OBJECTS, RAW_MAPPINGS, RAW_STRINGS sections (daemon/raw_profile.h); the child lives on for
  *   loop -> child  FILE     a worker's need (struct worker_message, NEED)
@@ -43,7 +43,7 @@ struct collector_message {
         struct {
             int32_t status; /* HTTP */
             char message[1024];
-        } denied; /* also ACCESS: status 0 = granted */
+        } denied;
         struct {
             uint32_t epoch;
             uint32_t exec; /* 1: a new image since this epoch */
@@ -53,6 +53,10 @@ struct collector_message {
             int32_t status; /* 0: granted; else an HTTP status */
             char message[1024];
         } access;
+        struct {
+            uint64_t mappings_cut; /* mappings that found no room in the table: addresses in them have no name */
+            uint64_t files_cut;    /* files that could not be held open for lack of room: no symbols */
+        } table;
         struct worker_message file; /* NEED one way, FILE the other */
     } u;
 };

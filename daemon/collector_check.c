@@ -86,7 +86,7 @@ int collector_send_denied(int sock, const struct denial *d)
     return fdmsg_send(sock, &m, sizeof(m), NULL, 0);
 }
 
-int collector_send_table(int sock, int fd)
+int collector_send_body(int sock, int fd)
 {
     struct collector_message m = {.type = COLLECTOR_TABLE};
     return fdmsg_send(sock, &m, sizeof(m), &fd, 1);

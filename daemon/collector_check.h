@@ -19,7 +19,7 @@ void collector_check_deinit(struct collector_check *c);
 /* The same process, as it is now: does it live, may the asker profile it, can it be profiled? 0, or -EACCES with a denial. */
 int collector_check_again(struct collector_check *c, struct denial *d);
 
-/* READY with who the target is; DENIED; TABLE with the memfd fd. 0 or -errno. */
+/* READY with who the target is; DENIED; TABLE with a body in the memfd fd. 0 or -errno. */
 int collector_send_ready(int sock, const struct collector_check *c, struct denial *d);
 int collector_send_denied(int sock, const struct denial *d);
-int collector_send_table(int sock, int fd);
+int collector_send_body(int sock, int fd);

@@ -45,7 +45,7 @@ static int send_body(int sock, const void *data, size_t len, struct denial *d)
     AUTO_CLOSE int fd = body_of(data, len);
     if (fd < 0)
         return deny(d, 503, "no memory for the answer: %s", strerror(-fd));
-    return collector_send_table(sock, fd);
+    return collector_send_body(sock, fd);
 }
 
 static int exit_status(int sock, int error, const struct denial *d)

@@ -31,9 +31,8 @@ static bool take_number(struct line_cursor *c, unsigned base, uint64_t max, char
         int digit = hex_value(*c->at);
         if (digit < 0 || (unsigned)digit >= base)
             break;
-        if (value > (max - (unsigned)digit) / base)
+        if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
             return false;
-        value = value * base + (unsigned)digit;
     }
     if (c->at == start || c->at == c->end || *c->at != follow)
         return false;

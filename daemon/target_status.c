@@ -35,9 +35,8 @@ static bool cursor_number(struct cursor *c, unsigned base, uint64_t max, uint64_
         int digit = digit_value(*c->at);
         if (digit < 0 || (unsigned)digit >= base)
             break;
-        if (value > (max - (unsigned)digit) / base)
+        if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
             return false;
-        value = value * base + (unsigned)digit;
     }
     if (c->at == start || (c->at < c->end && *c->at != ' ' && *c->at != '\t'))
         return false;
