@@ -26,7 +26,7 @@ struct session_ctl {
     __u64 weight;   /* what one sample stands for: ns for timers, events otherwise */
     __u64 timer_period_ns[CPROFD_TIMERS_PER_CPU];
     __u32 decimation; /* one tick in so many counts (low rates), see bpf/timers.h */
-    __u32 reserved;
+    __u32 at_entry;   /* 1: samples are taken at a function's first instruction */
     __u64 every;      /* probes and tracepoints: one hit in so many */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
@@ -52,8 +52,7 @@ struct target_state {
      * since. See sampler.bpf.c. */
     __u64 reaped_runtime_ns;
     __u64 exited_runtime_ns;
-    __u32 exits;
-    __u32 dead;
+    __u64 exits;
 };
 
 enum notice_type { NOTICE_EPOCH = 1, NOTICE_EXEC, NOTICE_EXIT };

@@ -19,104 +19,9 @@ static long stack_read(void *to, __u32 size, __u64 address)
 
 #include "bpf/stack.h"
 
-#define SCRATCH_LEVELS 4
+#include "bpf/sampler_maps.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-struct session_array {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __type(value, struct session_ctl);
-} sessions SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32); /* tgid */
-    __type(value, struct target_state);
-} targets SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, 64 * 1024);
-} notices SEC(".maps");
-
-/* Counts of each session: made when it starts, exactly as large as it can need. */
-struct counts_map {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1);
-    __type(key, struct sample_key);
-    __type(value, struct sample_value);
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __array(values, struct counts_map);
-} counts SEC(".maps");
-
-/* Stacks seen for the first time, of each session. */
-struct records_map {
-    __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, 4096);
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __array(values, struct records_map);
-} records SEC(".maps");
-
-/* A timer's ticks on one CPU. */
-struct tick {
-    __u64 last_ns;
-    __u64 position;  /* the index of its next tick */
-    __u64 next_pick; /* the index of the tick that counts next */
-    __u32 instance;
-    __u32 pad;
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU);
-    __type(key, __u32);
-    __type(value, struct tick);
-} ticks SEC(".maps");
-
-/* Hits of probes and tracepoints on one CPU, for one in so many. */
-struct hit_count {
-    __u64 left;
-    __u32 instance;
-    __u32 pad;
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __type(value, struct hit_count);
-} hit_counts SEC(".maps");
-
-/* Working space of a program. An interrupt's sample may land inside a probe's walk, and a probe's program may be preempted
- * by another's: each takes a free one of its CPU's. */
-struct scratch {
-    struct sample_key key;
-    struct sample_key seen;
-    struct sample_record overflow;
-    struct stack_walk walk;
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, SCRATCH_LEVELS);
-    __type(key, __u32);
-    __type(value, struct scratch);
-} scratches SEC(".maps");
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, __u64); /* bit mask of the CPU's scratches in use */
-} scratches_used SEC(".maps");
 
 /* ---- PID namespaces: numbers are those of the daemon's own namespace */
 
@@ -175,6 +80,11 @@ static __always_inline void notify(__u32 type, __u32 slot, struct session_ctl *s
     bpf_ringbuf_output(&notices, &notice, sizeof(notice), 0);
 }
 
+static __always_inline bool session_is_of(const struct session_ctl *s, __u32 tgid)
+{
+    return s && s->tgid == tgid && (s->state == SESSION_ARMED || s->state == SESSION_OPEN);
+}
+
 /* Begins a new epoch where the target's address space or its executable pages are others than at the last sample. */
 static __always_inline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
 {
@@ -198,11 +108,35 @@ static __always_inline void session_follow(struct session_ctl *s, __u32 slot, st
 
 /* ---- one sample */
 
+/* Global functions: the verifier proves each once, not for each frame or for each program that calls it. */
 __noinline int stack_step(struct stack_walk *walk)
 {
     if (!walk)
         return 0;
     return stack_step_frame_pointer(walk);
+}
+
+#define STEPS 32 /* in one call; CPROFD_MAX_FRAMES is its square */
+_Static_assert(STEPS * STEPS == CPROFD_MAX_FRAMES, "two levels of loops reach the deepest frame");
+
+__noinline int stack_steps(struct stack_walk *walk)
+{
+    if (!walk)
+        return 0;
+    for (__u32 i = 0; i < STEPS; i++)
+        if (!stack_step(walk))
+            return 0;
+    return 1;
+}
+
+__noinline int stack_step_all(struct stack_walk *walk)
+{
+    if (!walk)
+        return 0;
+    for (__u32 i = 0; i < STEPS; i++)
+        if (!stack_steps(walk))
+            break;
+    return 0;
 }
 
 static __always_inline struct scratch *scratch_take(__u32 *ret_level)
@@ -247,7 +181,7 @@ static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
     walk->n = n;
 }
 
-static __always_inline void walk_user(struct task_struct *task, struct stack_walk *walk)
+static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
     struct pt_regs___x86 *regs = (struct pt_regs___x86 *)bpf_task_pt_regs(task);
 
@@ -256,9 +190,8 @@ static __always_inline void walk_user(struct task_struct *task, struct stack_wal
     walk->fp = regs->bp;
     walk->end = STACK_END_TOO_DEEP;
     stack_push(walk);
-    for (__u32 i = 1; i < CPROFD_MAX_FRAMES; i++)
-        if (!stack_step(walk))
-            break;
+    if (!s->at_entry || stack_step_entry(walk))
+        stack_step_all(walk);
     walk->record.n_user = walk->n - walk->record.n_kernel;
 }
 
@@ -276,7 +209,7 @@ static __always_inline void collect_stack(void *ctx, struct session_ctl *s, stru
     if (s->kernel)
         walk_kernel(ctx, walk);
     if (task->mm)
-        walk_user(task, walk);
+        walk_user(s, task, walk);
     stack_hash(walk->hash, walk->end);
     walk->record.end = walk->end;
     walk->record.stack_hash[0] = walk->hash[0];
@@ -503,6 +436,36 @@ int on_tracepoint(void *ctx)
 
 /* ---- watches */
 
+/* The end of a target: closes the window of the session in a slot, if it is this target's. */
+__noinline int session_exit(__u32 slot, __u32 tgid, __u64 runtime_ns)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+
+    if (!s || !session_is_of(s, tgid))
+        return 0;
+    s->closed_ns = bpf_ktime_get_ns();
+    s->state = SESSION_CLOSED;
+    notify(NOTICE_EXIT, slot, s, runtime_ns);
+    return 0;
+}
+
+/* A new image: a new epoch, unless a sample has seen the new address space before this. */
+__noinline int session_exec(__u32 slot, __u32 tgid)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct task_struct *task = bpf_get_current_task_btf();
+
+    if (!s || !session_is_of(s, tgid))
+        return 0;
+    if (s->mm != (__u64)task->mm) {
+        s->mm = (__u64)task->mm;
+        s->exec_vm = task->mm->exec_vm;
+        __sync_fetch_and_add(&s->epoch, 1);
+    }
+    notify(NOTICE_EXEC, slot, s, 0);
+    return 0;
+}
+
 /* The kernel adds a thread's run time to its process's when the thread is released, a moment after this. So at the first
  * exit that we see, sum_sched_runtime is what earlier threads used, and from then on each exit adds its own. A main
  * thread that ended before stays unreleased to the end: it is added once. */
@@ -526,18 +489,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
     last = task->signal->live.counter == 0;
     if (!last)
         return 0;
-    target->dead = 1;
-    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
-        struct session_ctl *s;
-        __u32 key = slot;
-
-        s = bpf_map_lookup_elem(&sessions, &key);
-        if (!s || s->tgid != tgid || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
-            continue;
-        s->closed_ns = bpf_ktime_get_ns();
-        s->state = SESSION_CLOSED;
-        notify(NOTICE_EXIT, slot, s, target->reaped_runtime_ns + target->exited_runtime_ns);
-    }
+    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++)
+        session_exit(slot, tgid, target->reaped_runtime_ns + target->exited_runtime_ns);
     return 0;
 }
 
@@ -549,20 +502,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
 
     if (!target)
         return 0;
-    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
-        struct session_ctl *s;
-        __u32 key = slot;
-
-        s = bpf_map_lookup_elem(&sessions, &key);
-        if (!s || s->tgid != tgid || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
-            continue;
-        /* A sample may have seen the new address space before this; then the epoch has begun already. */
-        if (s->mm != (__u64)task->mm) {
-            s->mm = (__u64)task->mm;
-            s->exec_vm = task->mm->exec_vm;
-            __sync_fetch_and_add(&s->epoch, 1);
-        }
-        notify(NOTICE_EXEC, slot, s, 0);
-    }
+    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++)
+        session_exec(slot, tgid);
     return 0;
 }

@@ -78,3 +78,18 @@ static inline __attribute__((always_inline)) int stack_step_frame_pointer(struct
     }
     return 1;
 }
+
+/* The first step from a function's first instruction: the caller's frame pointer is still in place, and the return address on
+ * top of the stack. */
+static inline __attribute__((always_inline)) int stack_step_entry(struct stack_walk *walk)
+{
+    __u64 address;
+
+    if (stack_read(&address, sizeof(address), walk->sp)) {
+        walk->end = STACK_END_UNREADABLE;
+        return 0;
+    }
+    walk->pc = address;
+    walk->sp += sizeof(address);
+    return stack_push(walk);
+}

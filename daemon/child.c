@@ -95,8 +95,7 @@ static void child_free_if_over(struct child *c)
         child_free(c);
 }
 
-/* What the process used so far; exact once it was reaped. */
-static uint64_t child_cpu_ns(const struct child *c)
+uint64_t child_cpu_ns(const struct child *c)
 {
     clockid_t clock;
 

@@ -43,5 +43,7 @@ size_t child_count(void);
 /* For a child: dies with its parent from now on (again after a change of credentials, which the kernel answers by forgetting it).
  * 0, or -errno: the parent is gone. */
 int child_die_with_parent(pid_t parent);
+/* CPU time that it used so far. */
+uint64_t child_cpu_ns(const struct child *c);
 /* CPU time of all children that ended so far, for /metrics. */
 uint64_t child_total_cpu_ns(void);

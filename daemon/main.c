@@ -1,8 +1,40 @@
-/* The binary's roles: the daemon's loop, and (started by it) a worker. */
+/* The binary's roles: the daemon, and (started by it) a worker. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-int main(void)
+#include "config/settings.h"
+#include "daemon/options.h"
+#include "daemon/server.h"
+#include "daemon/worker_pool.h"
+
+int main(int argc, char **argv)
 {
-    puts("cprofd " CPROFD_VERSION);
-    return 0;
+    struct options options;
+
+    if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)
+        return worker_main(argc, argv);
+    if (options_parse(argc, argv, &options, stderr) < 0)
+        return EXIT_FAILURE;
+    if (options.help) {
+        options_print_help(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (options.version) {
+        puts("cprofd " CPROFD_VERSION);
+        return EXIT_SUCCESS;
+    }
+    struct settings *settings = calloc(1, sizeof(*settings));
+    if (!settings || options_settings(&options, settings, stderr) < 0) {
+        free(settings);
+        return EXIT_FAILURE;
+    }
+    if (options.check_config) {
+        settings_deinit(settings);
+        free(settings);
+        puts("the settings are right");
+        return EXIT_SUCCESS;
+    }
+    return server_run(&options, settings);
 }

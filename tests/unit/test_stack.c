@@ -57,6 +57,22 @@ START_TEST(test_walks_to_the_zero)
 }
 END_TEST
 
+/* At a function's first instruction the caller's address is on top of the stack, and the frame pointer still the caller's. */
+START_TEST(test_entry_finds_the_caller)
+{
+    lay_frames(3, 0);
+    walk.fp = STACK_BASE + 16;
+    stack[0] = 0x400800;
+    ck_assert_int_eq(stack_step_entry(&walk), 1);
+    ck_assert_uint_eq(walk.frames[1], 0x400800);
+    ck_assert_uint_eq(walk_all(), 3);
+    ck_assert_uint_eq(walk.frames[2], 0x401001);
+    walk.sp = 0;
+    ck_assert_int_eq(stack_step_entry(&walk), 0);
+    ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);
+}
+END_TEST
+
 START_TEST(test_ends_that_are_none)
 {
     lay_frames(3, 8);
@@ -129,6 +145,7 @@ int main(void)
     Suite *suite = suite_create("stack");
     TCase *tc = tcase_create("stack");
     tcase_add_test(tc, test_walks_to_the_zero);
+    tcase_add_test(tc, test_entry_finds_the_caller);
     tcase_add_test(tc, test_ends_that_are_none);
     tcase_add_test(tc, test_too_deep);
     tcase_add_test(tc, test_hash_tells_stacks_apart);

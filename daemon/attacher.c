@@ -1,0 +1,148 @@
+/* Runs in a child of the loop. Owns the session's perf events, links and maps; they end with the process. */
+#include "daemon/attacher.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/fdmsg.h"
+
+static void cleanup_dir(DIR **d)
+{
+    if (*d)
+        (void)closedir(*d);
+}
+
+/* To attach a uprobe takes the memory lock of each process that maps the file, and while one does not give it, forks wait on the
+ * whole host. So each process's lock is tried first, by reading a byte through it: a process that
+ * does not answer hangs this child, which the loop then ends, naming the process. */
+static void attacher_try_locks(struct attacher_progress *progress)
+{
+    CLEANUP(cleanup_dir) DIR *proc = opendir("/proc");
+    struct dirent *entry;
+
+    while (proc && (entry = readdir(proc))) {
+        char path[64], byte;
+        if (!isdigit((unsigned char)entry->d_name[0]))
+            continue;
+        (void)snprintf(path, sizeof(path), "/proc/%.20s/cmdline", entry->d_name);
+        AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        progress->lock_of = atoi(entry->d_name);
+        (void)!read(fd, &byte, 1);
+    }
+    progress->lock_of = 0;
+}
+
+static int attacher_attach_tracepoint(const struct attacher_request *q, struct attachment *a)
+{
+    AUTO_FREE char *category = strdup(q->params->symbol);
+    char *name = category ? strchr(category, ':') : NULL;
+    if (!name)
+        return category ? -ENOENT : -ENOMEM;
+    *name++ = '\0';
+    return attach_tracepoint(q->sampler, q->slot, category, name, a);
+}
+
+static int attacher_attach(const struct attacher_request *q, struct attachment *a)
+{
+    const struct session_params *p = q->params;
+
+    switch (p->event) {
+    case EVENT_CPU_CLOCK:
+        return attach_timers(q->sampler, q->slot, a);
+    case EVENT_PERF:
+        return attach_perf(q->sampler, q->slot, p->perf_type, p->perf_config, p->period, p->kernel, a);
+    case EVENT_UPROBE:
+    case EVENT_USDT:
+        q->progress->stage = ATTACHER_LOCKS;
+        attacher_try_locks(q->progress);
+        q->progress->stage = ATTACHER_EVENTS;
+        return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    case EVENT_TRACEPOINT:
+        return attacher_attach_tracepoint(q, a);
+    }
+    return -EINVAL;
+}
+
+static int attacher_say(int sock, enum attacher_message_type type, uint32_t stage, int error, const int *fds, size_t n)
+{
+    struct attacher_message m = {.type = type, .stage = stage, .error = error};
+    return fdmsg_send(sock, &m, sizeof(m), fds, n) < 0;
+}
+
+int attacher_main(int sock, void *arg)
+{
+    const struct attacher_request *q = arg;
+    struct attachment a = ATTACHMENT_INIT;
+    struct attacher_message m;
+
+    q->progress->stage = ATTACHER_MAPS;
+    int r = attach_maps(q->sampler, q->slot, q->max_samples, q->ring_bytes, &a);
+    if (r == 0) {
+        q->progress->stage = ATTACHER_EVENTS;
+        r = attacher_attach(q, &a);
+    }
+    if (r < 0) {
+        attach_end(q->sampler, q->slot, &a);
+        return attacher_say(sock, ATTACHER_FAILED, q->progress->stage, r, NULL, 0);
+    }
+    if (attacher_say(sock, ATTACHER_READY, 0, 0, (int[]){a.counts_fd, a.records_fd}, 2))
+        return 1;
+    if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
+        return 0; /* the loop is gone, or does not care any more */
+    attach_end(q->sampler, q->slot, &a);
+    return 0;
+}
+
+static const char *attacher_no_permission(enum event_kind event)
+{
+    switch (event) {
+    case EVENT_UPROBE:
+    case EVENT_USDT:
+        return "the kernel has no uprobe_multi links (before Linux 6.6), and without them uprobes need CAP_SYS_ADMIN: enable the "
+               "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";
+    case EVENT_TRACEPOINT:
+        return "tracefs can't be read: mount it on /sys/kernel/tracing and give the daemon CAP_DAC_READ_SEARCH, or run it as "
+               "root";
+    default:
+        return "perf events on all CPUs need CAP_PERFMON: run the daemon as root or by its systemd unit";
+    }
+}
+
+int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,
+                     size_t message_len)
+{
+    int error = failed->error;
+
+    if (failed->stage == ATTACHER_MAPS) {
+        (void)snprintf(message, message_len, "no memory for the session's BPF maps: %s", strerror(-error));
+        return 503;
+    }
+    if (error == -EACCES || error == -EPERM) {
+        (void)snprintf(message, message_len, "event %.200s: %s", params->event_text, attacher_no_permission(params->event));
+        return 503;
+    }
+    if (error == -EMFILE || error == -ENFILE) {
+        (void)snprintf(message, message_len, "the daemon has no file descriptors left: raise LimitNOFILE");
+        return 503;
+    }
+    if (error == -ENOENT || error == -EOPNOTSUPP || error == -ENODEV || error == -EINVAL || error == -ENOTSUP) {
+        (void)snprintf(message, message_len, "event %.200s: this machine does not have it; it has: %s", params->event_text,
+                       events_available());
+        return 400;
+    }
+    if (error == -ESRCH) {
+        (void)snprintf(message, message_len, "the process ended before sampling began");
+        return 404;
+    }
+    (void)snprintf(message, message_len, "event %.200s could not be attached: %s", params->event_text, strerror(-error));
+    return 503;
+}

@@ -1,0 +1,42 @@
+/* The attacher: the child that attaches a recorder's events, holds them, and detaches them (daemon/child.h). */
+#pragma once
+
+#include <stdint.h>
+
+#include "bpf/attach.h"
+#include "daemon/session_params.h"
+
+enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS };
+
+/* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends. */
+enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END };
+struct attacher_message {
+    uint32_t type;
+    uint32_t stage; /* FAILED: enum attacher_stage */
+    int32_t error;  /* FAILED: -errno */
+    uint32_t pad;
+};
+
+/* Shared with the loop, so that it can tell whose lock an attacher hangs on. */
+struct attacher_progress {
+    uint32_t stage;
+    int32_t lock_of; /* the process whose memory lock is being tried; 0: none */
+};
+
+struct attacher_request {
+    const struct sampler *sampler;
+    uint32_t slot;
+    pid_t pid;
+    const struct session_params *params;
+    uint32_t max_samples, ring_bytes;
+    int probe_fd;
+    const struct probe_place *places;
+    size_t n_places;
+    struct attacher_progress *progress;
+};
+
+int attacher_main(int sock, void *arg); /* arg: struct attacher_request */
+
+/* What went wrong, for the user: an HTTP status and a message. */
+int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,
+                     size_t message_len);

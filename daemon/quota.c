@@ -1,0 +1,73 @@
+/* Counts the running sessions against the settings. Owns nothing. */
+#include "daemon/quota.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "daemon/asker.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "util/clock.h"
+
+struct quota_use {
+    unsigned all, target, asker;
+    double hz, asker_hz;
+};
+
+/* All that come from elsewhere count as one asker: nothing tells them apart that they could not change. */
+static bool quota_same_asker(const struct asker *a, const struct asker *b)
+{
+    return a->known == b->known && (!a->known || a->uid == b->uid);
+}
+
+static struct quota_use quota_count(const struct server *server, const struct asker *asker, pid_t pid)
+{
+    struct quota_use use = {0};
+
+    for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
+        const struct session *s = server->sessions[i];
+        if (!s)
+            continue;
+        double hz = session_rate_hz(s);
+        /* What root does is not held against others. */
+        bool by_root = session_asker(s)->known && session_asker(s)->uid == 0;
+        use.all += !by_root;
+        use.hz += by_root ? 0 : hz;
+        use.target += !by_root && session_pid(s) == pid;
+        if (quota_same_asker(session_asker(s), asker)) {
+            use.asker++;
+            use.asker_hz += hz;
+        }
+    }
+    return use;
+}
+
+int quota_check(const struct server *server, const struct asker *asker, pid_t pid, const struct session_params *params,
+                 char *message, size_t message_len)
+{
+    const struct settings *set = server->settings;
+    struct quota_use use = quota_count(server, asker, pid);
+    double hz = params->event == EVENT_CPU_CLOCK ? (double)NSEC_PER_SEC / (double)params->period : 0;
+
+    if (asker->known && asker->uid == 0)
+        return 0;
+    if (use.all >= set->max_sessions)
+        (void)snprintf(message, message_len, "too many sessions: %u run, the limit is %u", use.all, set->max_sessions);
+    else if (use.target >= set->max_sessions_target)
+        (void)snprintf(message, message_len, "too many sessions on process %d: %u run, the limit is %u", pid, use.target,
+                       set->max_sessions_target);
+    else if (use.asker >= set->max_sessions_asker)
+        (void)snprintf(message, message_len, "too many sessions of yours: %u run, the limit is %u", use.asker,
+                       set->max_sessions_asker);
+    else if (use.hz + hz > set->max_rate_hz)
+        (void)snprintf(message, message_len, "too high a sampling rate: %.0f Hz run, %.0f more would pass the limit of %u Hz",
+                       use.hz, hz, set->max_rate_hz);
+    else if (use.asker_hz + hz > set->max_rate_asker_hz)
+        (void)snprintf(message, message_len,
+                       "too high a sampling rate: %.0f Hz of yours run, %.0f more would pass your limit of %u Hz",
+                       use.asker_hz, hz, set->max_rate_asker_hz);
+    else
+        return 0;
+    return -EBUSY;
+}

@@ -1,0 +1,13 @@
+/* How much may run at once: sessions in all, on one target, of one asker, and sampling rates together. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct asker;
+struct server;
+struct session_params;
+
+/* 0, or -EBUSY with a message that gives the figures. Root is refused only when no slot is left. */
+int quota_check(const struct server *server, const struct asker *asker, pid_t pid, const struct session_params *params,
+                 char *message, size_t message_len);

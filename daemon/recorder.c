@@ -1,0 +1,356 @@
+/* The loop's side of a recorder. Owns the attacher, the session's ring and table (by fd), and what was read from them. */
+#include "daemon/recorder.h"
+
+#include <assert.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "daemon/attacher.h"
+#include "daemon/child.h"
+#include "daemon/raw_profile.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/fdmsg.h"
+
+#define RECORDER_RING_BYTES (1u << 20)
+#define RECORDER_MIN_KEYS 1024u
+#define RECORDER_MAX_KEYS 131072u
+#define RECORDER_MAX_RECORD_BYTES (256u << 20)
+/* Attaching: making maps, opening events on each CPU, and a period of waiting. Two seconds more are for locks. */
+#define RECORDER_ATTACH_DEADLINE_NS (5 * NSEC_PER_SEC)
+#define RECORDER_END_DEADLINE_NS (2 * NSEC_PER_SEC)
+
+struct recorder {
+    struct event_base *base;
+    struct sampler *sampler;
+    struct recorder_ops ops;
+    void *userdata;
+    struct session_params params;
+    uint32_t slot, max_keys;
+    struct timers timers;
+    struct child *attacher;
+    struct attacher_progress *progress; /* shared with the attacher */
+    bool ready, ending;
+    bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
+    int counts_fd, records_fd;
+    struct ring_buffer *ring;
+    struct event *ring_event;
+    uint8_t *records;
+    size_t records_len, records_cap;
+    struct raw_count *counts;
+    size_t n_counts;
+    uint64_t lost_memory, attacher_cpu_ns;
+};
+
+/* ---- control */
+
+static uint32_t recorder_keys(const struct session_params *p)
+{
+    if (p->event != EVENT_CPU_CLOCK)
+        return RECORDER_MAX_KEYS / 2;
+    /* At worst each sample is a new stack in a new thread: its key, and the stack's marker. */
+    double samples = (double)p->duration_ns / (double)p->period * libbpf_num_possible_cpus();
+    double keys = 2 * 1.1 * samples;
+    return keys < RECORDER_MIN_KEYS ? RECORDER_MIN_KEYS : keys > RECORDER_MAX_KEYS ? RECORDER_MAX_KEYS : (uint32_t)keys;
+}
+
+static int recorder_fill_ctl(struct recorder *r, pid_t pid)
+{
+    const struct session_params *p = &r->params;
+    struct session_ctl *ctl = &r->sampler->ctl[r->slot];
+    uint64_t random[4];
+    uint32_t instance = ctl->instance;
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return -EIO;
+    memset(ctl, 0, sizeof(*ctl));
+    ctl->instance = instance + 1;
+    ctl->tgid = (uint32_t)pid;
+    ctl->kernel = p->kernel;
+    ctl->weight = p->period;
+    ctl->every = p->period;
+    ctl->seed[0] = random[2];
+    ctl->seed[1] = random[3];
+    ctl->decimation = 1;
+    ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
+    if (p->event == EVENT_CPU_CLOCK) {
+        timers_draw(p->period, random, &r->timers);
+        memcpy(ctl->timer_period_ns, r->timers.period_ns, sizeof(ctl->timer_period_ns));
+        ctl->decimation = r->timers.decimation;
+    }
+    __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
+    return 0;
+}
+
+const struct session_ctl *recorder_ctl(const struct recorder *r)
+{
+    return &r->sampler->ctl[r->slot];
+}
+
+double recorder_period(const struct recorder *r)
+{
+    return r->params.event == EVENT_CPU_CLOCK ? timers_mean_period_ns(&r->timers) : (double)r->params.period;
+}
+
+void recorder_open(struct recorder *r)
+{
+    struct session_ctl *ctl = &r->sampler->ctl[r->slot];
+    uint32_t armed = SESSION_ARMED;
+
+    ctl->opened_ns = monotonic_ns();
+    /* The target's end may have closed it already. */
+    (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+void recorder_close(struct recorder *r)
+{
+    __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
+}
+
+static void recorder_destroy(struct recorder *r)
+{
+    if (r->ring_event)
+        event_free(r->ring_event);
+    ring_buffer__free(r->ring);
+    close_fd(&r->counts_fd);
+    close_fd(&r->records_fd);
+    if (r->progress)
+        (void)munmap(r->progress, sizeof(*r->progress));
+    __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_FREE, __ATOMIC_RELEASE);
+    free(r->records);
+    free(r->counts);
+    free(r);
+}
+
+/* ---- reading */
+
+static int recorder_on_record(void *arg, void *data, size_t len)
+{
+    struct recorder *r = arg;
+
+    if (r->records_len + len > RECORDER_MAX_RECORD_BYTES) {
+        r->lost_memory++;
+        return 0;
+    }
+    if (r->records_len + len > r->records_cap) {
+        size_t cap = 2 * (r->records_len + len) + 65536;
+        uint8_t *records = realloc(r->records, cap);
+        if (!records) {
+            r->lost_memory++;
+            return 0;
+        }
+        r->records = records;
+        r->records_cap = cap;
+    }
+    memcpy(r->records + r->records_len, data, len);
+    r->records_len += len;
+    return 0;
+}
+
+static void recorder_on_ring(evutil_socket_t fd, short what, void *arg)
+{
+    struct recorder *r = arg;
+    (void)ring_buffer__consume(r->ring);
+}
+
+/* Appends keys and values to counts, without the markers of stacks (bpf/sampler.bpf.c, count_sample). */
+static void recorder_add_counts(struct recorder *r, const struct sample_key *keys, const struct sample_value *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (keys[i].tgid != 0)
+            r->counts[r->n_counts++] = (struct raw_count){keys[i], values[i]};
+}
+
+static int recorder_read_counts(struct recorder *r)
+{
+    AUTO_FREE struct sample_key *keys = calloc(r->max_keys, sizeof(*keys));
+    AUTO_FREE struct sample_value *values = calloc(r->max_keys, sizeof(*values));
+    uint32_t position = 0, n;
+    bool first = true;
+    int result;
+
+    r->counts = calloc(r->max_keys, sizeof(*r->counts));
+    if (!keys || !values || !r->counts)
+        return -ENOMEM;
+    do {
+        n = r->max_keys;
+        result = bpf_map_lookup_batch(r->counts_fd, first ? NULL : &position, &position, keys, values, &n, NULL);
+        if (result < 0 && result != -ENOENT)
+            return result;
+        if (r->n_counts + n > r->max_keys)
+            return -EOVERFLOW;
+        recorder_add_counts(r, keys, values, n);
+        first = false;
+    } while (result == 0 && n > 0);
+    return 0;
+}
+
+static void recorder_fail(struct recorder *r, int status, const char *message)
+{
+    r->ops.failed(r, status, message, r->userdata);
+}
+
+static void recorder_drain(struct recorder *r)
+{
+    char message[128];
+    (void)ring_buffer__consume(r->ring);
+    int result = recorder_read_counts(r);
+    if (result < 0) {
+        (void)snprintf(message, sizeof(message), "the session's counts could not be read: %s", strerror(-result));
+        recorder_fail(r, 503, message);
+        return;
+    }
+    r->ops.drained(r, r->userdata);
+}
+
+/* ---- the attacher */
+
+static int recorder_on_ready(struct recorder *r, int fds[2])
+{
+    r->counts_fd = fds[0];
+    r->records_fd = fds[1];
+    r->ring = ring_buffer__new(r->records_fd, recorder_on_record, r, NULL);
+    if (!r->ring)
+        return -errno;
+    r->ring_event = event_new(r->base, ring_buffer__epoll_fd(r->ring), EV_READ | EV_PERSIST, recorder_on_ring, r);
+    if (!r->ring_event || event_add(r->ring_event, NULL) < 0)
+        return -ENOMEM;
+    r->ready = true;
+    return 0;
+}
+
+static void recorder_on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
+{
+    struct recorder *r = userdata;
+    const struct attacher_message *m = data;
+    char message[2048];
+
+    if (len == sizeof(*m) && m->type == ATTACHER_READY && n_fds == 2 && !r->ready && !r->orphaned) {
+        if (recorder_on_ready(r, fds) < 0) {
+            recorder_fail(r, 503, "no memory to read the session's samples");
+            return;
+        }
+        child_set_deadline(r->attacher, 0);
+        r->ops.ready(r, r->userdata);
+        return;
+    }
+    for (size_t i = 0; i < n_fds; i++)
+        (void)close(fds[i]);
+    if (len == sizeof(*m) && m->type == ATTACHER_FAILED && !r->orphaned) {
+        int status = attacher_explain(m, &r->params, message, sizeof(message));
+        recorder_fail(r, status, message);
+    }
+}
+
+static void recorder_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
+{
+    struct recorder *r = userdata;
+    char message[256];
+
+    r->attacher = NULL;
+    r->attacher_cpu_ns = cpu_ns;
+    if (r->orphaned) {
+        recorder_destroy(r);
+        return;
+    }
+    if (timed_out && r->progress->stage == ATTACHER_LOCKS && r->progress->lock_of) {
+        (void)snprintf(message, sizeof(message),
+                       "a probe needs the memory lock of every process, and process %d does not give its lock: it is stuck; "
+                       "try again when it runs, or end it", r->progress->lock_of);
+        recorder_fail(r, 503, message);
+        return;
+    }
+    if (r->ready && r->ending) {
+        recorder_drain(r); /* even one that was killed: its end has detached all, and what was counted is there */
+        return;
+    }
+    recorder_fail(r, 503, timed_out ? "attaching the events took too long" : "the process that attaches the events died");
+}
+
+static int recorder_spawn(struct recorder *r, const struct recorder_config *config)
+{
+    struct attacher_request request = {
+        .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
+        .ring_bytes = RECORDER_RING_BYTES, .probe_fd = config->probe_fd, .places = config->places,
+        .n_places = config->n_places, .progress = r->progress,
+    };
+    const struct sampler *s = r->sampler;
+    int keep[] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, -1, -1};
+    size_t n = 6;
+    static const struct child_ops ops = {.message = recorder_on_message, .ended = recorder_on_ended};
+
+    if (s->probe_multi_prog >= 0)
+        keep[n++] = s->probe_multi_prog;
+    if (config->probe_fd >= 0)
+        keep[n++] = config->probe_fd;
+    return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &ops, r, &r->attacher);
+}
+
+int recorder_new(struct event_base *base, struct sampler *sampler, const struct recorder_config *config,
+                 const struct recorder_ops *ops, void *userdata, struct recorder **ret)
+{
+    AUTO_CLOSE int probe_fd = config->probe_fd;
+    struct recorder *r = calloc(1, sizeof(*r));
+    if (!r)
+        return -ENOMEM;
+    *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
+                           .slot = config->slot, .max_keys = recorder_keys(config->params), .counts_fd = -1, .records_fd = -1};
+    r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (r->progress == MAP_FAILED) {
+        free(r);
+        return -ENOMEM;
+    }
+    int result = recorder_fill_ctl(r, config->pid);
+    if (result == 0)
+        result = recorder_spawn(r, config);
+    if (result < 0) {
+        recorder_free(r);
+        return result;
+    }
+    *ret = r;
+    return 0;
+}
+
+/* Asks the attacher to detach and end. */
+static void recorder_ask_end(struct recorder *r)
+{
+    struct attacher_message m = {.type = ATTACHER_END};
+
+    child_set_deadline(r->attacher, RECORDER_END_DEADLINE_NS);
+    (void)child_send(r->attacher, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+}
+
+void recorder_end(struct recorder *r)
+{
+    assert(!r->ending);
+    r->ending = true;
+    recorder_ask_end(r);
+}
+
+void recorder_free(struct recorder *r)
+{
+    if (!r)
+        return;
+    recorder_close(r);
+    if (!r->attacher) {
+        recorder_destroy(r);
+        return;
+    }
+    r->orphaned = true;
+    recorder_ask_end(r);
+}
+
+void recorder_data(const struct recorder *r, struct recorder_data *ret)
+{
+    *ret = (struct recorder_data){.records = r->records, .records_len = r->records_len, .counts = r->counts,
+                                  .counts_len = r->n_counts * sizeof(*r->counts), .lost_memory = r->lost_memory,
+                                  .attacher_cpu_ns = r->attacher_cpu_ns};
+}

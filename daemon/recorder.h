@@ -1,0 +1,60 @@
+/* A recorder: one source of samples on one target, from the moment its events are attached to the moment its counts are read.
+ * A session is a view of a recorder from when it opens to when it closes.
+ *
+ * Events are attached and detached in a child, the attacher, which holds their descriptors: both may block. The
+ * recorder itself only flips the slot's session_ctl and reads the ring. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/attach.h"
+#include "bpf/sampler.h"
+#include "daemon/session_params.h"
+
+struct event_base;
+struct recorder;
+
+struct recorder_ops {
+    /* Events tick and phases are random: recorder_open may be called. */
+    void (*ready)(struct recorder *r, void *userdata);
+    /* Once, in place of ready, or after it when the attacher was lost: an HTTP status and a message. */
+    void (*failed)(struct recorder *r, int status, const char *message, void *userdata);
+    /* After recorder_end: all is detached, all records and counts are in. */
+    void (*drained)(struct recorder *r, void *userdata);
+};
+
+struct recorder_config {
+    uint32_t slot;
+    pid_t pid;
+    const struct session_params *params; /* copied as far as it is needed */
+    int probe_fd;                        /* uprobe, usdt: the file; becomes the recorder's; else -1 */
+    const struct probe_place *places;
+    size_t n_places;
+};
+
+/* 0 or -errno. The slot's ctl is free before and belongs to the recorder until recorder_free. */
+int recorder_new(struct event_base *base, struct sampler *sampler, const struct recorder_config *config,
+                 const struct recorder_ops *ops, void *userdata, struct recorder **ret);
+/* Whatever state it is in; NULL is fine. The slot's state is SESSION_FREE again once all is detached, which may be a moment later. No
+ * callback comes any more. May be called from one. */
+void recorder_free(struct recorder *r);
+
+void recorder_open(struct recorder *r);  /* the window begins */
+void recorder_close(struct recorder *r); /* the window ends; may have ended in BPF already */
+void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
+
+const struct session_ctl *recorder_ctl(const struct recorder *r);
+/* What a counted tick or event stands for, exactly: the real mean. */
+double recorder_period(const struct recorder *r);
+
+/* After drained: ring records and struct raw_count[], owned by the recorder. lost: records that found no room here. */
+struct recorder_data {
+    const void *records;
+    size_t records_len;
+    const void *counts;
+    size_t counts_len;
+    uint64_t lost_memory;
+    uint64_t attacher_cpu_ns;
+};
+void recorder_data(const struct recorder *r, struct recorder_data *ret);

@@ -1,0 +1,222 @@
+/* The paths, and the small answers that need nobody else. Owns nothing. */
+#include "daemon/router.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/http.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "daemon/child.h"
+#include "daemon/collector.h"
+#include "daemon/http.h"
+#include "daemon/kind.h"
+#include "daemon/kind_profile.h"
+#include "daemon/metrics.h"
+#include "daemon/oneshot.h"
+#include "daemon/pages.h"
+#include "daemon/server.h"
+#include "daemon/worker_pool.h"
+#include "util/clock.h"
+
+/* The kernel's own limit (PID_MAX_LIMIT). */
+#define ROUTER_MAX_PID 4194304
+
+static bool router_accepts(const struct http_request *request, const char *type)
+{
+    const char *accept = http_request_header(request, "Accept");
+    return accept && strstr(accept, type);
+}
+
+/* Fills a body and sends it. */
+static void router_reply(struct http_request *request, const char *type, void (*fill)(struct evbuffer *out, pid_t pid), pid_t pid)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    if (!body) {
+        http_reply_error(request, 503, "no memory for the answer");
+        return;
+    }
+    fill(body, pid);
+    if (strncmp(type, "text/html", 9) == 0)
+        http_reply_header(request, "Content-Security-Policy", page_csp());
+    http_reply(request, 200, type, body);
+    evbuffer_free(body);
+}
+
+/* ---- /, /healthz, /metrics */
+
+static void router_processes_body(struct server *server, struct http_request *request, int fd, uint64_t len)
+{
+    struct evbuffer *body = evbuffer_new();
+    bool json = router_accepts(request, "application/json");
+    struct process_entry *entries = len ? mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+
+    if (!body || entries == MAP_FAILED) {
+        http_reply_error(request, 503, "no memory for the answer");
+    } else {
+        size_t n = len / sizeof(*entries);
+        if (json)
+            page_processes_json(body, entries, n);
+        else
+            page_processes(body, entries, n);
+        if (!json)
+            http_reply_header(request, "Content-Security-Policy", page_csp());
+        http_reply(request, 200, json ? "application/json" : "text/html; charset=utf-8", body);
+    }
+    if (entries && entries != MAP_FAILED)
+        (void)munmap(entries, len);
+    if (body)
+        evbuffer_free(body);
+}
+
+static void router_processes(struct server *server, struct http_request *request)
+{
+    oneshot_start(server, request, 0, processes_main, router_processes_body);
+}
+
+static void router_healthz(struct server *server, struct http_request *request)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    if (!server->can_sample) {
+        http_reply_error(request, 503, "%s", server->sampler_error);
+    } else if (!body || evbuffer_add_printf(body, "ok\n") < 0) {
+        http_reply_error(request, 503, "no memory for the answer");
+    } else {
+        http_reply(request, 200, "text/plain; charset=utf-8", body);
+    }
+    if (body)
+        evbuffer_free(body);
+}
+
+static void router_metrics(struct server *server, struct http_request *request)
+{
+    struct worker_pool_stats pool;
+    struct metrics_sources sources = {.cpu_loop_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID), .cpu_collector_ns = child_total_cpu_ns()};
+    struct evbuffer *body = evbuffer_new();
+
+    worker_pool_stats(server->pool, &pool);
+    sources.worker_restarts = pool.restarts;
+    sources.cache_bytes = pool.cache_bytes;
+    sources.cpu_worker_ns = pool.cpu_ns;
+    for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
+        sources.sessions += server->sessions[i] != NULL;
+    if (!body) {
+        http_reply_error(request, 503, "no memory for the answer");
+        return;
+    }
+    metrics_print(body, &sources);
+    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", body);
+    evbuffer_free(body);
+}
+
+/* ---- /pid/N... */
+
+static void router_process_page(struct server *server, struct http_request *request, pid_t pid)
+{
+    router_reply(request, "text/html; charset=utf-8", page_process, pid);
+}
+
+static void router_index_page(struct server *server, struct http_request *request, pid_t pid)
+{
+    const char *format = evhttp_find_header(http_request_query(request), "format");
+
+    if (format && strcmp(format, "json") == 0)
+        router_reply(request, "application/json", page_index_json, pid);
+    else
+        router_reply(request, "text/html; charset=utf-8", page_index, pid);
+}
+
+static void router_redirect(struct http_request *request, const char *to)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    http_reply_header(request, "Location", to);
+    http_reply(request, 301, "text/plain; charset=utf-8", body);
+    if (body)
+        evbuffer_free(body);
+}
+
+/* A browser gets a page; a tool that was given no more than the process wants its CPU profile. */
+static void router_process(struct server *server, struct http_request *request, pid_t pid)
+{
+    if (router_accepts(request, "text/html"))
+        oneshot_check(server, request, pid, router_process_page);
+    else
+        kind_profile.start(server, request, pid);
+}
+
+static void router_kind(struct server *server, struct http_request *request, pid_t pid, const char *name)
+{
+    const struct kind *kind = kind_find(name);
+
+    if (!kind) {
+        http_reply_error(request, 404, "Unknown profile: /pid/%d/debug/pprof/ lists those there are", pid);
+        return;
+    }
+    kind->start(server, request, pid);
+}
+
+/* rest: what follows the number. */
+static void router_pid(struct server *server, struct http_request *request, pid_t pid, const char *rest)
+{
+    static const char pprof[] = "/debug/pprof/";
+
+    if (strcmp(rest, "") == 0)
+        router_process(server, request, pid);
+    else if (strcmp(rest, "/debug/pprof") == 0)
+        router_redirect(request, "pprof/");
+    else if (strcmp(rest, pprof) == 0)
+        oneshot_check(server, request, pid, router_index_page);
+    else if (strcmp(rest, "/debug/quality") == 0)
+        quality_start(server, request, pid);
+    else if (strncmp(rest, pprof, sizeof(pprof) - 1) == 0)
+        router_kind(server, request, pid, rest + sizeof(pprof) - 1);
+    else
+        http_reply_error(request, 404, "no such path: /pid/%d/debug/pprof/ has the profiles of process %d", pid, pid);
+}
+
+/* A PID as the kernel writes it: digits without a sign or a leading zero. 0: it is none. */
+static pid_t router_parse_pid(const char *text, const char **ret_rest)
+{
+    char *end;
+
+    if (*text < '1' || *text > '9')
+        return 0;
+    errno = 0;
+    unsigned long pid = strtoul(text, &end, 10);
+    if (errno || pid > ROUTER_MAX_PID || (*end != '\0' && *end != '/'))
+        return 0;
+    *ret_rest = end;
+    return (pid_t)pid;
+}
+
+void router_handle(struct http_request *request, void *userdata)
+{
+    static const struct {
+        const char *path;
+        void (*answer)(struct server *server, struct http_request *request);
+    } fixed[] = {{"/", router_processes}, {"/healthz", router_healthz}, {"/metrics", router_metrics}};
+    struct server *server = userdata;
+    const char *path = http_request_path(request), *rest;
+
+    for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+        if (strcmp(path, fixed[i].path) == 0) {
+            fixed[i].answer(server, request);
+            return;
+        }
+    }
+    if (strncmp(path, "/pid/", 5) != 0) {
+        http_reply_error(request, 404, "no such path: / lists the processes, /pid/N/debug/pprof/ the profiles of process N");
+        return;
+    }
+    pid_t pid = router_parse_pid(path + 5, &rest);
+    if (!pid) {
+        http_reply_error(request, 404, "no such process: a PID is a number from 1 to %d", ROUTER_MAX_PID);
+        return;
+    }
+    router_pid(server, request, pid, rest);
+}

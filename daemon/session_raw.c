@@ -1,0 +1,150 @@
+/* Writes parameters, facts, records and counts in the layout of daemon/raw_profile.h. Owns nothing beyond the call. */
+#include "daemon/session_raw.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/raw_profile.h"
+#include "util/cleanup.h"
+
+static void cleanup_raw_writer(struct raw_writer **w)
+{
+    raw_writer_free(*w);
+}
+
+static void session_raw_types(const struct session_params *p, double period, struct raw_params *ret)
+{
+    if (p->event == EVENT_CPU_CLOCK) {
+        ret->cpu_clock = 1;
+        (void)snprintf(ret->type[0], sizeof(ret->type[0]), "samples");
+        (void)snprintf(ret->type[1], sizeof(ret->type[1]), "cpu");
+        (void)snprintf(ret->unit[1], sizeof(ret->unit[1]), "nanoseconds");
+        (void)snprintf(ret->period_type, sizeof(ret->period_type), "cpu");
+        (void)snprintf(ret->period_unit, sizeof(ret->period_unit), "nanoseconds");
+    } else {
+        (void)snprintf(ret->type[0], sizeof(ret->type[0]), "%.50s_sample", p->event_name);
+        (void)snprintf(ret->type[1], sizeof(ret->type[1]), "%.50s_event", p->event_name);
+        (void)snprintf(ret->unit[1], sizeof(ret->unit[1]), "count");
+        (void)snprintf(ret->period_type, sizeof(ret->period_type), "%.60s", p->event_name);
+        (void)snprintf(ret->period_unit, sizeof(ret->period_unit), "count");
+    }
+    (void)snprintf(ret->unit[0], sizeof(ret->unit[0]), "count");
+    (void)snprintf(ret->default_type, sizeof(ret->default_type), "%.63s", ret->type[1]);
+    ret->period = llround(period);
+}
+
+static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
+                              const struct session_facts *facts)
+{
+    struct raw_params params = {
+        .format = p->format, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
+        .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
+    };
+    session_raw_types(p, recorder_period(r), &params);
+    (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
+    (void)snprintf(params.thread, sizeof(params.thread), "%s", p->thread);
+    return raw_writer_section(w, RAW_PARAMS, &params, sizeof(params));
+}
+
+/* Copies the records without the overflowed counts of epochs that the asker may not see. */
+static int session_raw_records(struct raw_writer *w, const struct recorder_data *data, uint32_t denied_epoch)
+{
+    if (denied_epoch == UINT32_MAX)
+        return raw_writer_section(w, RAW_RECORDS, data->records, data->records_len);
+    AUTO_FREE uint8_t *kept = malloc(data->records_len + 1);
+    size_t n = 0, at = 0;
+    if (!kept)
+        return -ENOMEM;
+    while (at + sizeof(struct stack_record) <= data->records_len) {
+        const uint8_t *record = (const uint8_t *)data->records + at;
+        struct stack_record stack;
+        struct sample_record sample;
+        memcpy(&stack, record, sizeof(stack));
+        size_t len = sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
+        bool keep = stack.type == RECORD_STACK;
+        if (stack.type == RECORD_SAMPLE) {
+            memcpy(&sample, record, sizeof(sample));
+            len = sizeof(sample);
+            keep = sample.key.epoch < denied_epoch;
+        }
+        if (at + len > data->records_len)
+            break;
+        if (keep) {
+            memcpy(kept + n, record, len);
+            n += len;
+        }
+        at += len;
+    }
+    return raw_writer_section(w, RAW_RECORDS, kept, n);
+}
+
+static int session_raw_counts(struct raw_writer *w, const struct recorder_data *data, uint32_t denied_epoch)
+{
+    const struct raw_count *counts = data->counts;
+    size_t n = data->counts_len / sizeof(*counts), kept = 0;
+
+    if (denied_epoch == UINT32_MAX || n == 0)
+        return raw_writer_section(w, RAW_COUNTS, counts, data->counts_len);
+    AUTO_FREE struct raw_count *allowed = calloc(n, sizeof(*allowed));
+    if (!allowed)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        if (counts[i].key.epoch < denied_epoch)
+            allowed[kept++] = counts[i];
+    return raw_writer_section(w, RAW_COUNTS, allowed, kept * sizeof(*allowed));
+}
+
+static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
+                             const struct session_facts *facts, const struct recorder_data *data)
+{
+    const struct session_ctl *ctl = recorder_ctl(r);
+    double period = recorder_period(r);
+    int e = raw_writer_fact(w, "version", "%s", CPROFD_VERSION);
+
+    e = e ? e : raw_writer_fact(w, "unwind", "fp");
+    e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
+    if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
+        e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
+        e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF) {
+        e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
+    }
+    e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
+    e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
+    e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
+    if (p->event == EVENT_CPU_CLOCK)
+        e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);
+    if (p->period_raised)
+        e = e ? e : raw_writer_fact(w, "period_raised", "%llu", (unsigned long long)p->period);
+    if (facts->target)
+        e = e ? e : raw_writer_fact(w, "target", "%s", facts->target);
+    if (facts->ended)
+        e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
+    if (facts->mappings)
+        e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
+    e = e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
+    return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
+                                   (unsigned long long)(facts->daemon_cpu_ns + data->attacher_cpu_ns));
+}
+
+int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,
+                int table_fd)
+{
+    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    struct recorder_data data;
+    if (!w)
+        return -ENOMEM;
+    recorder_data(recorder, &data);
+    int r = session_raw_params(w, recorder, params, facts);
+    r = r ? r : session_raw_records(w, &data, facts->denied_epoch);
+    r = r ? r : session_raw_counts(w, &data, facts->denied_epoch);
+    if (table_fd >= 0)
+        r = r ? r : raw_writer_append(w, table_fd);
+    r = r ? r : session_raw_facts(w, recorder, params, facts, &data);
+    if (r < 0)
+        return r;
+    return raw_writer_finish(w);
+}
