@@ -169,6 +169,21 @@ static void identify_unix(int fd, struct asker *a)
     a->pid = cred.pid;
 }
 
+/* In a user namespace that does not map every user, the kernel reports those it leaves out by one number
+ * (overflowuid in man 5 proc): that is no user, and must not pass for the one of that number. */
+#define OVERFLOW_UID 65534
+
+static bool all_users_are_mapped(void)
+{
+    static int all = -1;
+    unsigned inside, outside, count;
+    if (all < 0) {
+        AUTO_FCLOSE FILE *map = fopen("/proc/self/uid_map", "re");
+        all = map && fscanf(map, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && count == UINT32_MAX;
+    }
+    return all;
+}
+
 void asker_identify(int fd, const struct settings *settings, struct asker *ret)
 {
     struct sockaddr_storage peer;
@@ -180,8 +195,8 @@ void asker_identify(int fd, const struct settings *settings, struct asker *ret)
         else
             identify_tcp(fd, &peer, &a);
     }
-    if (a.known && settings_is_proxy(settings, a.uid)) {
-        a.proxied = true;
+    a.proxied = a.known && settings_is_proxy(settings, a.uid);
+    if (a.proxied || (a.uid == OVERFLOW_UID && !all_users_are_mapped())) {
         a.known = a.has_gid = false;
         a.pid = 0;
     }

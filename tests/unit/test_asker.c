@@ -249,10 +249,38 @@ START_TEST(test_own_address_off_loopback)
 }
 END_TEST
 
-/* A connection of another network namespace may have a namesake in ours that belongs to somebody else. */
+/* A connection between two given ports of 127.0.0.1. -1 where one is taken. */
+static int connect_ports(uint16_t client_port, uint16_t server_port, int ends[2])
+{
+    struct sockaddr_in server = v4, client = v4;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, r = -1;
+    server.sin_port = server_port;
+    client.sin_port = client_port;
+    ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    if (bind(listener, ADDRESS(server)) == 0 && listen(listener, 1) == 0 && bind(ends[0], ADDRESS(client)) == 0 &&
+        connect(ends[0], ADDRESS(server)) == 0) {
+        ends[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        r = 0;
+    } else {
+        close(ends[0]);
+    }
+    close(listener);
+    return r;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_in in;
+    socklen_t len = sizeof(in);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+    return in.sin_port;
+}
+
+/* A connection of another network namespace has a namesake in ours that belongs to somebody else. */
 START_TEST(test_another_network_namespace)
 {
-    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), ends[2];
+    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), ends[2], namesake[2];
     if (unshare(CLONE_NEWNET) < 0) {
         close(own);
         return; /* not allowed here */
@@ -266,6 +294,31 @@ START_TEST(test_another_network_namespace)
     assert_self("127.0.0.1:");
     ck_assert_int_eq(setns(own, CLONE_NEWNET), 0);
     close(own);
+    asker_identify(ends[1], &settings, &asker);
+    assert_unknown();
+    if (connect_ports(port_of(ends[0]), port_of(ends[1]), namesake) == 0) {
+        asker_identify(namesake[1], &settings, &asker);
+        assert_self("127.0.0.1:");
+        asker_identify(ends[1], &settings, &asker);
+        assert_unknown();
+        close_pair(namesake);
+    }
+    close_pair(ends);
+}
+END_TEST
+
+/* Where users are not mapped, all of them read as one number. */
+START_TEST(test_unmapped_user)
+{
+    int ends[2];
+    if (unshare(CLONE_NEWUSER) < 0)
+        return; /* not allowed here */
+    ck_assert_uint_eq(getuid(), 65534);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    asker_identify(ends[1], &settings, &asker);
+    assert_unknown();
+    close_pair(ends);
+    ck_assert_int_eq(connect_pair(ADDRESS(v4), (const void *)&v4, ends), 0);
     asker_identify(ends[1], &settings, &asker);
     assert_unknown();
     close_pair(ends);
@@ -286,6 +339,7 @@ int main(void)
     tcase_add_test(tc, test_unix);
     tcase_add_test(tc, test_own_address_off_loopback);
     tcase_add_test(tc, test_another_network_namespace);
+    tcase_add_test(tc, test_unmapped_user);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

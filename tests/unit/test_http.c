@@ -1,6 +1,7 @@
 /* The HTTP server's answers over real sockets: good requests, broken ones, forbidden ones. Clients that are slow or leave
  * are test_http_clients.c's. */
 #include <check.h>
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -129,6 +130,27 @@ START_TEST(test_half_close_still_gets_a_quick_reply)
     client_read_all(&f, fd, &a);
     ck_assert_int_eq(a.status, 200);
     ck_assert_str_eq(a.body, "hello");
+    close(fd);
+}
+END_TEST
+
+/* Nor is a long one cut. */
+START_TEST(test_half_close_still_gets_a_long_reply)
+{
+    static char bytes[1 << 20];
+    size_t total = 0;
+    ssize_t n = 1;
+    int fd = client_connect(&f);
+    client_puts(&f, fd, "GET /big HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    fixture_turn(&f);
+    shutdown(fd, SHUT_WR);
+    while (n != 0) {
+        n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        ck_assert(n >= 0 || errno == EAGAIN);
+        total += n > 0 ? (size_t)n : 0;
+        event_base_loop(f.base, EVLOOP_NONBLOCK);
+    }
+    ck_assert_uint_gt(total, 64 * 1024 * 1024);
     close(fd);
 }
 END_TEST
@@ -403,6 +425,7 @@ int main(void)
     tcase_add_test(tc, test_keep_alive_and_pipelining);
     tcase_add_test(tc, test_http_1_0);
     tcase_add_test(tc, test_half_close_still_gets_a_quick_reply);
+    tcase_add_test(tc, test_half_close_still_gets_a_long_reply);
     tcase_add_loop_test(tc, test_refused, 0, sizeof(refused) / sizeof(refused[0]));
     tcase_add_test(tc, test_smuggled_request_is_not_served);
     tcase_add_loop_test(tc, test_endless_input_is_cut, 0, 5);
