@@ -2,6 +2,9 @@
 """The tests' own reader of profiles: it reads what the encoder wrote, and finds each fault that it is there to find."""
 
 import gzip
+import os
+import subprocess
+import tempfile
 import unittest
 
 import written
@@ -72,6 +75,14 @@ class Reads(written.WrittenProfiles):
             self.assertEqual(file.read().splitlines(), [f"{stack} {n}" for stack, n in wanted])
         with open(self.path("empty.folded"), encoding="utf-8") as file:
             self.assertEqual(file.read(), "")
+
+    def test_same_bytes_from_another_process(self):
+        """Scrapers compare profiles of a run with those of the next."""
+        with tempfile.TemporaryDirectory() as other:
+            subprocess.run([written.WRITE_PROFILE, other], check=True)
+            for name in os.listdir(other):
+                with open(self.path(name), "rb") as one, open(os.path.join(other, name), "rb") as two:
+                    self.assertEqual(one.read(), two.read(), name)
 
     def test_describe(self):
         text = "\n".join(pprofile.describe(self.load("full.pb.gz")))

@@ -1,6 +1,7 @@
 /* The profile builder and its pprof encoding, decoded again. */
 #include <errno.h>
 
+#include "pprof/model.h"
 #include "tests/unit/pprof_reader.h"
 #include "util/cleanup.h"
 
@@ -265,6 +266,26 @@ START_TEST(test_samples_merge)
 }
 END_TEST
 
+START_TEST(test_what_was_merged_takes_no_room)
+{
+    struct profile *p = new_cpu();
+    uint64_t m = profile_mapping(p, &main_binary);
+    struct profile_label label = {.key = "tid", .num = 7};
+    for (int i = 0; i < 1000; i++) {
+        struct profile_line lines[] = {line_spin, line_main};
+        uint64_t id = profile_location(p, m, 0x400100, lines, 2);
+        ck_assert_int_eq(profile_sample(p, (uint64_t[]){id, id}, 2, (int64_t[]){1, 1}, &label, 1), 0);
+    }
+    ck_assert_uint_eq(p->lines.n, 2);
+    ck_assert_uint_eq(p->functions.n, 2);
+    ck_assert_uint_eq(p->locations.n, 1);
+    ck_assert_uint_eq(p->stacks.n, 2);
+    ck_assert_uint_eq(p->labels.n, 1);
+    ck_assert_uint_eq(p->values.n, 2);
+    profile_free(p);
+}
+END_TEST
+
 START_TEST(test_sums_stay_at_the_bounds)
 {
     struct profile *p = new_cpu();
@@ -382,6 +403,7 @@ int main(void)
     tcase_add_test(tc, test_addresses_are_made_distinct);
     tcase_add_test(tc, test_made_up_addresses_are_stable);
     tcase_add_test(tc, test_samples_merge);
+    tcase_add_test(tc, test_what_was_merged_takes_no_room);
     tcase_add_test(tc, test_sums_stay_at_the_bounds);
     tcase_add_test(tc, test_foreign_location_is_refused);
     tcase_add_test(tc, test_label_values_that_would_vanish);
