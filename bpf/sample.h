@@ -20,6 +20,7 @@ enum stack_end {
     STACK_END_UNREADABLE,     /* the stack slot could not be read (paged out, or not a stack) */
     STACK_END_TOO_DEEP,       /* more than CPROFD_MAX_FRAMES */
     STACK_END_NO_USER,        /* a kernel thread, or a task whose mm is gone */
+    STACK_END_NO_CODE,      /* the next return address lies in no executable mapping: found by the renderer, never by a walk */
     STACK_END_COUNT,
 };
 

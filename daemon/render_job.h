@@ -55,6 +55,8 @@ struct render_sample {
     const struct sample_key *key;
     const struct sample_value *value;
     const struct stack_record *stack;
+    size_t n_user;      /* of the stack's user frames, those that are code: see render_samples.c */
+    enum stack_end end; /* how the stack ended, that considered */
 };
 
 struct render_object {
@@ -99,9 +101,9 @@ int render_add_samples(struct render_job *job, struct profile *p);
 /* "bad_fp": of truncated.REASON and [truncated: REASON]. */
 const char *render_end_name(enum stack_end end);
 /* How many of the frames that render_frame_at knows a stack has: its own, and perhaps one that says how it ended. */
-size_t render_frame_count(const struct stack_record *stack);
-/* The i-th frame of a stack, leaf first, made where it is new. NULL when memory is short. */
-struct frame *render_frame_at(struct render_job *job, const struct stack_record *stack, size_t i, uint32_t epoch);
+size_t render_frame_count(const struct render_sample *sample);
+/* The i-th frame of a sample's stack, leaf first, made where it is new. NULL when memory is short. */
+struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i);
 bool render_focused(struct render_job *job, const struct render_sample *sample);
 
 /* ---- render_frames.c */

@@ -36,14 +36,13 @@ static int truncation_compare_samples(const void *a, const void *b)
 
 static struct truncation truncation_of(struct render_job *job, const struct render_sample *sample)
 {
-    const struct stack_record *stack = sample->stack;
-    size_t end = (size_t)stack->n_kernel + stack->n_user;
-    struct frame *last = stack->n_user > 0 ? render_frame_at(job, stack, end - 1, sample->key->epoch) : NULL;
+    size_t n = sample->stack->n_kernel + sample->n_user;
+    struct frame *last = sample->n_user > 0 ? render_frame_at(job, sample, n - 1) : NULL;
 
     return (struct truncation){
         .object = last ? frame_object_name(job, last) : "",
         .function = last ? frame_outer_name(last) : "",
-        .reason = render_end_name((enum stack_end)(end > 0 ? stack->end : STACK_END_NO_USER)),
+        .reason = render_end_name(sample->end),
         .samples = sample->value->samples,
     };
 }
@@ -73,8 +72,8 @@ static int truncations_collect(struct render_job *job, struct truncation **ret, 
         return -ENOMEM;
     for (size_t i = 0; i < job->n_samples; i++) {
         const struct render_sample *sample = &job->samples[i];
-        size_t own = (size_t)sample->stack->n_kernel + sample->stack->n_user;
-        if (render_frame_count(sample->stack) > own && render_focused(job, sample))
+        size_t own = sample->stack->n_kernel + sample->n_user;
+        if (render_frame_count(sample) > own && render_focused(job, sample))
             items[n++] = truncation_of(job, sample);
     }
     *ret = items;

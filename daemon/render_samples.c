@@ -85,6 +85,26 @@ static bool render_wants_thread(const struct render_job *job, const struct sampl
     return !job->has_thread || regexec(&job->thread, comm, 0, NULL, 0) == 0;
 }
 
+/* Where a walk follows something that is no frame pointer, it ends in what are no return addresses: those at the root end that lie
+ * in no executable mapping are left out, and the stack is shown as cut there. The leaf is where the thread was, mapped or not. */
+static void render_trim(const struct render_job *job, struct render_sample *sample)
+{
+    const struct stack_record *stack = sample->stack;
+    size_t n = stack->n_user;
+
+    sample->n_user = n;
+    /* A stack without a frame has no user part either, whatever its record says. */
+    sample->end = stack->n_kernel + n == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
+    if (job->map.n == 0)
+        return; /* the mappings are not known */
+    while (n > 1 && address_map_find(&job->map, stack->frames[stack->n_kernel + n - 1] - 1, sample->key->epoch) == ADDRESS_MAP_NONE)
+        n--;
+    if (n == sample->n_user)
+        return;
+    sample->n_user = n;
+    sample->end = STACK_END_NO_CODE;
+}
+
 static int render_add_count(struct render_job *job, const struct stack_index *index, const struct sample_key *key,
                             const struct sample_value *value)
 {
@@ -106,7 +126,9 @@ static int render_add_count(struct render_job *job, const struct stack_index *in
         job->samples = grown;
         job->room_samples = room;
     }
-    job->samples[job->n_samples++] = (struct render_sample){.key = key, .value = value, .stack = stack};
+    struct render_sample *sample = &job->samples[job->n_samples++];
+    *sample = (struct render_sample){.key = key, .value = value, .stack = stack};
+    render_trim(job, sample);
     return 0;
 }
 
@@ -145,14 +167,9 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_UNREADABLE] = "unreadable",
         [STACK_END_TOO_DEEP] = "too_deep",
         [STACK_END_NO_USER] = "no_user",
+        [STACK_END_NO_CODE] = "no_code",
     };
     return names[end];
-}
-
-/* A stack without a frame has no user part either, whatever its record says. */
-static enum stack_end render_end(const struct stack_record *stack)
-{
-    return stack->n_kernel + stack->n_user == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
 }
 
 /* A chain of frame pointers that ends in zero is no proof of the bottom, but nothing says either that something is missing: it is
@@ -162,29 +179,30 @@ static bool render_end_is_shown(enum stack_end end)
     return end != STACK_END_ROOT && end != STACK_END_UNPROVEN;
 }
 
-size_t render_frame_count(const struct stack_record *stack)
+size_t render_frame_count(const struct render_sample *sample)
 {
-    return (size_t)stack->n_kernel + stack->n_user + render_end_is_shown(render_end(stack));
+    return sample->stack->n_kernel + sample->n_user + render_end_is_shown(sample->end);
 }
 
-struct frame *render_frame_at(struct render_job *job, const struct stack_record *stack, size_t i, uint32_t epoch)
+struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i)
 {
+    const struct stack_record *stack = sample->stack;
     uint64_t address;
 
-    if (i == (size_t)stack->n_kernel + stack->n_user)
-        return frame_end(job, render_end(stack));
+    if (i == stack->n_kernel + sample->n_user)
+        return frame_end(job, sample->end);
     address = stack->frames[i];
     if (i != 0 && i != stack->n_kernel && address != 0)
         address--; /* a return address: the call stands before it */
-    return i < stack->n_kernel ? frame_kernel(job, address) : frame_user(job, address, epoch);
+    return i < stack->n_kernel ? frame_kernel(job, address) : frame_user(job, address, sample->key->epoch);
 }
 
 int render_collect(struct render_job *job)
 {
     for (size_t s = 0; s < job->n_samples; s++) {
         const struct render_sample *sample = &job->samples[s];
-        for (size_t i = 0; i < render_frame_count(sample->stack); i++)
-            if (!render_frame_at(job, sample->stack, i, sample->key->epoch))
+        for (size_t i = 0; i < render_frame_count(sample); i++)
+            if (!render_frame_at(job, sample, i))
                 return -ENOMEM;
     }
     return 0;
@@ -196,8 +214,8 @@ bool render_focused(struct render_job *job, const struct render_sample *sample)
 {
     if (!job->has_focus)
         return true;
-    for (size_t i = 0; i < render_frame_count(sample->stack); i++) {
-        struct frame *frame = render_frame_at(job, sample->stack, i, sample->key->epoch);
+    for (size_t i = 0; i < render_frame_count(sample); i++) {
+        struct frame *frame = render_frame_at(job, sample, i);
         if (frame && frame_matches(frame, &job->focus))
             return true;
     }
@@ -207,10 +225,9 @@ bool render_focused(struct render_job *job, const struct render_sample *sample)
 static void render_count(struct render_job *job, const struct render_sample *sample, bool unmapped)
 {
     uint64_t n = sample->value->samples;
-    enum stack_end end = render_end(sample->stack);
 
     job->result->samples = render_plus(job->result->samples, n);
-    job->truncated[end] = render_plus(job->truncated[end], n);
+    job->truncated[sample->end] = render_plus(job->truncated[sample->end], n);
     if (unmapped)
         job->unmapped = render_plus(job->unmapped, n);
 }
@@ -235,7 +252,7 @@ static int render_put_sample(struct profile *p, const struct render_sample *samp
 static int render_add_sample(struct render_job *job, struct profile *p, const struct render_sample *sample)
 {
     uint64_t ids[MAX_STACK];
-    size_t n = render_frame_count(sample->stack);
+    size_t n = render_frame_count(sample);
     bool unmapped = false;
 
     if (!render_focused(job, sample)) {
@@ -243,7 +260,7 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
         return 0;
     }
     for (size_t i = 0; i < n; i++) {
-        struct frame *frame = render_frame_at(job, sample->stack, i, sample->key->epoch);
+        struct frame *frame = render_frame_at(job, sample, i);
         ids[i] = frame ? frame_location(job, p, frame) : 0;
         if (ids[i] == 0)
             return -ENOMEM;

@@ -77,6 +77,22 @@ START_TEST(test_a_null_call_has_an_address)
 }
 END_TEST
 
+/* What lies in no code is no return address: the stack is cut there, and says so. In between, and at the leaf, it is shown. */
+START_TEST(test_addresses_outside_of_code_end_a_stack)
+{
+    build_own(&b, (void *)first_function);
+    build_user(&b, (uint64_t[]){0x10, FIRST + 1, 0x20, SECOND + 1, 0x30, 0x40}, 6, STACK_END_UNPROVEN, 1);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_uint_eq(pb->sample[0]->n_location_id, 5);
+    ck_assert_str_eq(name_of(pb, 0, 0), "0x10");
+    ck_assert_str_eq(name_of(pb, 0, 2), "0x1f");
+    ck_assert_str_eq(name_of(pb, 0, 3), "second_function");
+    ck_assert_str_eq(name_of(pb, 0, 4), "[truncated: no_code]");
+    ck_assert(has_comment(pb, "cprofd.truncated.no_code=1"));
+    reader_free(pb);
+}
+END_TEST
+
 START_TEST(test_kernel_frames_come_first)
 {
     build_own(&b, (void *)first_function);
@@ -293,11 +309,11 @@ START_TEST(test_symbolize_fast_and_none)
 {
     struct raw_mapping *own = build_own(&b, (void *)first_function);
     own->main_binary = 1;
-    build_count(&b, build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){FIRST, 0x10}, 2, STACK_END_BAD_FP), 1);
+    build_count(&b, build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){0x10, FIRST + 1}, 2, STACK_END_BAD_FP), 1);
     b.params.symbolize = RAW_SYMBOLIZE_FAST;
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
-    ck_assert_str_eq(name_of(pb, 0, 1), "first_function");
-    ck_assert_int_eq(location_of(pb, 0, 1)->line[0]->line, 0);
+    ck_assert_str_eq(name_of(pb, 0, 2), "first_function");
+    ck_assert_int_eq(location_of(pb, 0, 2)->line[0]->line, 0);
     ck_assert(pb->mapping[0]->has_functions && !pb->mapping[0]->has_filenames && !pb->mapping[0]->has_line_numbers);
     ck_assert_uint_eq(f.needs[WORKER_FILE_DEBUG], 0);
     reader_free(pb);
@@ -395,6 +411,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, test_leaf_and_callers);
     tcase_add_test(tc, test_a_null_call_has_an_address);
+    tcase_add_test(tc, test_addresses_outside_of_code_end_a_stack);
     tcase_add_test(tc, test_kernel_frames_come_first);
     tcase_add_test(tc, test_hidden_kernel_symbols_are_said);
     tcase_add_test(tc, test_each_epoch_has_its_own_mapping);
