@@ -24,11 +24,11 @@ const struct setting settings_table[] = {
     {.name = "listen", .section = "http", .type = SETTING_ADDRESSES, AT(listen),
      .value = "ADDR:PORT|unix:PATH", .fallback = "127.0.0.1:6060", .example = "unix:/run/cprofd/cprofd.sock",
      .brief = "where to listen",
-     .manual = "An address to listen on: an IPv4 address and port, an IPv6 address in brackets and port, "
-               "or unix: and the absolute path of a socket. Port 0 takes any free port, which the log "
-               "names. Askers who do not come from this machine have no user: they get only what is "
-               "granted to everyone. Sockets passed by the service manager take the place of this "
-               "setting."},
+     .manual = "An address to listen on: an IPv4 address and port, an IPv6 address in brackets and port, or "
+               "unix: and the absolute path of a socket, which for the installed service must be in "
+               "/run/cprofd. Port 0 takes any free port, which the log names. Askers who do not come from "
+               "this machine have no user: they get only what is granted to everyone. Sockets passed by "
+               "the service manager take the place of this setting."},
     {.name = "hosts", .section = "http", .type = SETTING_HOSTS, AT(hosts),
      .value = "NAME", .example = "profiler.example.org",
      .brief = "a further Host name that requests may carry",

@@ -66,10 +66,10 @@ def base_tree(cache, packages):
     """The tree in the cache; made where it is not there yet."""
     uri, codename = mirror()
     key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
-    tree = os.path.join(cache, f"{codename}-{key}")
+    tree = os.path.join(cache, f"nspawn-{codename}-{key}")
     if not os.path.isdir(tree):
         os.makedirs(cache, exist_ok=True)
-        partial = tempfile.mkdtemp(prefix="partial-", dir=cache)
+        partial = tempfile.mkdtemp(prefix="nspawn-partial-", dir=cache)
         os.chmod(partial, 0o755)
         try:
             run("debootstrap", "--variant=minbase", "--include=" + ",".join(packages), codename, partial, uri)
@@ -84,7 +84,7 @@ class Container:
 
     def __init__(self, cache, program):
         base = base_tree(cache, PACKAGES + library_packages(program))
-        self.tree = tempfile.mkdtemp(prefix="run-", dir=cache)
+        self.tree = tempfile.mkdtemp(prefix="nspawn-run-", dir=cache)
         self.console = None
         self.nspawn = None
         self.leader = None
@@ -138,6 +138,11 @@ class Container:
                               capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
                               **options)
 
+    def start(self, *command):
+        """Starts a command inside, as root, without waiting for it."""
+        return subprocess.Popen(["nsenter", f"--target={self.leader}", "--all", "--", *command], text=True,
+                                errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
     def output(self, *command):
         return self.run(*command).stdout.strip()
 
@@ -159,6 +164,7 @@ class Container:
 
 def remove_leftovers(cache):
     """Trees of runs that were killed."""
-    for tree in glob.glob(os.path.join(cache, "run-*")) + glob.glob(os.path.join(cache, "partial-*")):
+    for tree in glob.glob(os.path.join(cache, "nspawn-run-*")) + glob.glob(
+            os.path.join(cache, "nspawn-partial-*")):
         if time.time() - os.stat(tree).st_mtime > 3600:
             shutil.rmtree(tree, ignore_errors=True)

@@ -43,6 +43,11 @@ def check_needs():
         raise containers.Missing("needs a build without sanitizers, which the service's hardening stops")
 
 
+def as_user(user):
+    """The beginning of a command that runs as that user."""
+    return ("setpriv", f"--reuid={user}", f"--regid={'root' if user == 'root' else 'nogroup'}", "--clear-groups")
+
+
 def wait_for(condition, what, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -104,8 +109,7 @@ class Service(unittest.TestCase):
 
     def curl(self, path, *switches, user="root"):
         """(status code, body)"""
-        done = self.container.run("setpriv", f"--reuid={user}", f"--regid={user if user == 'root' else 'nogroup'}",
-                                  "--clear-groups", "curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", *switches,
+        done = self.container.run(*as_user(user), "curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", *switches,
                                   f"http://{ADDRESS}{path}", check=False)
         body, _, code = done.stdout.rpartition("\n")
         return int(code), body
@@ -202,13 +206,17 @@ class Service(unittest.TestCase):
         self.assertEqual(self.curl(f"/pid/{foreign}/debug/pprof/profile?seconds=0.2", user="nobody")[0], 403)
         self.assertEqual(self.curl("/pid/1/debug/pprof/cmdline", user="nobody")[0], 403)
 
-    def test_reload(self):
-        before = self.show("MainPID")
+    def configure(self, text):
+        """Another configuration for the time of the test."""
         kept = self.container.output("cat", self.config)
         self.addCleanup(self.container.write, self.config, kept + "\n")
+        self.container.write(self.config, text)
+
+    def test_reload(self):
+        before = self.show("MainPID")
         pid = self.start_program("ten_series", "nobody")
         self.assertEqual(self.curl(f"/pid/{pid}/debug/pprof/cmdline", user="daemon")[0], 403)
-        self.container.write(self.config, "[access]\ngrant = user:daemon user:nobody\n")
+        self.configure("[access]\ngrant = user:daemon user:nobody\n")
         self.systemctl("reload", "cprofd")
         wait_for(lambda: self.curl(f"/pid/{pid}/debug/pprof/cmdline", "-o", "/dev/null", user="daemon")[0] == 200,
                  "the grant takes effect")
@@ -220,11 +228,28 @@ class Service(unittest.TestCase):
         self.assertEqual(self.show("MainPID"), before)
         wait_for(lambda: self.systemctl("is-active", "cprofd") == "active", "the reload ends")
 
+    def test_reload_leaves_sessions_alone(self):
+        pid = self.start_program("ten_series")
+        url = f"http://{ADDRESS}/pid/{pid}/debug/pprof/profile?seconds=5&format=folded"
+        with self.container.start(*as_user("nobody"), "curl", "-s", url) as session:
+            wait_for(lambda: "cprofd_sessions 1" in self.curl("/metrics")[1], "the session runs")
+            self.configure("[limits]\nmax-sessions = 1\n")
+            self.systemctl("reload", "cprofd")
+            wait_for(lambda: self.curl(f"/pid/{pid}/debug/pprof/profile?seconds=0.1", user="nobody")[0] == 429,
+                     "the limit takes effect")
+            self.assertIn("part10", session.communicate()[0])
+
+    def test_unix_socket(self):
+        self.configure("[http]\nlisten = unix:/run/cprofd/cprofd.sock\n")
+        self.systemctl("restart", "cprofd")
+        switches = ("--unix-socket", "/run/cprofd/cprofd.sock")
+        self.assertEqual(self.curl("/healthz", *switches, user="nobody")[0], 200)
+        self.assertEqual(self.curl("/pid/1/debug/pprof/cmdline", *switches, user="nobody")[0], 403)
+        self.assertEqual(self.curl("/pid/1/debug/pprof/cmdline", *switches)[0], 200)
+
     def test_wrong_configuration_does_not_start(self):
         self.systemctl("stop", "cprofd")
-        kept = self.container.output("cat", self.config)
-        self.addCleanup(self.container.write, self.config, kept + "\n")
-        self.container.write(self.config, "[limits]\nmax-hz = many\n")
+        self.configure("[limits]\nmax-hz = many\n")
         self.assertNotEqual(self.container.run("systemctl", "start", "cprofd", check=False).returncode, 0)
         self.assertIn(f"{self.config}:2: max-hz: \"many\"", self.journal())
 
