@@ -95,7 +95,7 @@ bool target_files_same(int fd, const struct maps_entry *e)
     return same_when_mapped(fd, e);
 }
 
-/* ---- the ways to a mapped file, best first */
+/* ---- the ways to a mapped file */
 
 /* By the mapping itself: right for deleted and replaced files too. Needs privileges that a daemon may lack. */
 static int open_by_mapping(const struct target *t, const struct maps_entry *e)
@@ -123,13 +123,18 @@ static int verified(int fd, const struct maps_entry *e)
     return -1;
 }
 
+/* By its path first: the file is checked to be the mapped one whatever way it comes, and the way by the mapping takes the
+ * target's memory lock, which a stuck process does not give. */
 static int open_mapped(const struct target *t, int root_fd, const struct maps_entry *e, const char *path)
 {
-    int fd = verified(open_by_mapping(t, e), e);
+    int fd = -1;
+
+    if (root_fd >= 0 && path[0] == '/' && !e->name_cut)
+        fd = verified(target_files_open_beneath(root_fd, path), e);
     if (fd < 0)
         fd = verified(target_files_open_exe(t), e);
-    if (fd < 0 && root_fd >= 0 && path[0] == '/' && !e->name_cut)
-        fd = verified(target_files_open_beneath(root_fd, path), e);
+    if (fd < 0)
+        fd = verified(open_by_mapping(t, e), e);
     return fd;
 }
 
