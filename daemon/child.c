@@ -1,8 +1,9 @@
-/* Privileged disposable children. Owns, for each: the process, a pidfd, the loop's end of the socket pair, and the events on
- * them.
+/* Privileged disposable children. Owns, for each: the process, a pidfd, the loop's end of the socket pair,
+ * and the events on them.
  *
- * A child may be stuck in the kernel where SIGKILL does not reach it at once, so its user is told at the deadline, and
- * the process is reaped when its pidfd says so: the struct outlives the user's interest in it until both are over. */
+ * A child may be stuck in the kernel where SIGKILL does not reach it at once, so its user is told at the
+ * deadline, and the process is reaped when its pidfd says so: the struct outlives the user's interest in it
+ * until both are over. */
 #include "daemon/child.h"
 
 #include <assert.h>
@@ -197,8 +198,8 @@ static void child_close_others(int *keep, size_t n)
     (void)close_range(next, ~0u, 0);
 }
 
-/* The parent's handlers write to descriptors that are gone here. What a terminal or a service manager sends to the whole group is
- * the parent's to answer: it ends its children itself. */
+/* The parent's handlers write to descriptors that are gone here. What a terminal or a service manager sends
+ * to the whole group is the parent's to answer: it ends its children itself. */
 static void child_reset_signals(void)
 {
     static const int to_parent[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};

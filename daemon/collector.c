@@ -1,8 +1,9 @@
-/* The collector of a session: checks access, keeps the target's mappings, and opens files. Owns the target's descriptors and the
- * table of mappings; runs in a child (daemon/child.h), where the target may make it wait for as long as it likes.
+/* The collector of a session: checks access, keeps the target's mappings, and opens files. Owns the target's
+ * descriptors and the table of mappings; runs in a child (daemon/child.h), where the target may make it wait
+ * for as long as it likes.
  *
- * An image is opened, then access is checked, then it is read: were it replaced in between, it would read as empty. So nothing is told
- * of an image that the asker may not trace. */
+ * An image is opened, then access is checked, then it is read: were it replaced in between, it would read as
+ * empty. So nothing is told of an image that the asker may not trace. */
 #include "daemon/collector.h"
 
 #include <assert.h>
@@ -25,8 +26,8 @@
 
 /* How often an image is opened anew that an exec took away while it was read. */
 #define COLLECTOR_IMAGE_TRIES 8
-/* A target that changes its mappings all the time is not looked at all the time: after a look that took T of CPU time comes a rest of
- * three times T. What changes meanwhile waits, and is seen together. */
+/* A target that changes its mappings all the time is not looked at all the time: after a look that took T of
+ * CPU time comes a rest of three times T. What changes meanwhile waits, and is seen together. */
 #define COLLECTOR_REST 3
 
 struct collector {
@@ -50,7 +51,8 @@ static int collector_send(const struct collector *c, const struct collector_mess
 
 static int collector_send_access(const struct collector *c, uint32_t epoch, const struct denial *d)
 {
-    struct collector_message m = {.type = COLLECTOR_ACCESS, .u.access = {.epoch = epoch, .status = d->status}};
+    struct collector_message m = {.type = COLLECTOR_ACCESS,
+                                  .u.access = {.epoch = epoch, .status = d->status}};
 
     memcpy(m.u.access.message, d->message, sizeof(m.u.access.message));
     return collector_send(c, &m, -1);
@@ -73,13 +75,16 @@ static int collector_first_image(struct collector *c, struct denial *d)
     if (r == -ESRCH && collector_check_again(&c->check, d) < 0)
         return -EACCES; /* it ended */
     if (r == -ESRCH)
-        return deny(d, 503, "process %d executes one program after another: its mappings cannot be read", c->check.target.pid);
+        return deny(d, 503, "process %d executes one program after another: its mappings cannot be read",
+                    c->check.target.pid);
     if (r < 0)
-        return deny(d, 503, "the mappings of process %d cannot be read: %s", c->check.target.pid, strerror(-r));
+        return deny(d, 503, "the mappings of process %d cannot be read: %s", c->check.target.pid,
+                    strerror(-r));
     return 0;
 }
 
-/* A new image. What it maps is read only where the asker may trace it; where it cannot be read, nothing is known of it. */
+/* A new image. What it maps is read only where the asker may trace it; where it cannot be read, nothing is
+ * known of it. */
 static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
 {
     struct denial d = {0};
@@ -105,7 +110,7 @@ static int collector_settle(struct collector *c)
     if (p.n_exec > 0)
         r = collector_exec(c, p.first_exec, p.last_exec);
     else
-        (void)mapping_table_snapshot(c->table, &c->check.target, p.first); /* if it fails, the table is as it was */
+        (void)mapping_table_snapshot(c->table, &c->check.target, p.first); /* else it stays as it was */
     c->rest_until_ns = monotonic_ns() + COLLECTOR_REST * (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns);
     return r;
 }
@@ -186,7 +191,8 @@ static int collector_open_named(struct collector *c, const struct worker_message
     struct fs_identity *before = fs_identity_assume(&c->check.status);
     if (!before)
         return -EPERM;
-    int fd = need->u.need.kind == WORKER_FILE_DEBUG ? collector_open_debug(c, need) : collector_open_path(c, need);
+    bool debug = need->u.need.kind == WORKER_FILE_DEBUG;
+    int fd = debug ? collector_open_debug(c, need) : collector_open_path(c, need);
     fs_identity_restore(before, c->parent);
     return fd;
 }
@@ -217,7 +223,8 @@ static int collector_open(struct collector *c, const struct worker_message *need
 
 static int collector_on_file(struct collector *c, const struct worker_message *need)
 {
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_FILE, .job_id = need->job_id}};
+    struct collector_message m = {.type = COLLECTOR_FILE,
+                                  .u.file = {.type = WORKER_FILE, .job_id = need->job_id}};
 
     if (!c->table)
         return -EPROTO;
@@ -228,7 +235,8 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
 
 /* ---- the conversation */
 
-/* Waits for a message, as long as there is nothing else to do. True where there is one, or the end of the socket. */
+/* Waits for a message, as long as there is nothing else to do. True where there is one, or the end of the
+ * socket. */
 static bool collector_wait(const struct collector *c)
 {
     struct pollfd p = {.fd = c->sock, .events = POLLIN};

@@ -5,9 +5,11 @@
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
  *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by ACCESS
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
- *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs told together are answered once, by the last)
+ *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs that were told
+ *                           together are answered once, for the last)
  *   loop -> child  FINISH   the window is closed
- *   child -> loop  TABLE    + memfd: RAW_OBJECTS, RAW_MAPPINGS, RAW_STRINGS sections (daemon/raw_profile.h); the child lives on for
+ *   child -> loop  TABLE    + memfd: RAW_OBJECTS, RAW_MAPPINGS, RAW_STRINGS sections (daemon/raw_profile.h);
+ *                           the child lives on for
  *   loop -> child  FILE     a worker's need (struct worker_message, NEED)
  *   child -> loop  FILE     + fd or an error
  *
@@ -54,8 +56,8 @@ struct collector_message {
             char message[1024];
         } access;
         struct {
-            uint64_t mappings_cut; /* mappings that found no room in the table: addresses in them have no name */
-            uint64_t files_cut;    /* files that could not be held open for lack of room: no symbols */
+            uint64_t mappings_cut; /* that found no room in the table: addresses in them have no name */
+            uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
         } table;
         struct worker_message file; /* NEED one way, FILE the other */
     } u;
@@ -67,7 +69,7 @@ struct collector_request {
     struct asker asker;
     pid_t pid;
     pid_t tid;           /* 0, or a thread that must be the target's: else 404 */
-    bool kernel;         /* kernel frames or kernel-only events are wanted: perf_event_paranoid, kptr_restrict are checked against the asker */
+    bool kernel;         /* kernel frames or kernel-only events are wanted: may the asker see them? */
     bool mappings;       /* a session: keep mappings, open files. Otherwise READY is all */
 };
 
@@ -76,7 +78,9 @@ int collector_main(int sock, void *arg);
 
 /* Further one-shot children. Each sends READY or DENIED as above, then one message of type COLLECTOR_TABLE with a memfd that
  * holds the body. */
-int cmdline_main(int sock, void *arg);   /* arg: struct collector_request. Body: argv joined by NUL, no NUL at the end */
+
+/* arg: struct collector_request. Body: argv joined by NUL, no NUL at the end. */
+int cmdline_main(int sock, void *arg);
 /* arg: struct collector_request (pid 0). Body: struct process_entry[] of those that the asker may profile. */
 int processes_main(int sock, void *arg);
 

@@ -13,10 +13,12 @@ struct collector_check {
 };
 
 /* 0, or -EACCES with a denial. What was opened is for collector_check_deinit in both cases. */
-int collector_check_init(struct collector_check *c, const struct collector_request *request, struct denial *d);
+int collector_check_init(struct collector_check *c, const struct collector_request *request,
+                         struct denial *d);
 void collector_check_deinit(struct collector_check *c);
 
-/* The same process, as it is now: does it live, may the asker profile it, can it be profiled? 0, or -EACCES with a denial. */
+/* The same process, as it is now: does it live, may the asker profile it, can it be profiled? 0, or -EACCES
+ * with a denial. */
 int collector_check_again(struct collector_check *c, struct denial *d);
 
 /* READY with who the target is; DENIED; TABLE with a body in the memfd fd. 0 or -errno. */

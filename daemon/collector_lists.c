@@ -67,7 +67,8 @@ static int cmdline_read(struct collector_check *c, char **ret_text, size_t *ret_
     if (r == -ESRCH)
         return target_gone(c->target.pid, d);
     if (r == -EFBIG)
-        return deny(d, 503, "the command line of process %d is longer than %d bytes", c->target.pid, CMDLINE_MAX_BYTES);
+        return deny(d, 503, "the command line of process %d is longer than %d bytes", c->target.pid,
+                    CMDLINE_MAX_BYTES);
     if (r < 0)
         return deny(d, 503, "the command line of process %d cannot be read: %s", c->target.pid, strerror(-r));
     r = collector_check_again(c, d);

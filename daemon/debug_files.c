@@ -1,7 +1,8 @@
 /* Debug files by build id, debuglink and altlink. Owns nothing.
  *
- * Every name is checked before it becomes a part of a path: a build id is hexadecimal, a debuglink has no slash, an altlink leads into
- * /usr/lib/debug. Symbolic links cannot leave the root directory, and the reader compares build id or checksum. */
+ * Every name is checked before it becomes a part of a path: a build id is hexadecimal, a debuglink has no
+ * slash, an altlink leads into /usr/lib/debug. Symbolic links cannot leave the root directory, and the reader
+ * compares build id or checksum. */
 #include "daemon/debug_files.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ static bool is_same_inode(int a, int b)
 }
 
 /* A path in one root. A file is not its own debug file: a debuglink may name the very file that has it. */
-__attribute__((format(printf, 3, 4))) static int try_path(const struct search *s, int root_fd, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int try_path(const struct search *s, int root_fd,
+                                                          const char *fmt, ...)
 {
     char path[PATH_MAX];
     va_list args;
@@ -56,7 +58,8 @@ __attribute__((format(printf, 3, 4))) static int try_path(const struct search *s
 static bool is_build_id(const char *text)
 {
     size_t len = strlen(text);
-    return len >= BUILD_ID_MIN_DIGITS && len <= BUILD_ID_MAX_DIGITS && len % 2 == 0 && strspn(text, "0123456789abcdef") == len;
+    return len >= BUILD_ID_MIN_DIGITS && len <= BUILD_ID_MAX_DIGITS && len % 2 == 0 &&
+           strspn(text, "0123456789abcdef") == len;
 }
 
 static int open_by_build_id(const struct search *s, const char *id)
@@ -100,7 +103,8 @@ static bool has_dotdot(const char *path)
     return false;
 }
 
-/* A path into the debug directory: absolute, or relative to a debug file in it ("../../.dwz/x86_64-linux-gnu/foo.debug"). */
+/* A path into the debug directory: absolute, or relative to a debug file in it
+ * ("../../.dwz/x86_64-linux-gnu/foo.debug"). */
 static const char *altlink_below_debug_dir(const char *name)
 {
     size_t prefix = strlen(DEBUG_DIR "/");
@@ -131,7 +135,8 @@ static int open_by_altlink(const struct search *s, const char *name, const char 
     return fd;
 }
 
-int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd, const struct worker_message *need)
+int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd,
+                    const struct worker_message *need)
 {
     const char *slash = strrchr(object_path, '/');
     const char *name = need->u.need.name, *build_id = need->u.need.build_id;

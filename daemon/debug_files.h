@@ -1,5 +1,5 @@
-/* Separate debug files for a target's files: where they may be, and nowhere else. Names come from files that anybody may have
- * written. */
+/* Separate debug files for a target's files: where they may be, and nowhere else. Names come from files that
+ * anybody may have written. */
 #pragma once
 
 #include "daemon/target_files.h"
@@ -10,6 +10,8 @@ struct debug_roots {
     int target, host;
 };
 
-/* Answers a NEED of WORKER_FILE_DEBUG for the object at path (as the target sees it), which is open as object_fd or -1. Looked for in the
- * target's root, then under /usr/lib/debug of the host's. fd; -EINVAL: a name that no such file can have; -ENOENT. */
-int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd, const struct worker_message *need);
+/* Answers a NEED of WORKER_FILE_DEBUG for the object at path (as the target sees it), which is open as
+ * object_fd or -1. Looked for in the target's root, then under /usr/lib/debug of the host's. fd; -EINVAL: a
+ * name that no such file can have; -ENOENT. */
+int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd,
+                    const struct worker_message *need);

@@ -11,7 +11,8 @@ struct denial {
 };
 
 /* Fills *d and returns -EACCES, so that a check can end with `return deny(...)`. */
-__attribute__((format(printf, 3, 4))) static inline int deny(struct denial *d, int status, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static inline int deny(struct denial *d, int status, const char *fmt,
+                                                             ...)
 {
     va_list args;
 

@@ -1,6 +1,7 @@
-/* The files of mappings. Owns their descriptors, the text of all names, and the tree by which a mapping finds what it shares with
- * others. Device, inode and name together are the key: a name alone may be another file later, and an inode alone is not unique on
- * file systems with subvolumes. A file that is held open keeps its inode from being used anew. */
+/* The files of mappings. Owns their descriptors, the text of all names, and the tree by which a mapping finds
+ * what it shares with others. Device, inode and name together are the key: a name alone may be another file
+ * later, and an inode alone is not unique on file systems with subvolumes. A file that is held open keeps its
+ * inode from being used anew. */
 #include "daemon/file_table.h"
 
 #include <errno.h>
@@ -60,7 +61,8 @@ static size_t raise_file_limit(void)
     }
     if (limit.rlim_cur <= SPARE_FDS)
         return 0;
-    return limit.rlim_cur - SPARE_FDS < TABLE_MAX_FILES ? (size_t)limit.rlim_cur - SPARE_FDS : TABLE_MAX_FILES;
+    return limit.rlim_cur - SPARE_FDS < TABLE_MAX_FILES ? (size_t)limit.rlim_cur - SPARE_FDS
+                                                        : TABLE_MAX_FILES;
 }
 
 int file_table_init(struct file_table *t)
@@ -133,8 +135,8 @@ static struct file_identity identity_of(const struct opened_file *file, const st
     };
 }
 
-static int file_table_add_object(struct file_table *t, const struct target *target, int root_fd, const struct maps_entry *e,
-                                 struct file_ref *ret)
+static int file_table_add_object(struct file_table *t, const struct target *target, int root_fd,
+                                 const struct maps_entry *e, struct file_ref *ret)
 {
     struct opened_file file;
     struct raw_object object = {0};
@@ -180,16 +182,16 @@ static struct named_file *named_file_new(const struct maps_entry *e)
     char *name = (char *)(f + 1);
     if (e->name_len > 0)
         memcpy(name, e->name, e->name_len);
-    *f = (struct named_file){.dev_major = e->dev_major, .dev_minor = e->dev_minor, .ino = e->ino, .name = name,
-                             .name_len = e->name_len};
+    *f = (struct named_file){.dev_major = e->dev_major, .dev_minor = e->dev_minor, .ino = e->ino,
+                             .name = name, .name_len = e->name_len};
     return f;
 }
 
-int file_table_lookup(struct file_table *t, const struct target *target, int root_fd, const struct maps_entry *e,
-                      struct file_ref *ret)
+int file_table_lookup(struct file_table *t, const struct target *target, int root_fd,
+                      const struct maps_entry *e, struct file_ref *ret)
 {
-    struct named_file key = {.dev_major = e->dev_major, .dev_minor = e->dev_minor, .ino = e->ino, .name = e->name,
-                             .name_len = e->name_len};
+    struct named_file key = {.dev_major = e->dev_major, .dev_minor = e->dev_minor, .ino = e->ino,
+                             .name = e->name, .name_len = e->name_len};
     struct named_file **found = tfind(&key, &t->names, compare_named_files);
 
     if (found) {
@@ -201,8 +203,9 @@ int file_table_lookup(struct file_table *t, const struct target *target, int roo
     AUTO_FREE struct named_file *f = named_file_new(e);
     if (!f)
         return -ENOMEM;
-    int r = e->ino != 0 && e->name_len > 0 && e->name[0] == '/' ? file_table_add_object(t, target, root_fd, e, &f->ref)
-                                                                : file_table_add_name(t, e, &f->ref);
+    int r = e->ino != 0 && e->name_len > 0 && e->name[0] == '/'
+                ? file_table_add_object(t, target, root_fd, e, &f->ref)
+                : file_table_add_name(t, e, &f->ref);
     if (r < 0)
         return r;
     *ret = f->ref;

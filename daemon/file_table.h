@@ -32,5 +32,5 @@ int file_table_init(struct file_table *t);
 void file_table_deinit(struct file_table *t);
 
 /* The file of a mapping, opened if it is new. 0; -ENOSPC: the table is full; -ENOMEM. */
-int file_table_lookup(struct file_table *t, const struct target *target, int root_fd, const struct maps_entry *e,
-                      struct file_ref *ret);
+int file_table_lookup(struct file_table *t, const struct target *target, int root_fd,
+                      const struct maps_entry *e, struct file_ref *ret);

@@ -1,5 +1,5 @@
-/* Switching the file system identity. Owns what is needed to switch back. Only fsuid and fsgid change: with the real and effective ids,
- * the target's user would gain the right to trace and to signal this process. */
+/* Switching the file system identity. Owns what is needed to switch back. Only fsuid and fsgid change: with
+ * the real and effective ids, the target's user would gain the right to trace and to signal this process. */
 #include "daemon/fs_identity.h"
 
 #include <grp.h>
@@ -52,7 +52,8 @@ struct fs_identity *fs_identity_assume(const struct target_status *s)
     f->fsgid = current_fsgid();
     change_groups(f, s);
     (void)setfsgid(s->gid[TARGET_FS]);
-    (void)setfsuid(s->uid[TARGET_FS]); /* leaving uid 0, the kernel drops some capabilities: read them again */
+    (void)setfsuid(s->uid[TARGET_FS]);
+    /* Leaving uid 0, the kernel drops some capabilities: they are read again. */
     if (syscall(SYS_capget, &header, caps) == 0) {
         caps[0].effective &= ~CAPS_THAT_OVERRIDE;
         if (set_caps(caps) == 0)

@@ -1,8 +1,10 @@
-/* Mappings by epoch. Owns the mappings that are there (sorted, as the kernel shows them), those that were, and the files of both.
+/* Mappings by epoch. Owns the mappings that are there (sorted, as the kernel shows them), those that were,
+ * and the files of both.
  *
- * A maps file that was opened before an exec is empty after it, so a snapshot can only see the image that it is meant to see. An
- * exec is told some time after it happened, though, and the next one may have happened by then: the image that is opened on word of
- * the first is then the second's already, which is found out when word of the second comes (table_is_same_image). */
+ * A maps file that was opened before an exec is empty after it, so a snapshot can only see the image that it
+ * is meant to see. An exec is told some time after it happened, though, and the next one may have happened by
+ * then: the image that is opened on word of the first is then the second's already, which is found out when
+ * word of the second comes (table_is_same_image). */
 #include "daemon/mapping_table.h"
 
 #include <errno.h>
@@ -118,8 +120,10 @@ struct snapshot {
     uint64_t cut;
 };
 
-/* The program itself: by its inode, or where the file system shows different numbers for one file, by its name. */
-static bool is_main_binary(const struct mapping_table *t, const struct maps_entry *e, const struct file_ref *ref)
+/* The program itself: by its inode, or where the file system shows different numbers for one file, by its
+ * name. */
+static bool is_main_binary(const struct mapping_table *t, const struct maps_entry *e,
+                           const struct file_ref *ref)
 {
     char name[PATH_MAX];
     const struct file_identity *id = ref->object != RAW_NO_OBJECT ? &t->files.objects[ref->object].id : NULL;
@@ -142,7 +146,9 @@ static int snapshot_entry(const struct maps_entry *e, void *userdata)
 
     if (!e->executable)
         return 0;
-    int r = s->fresh.n < TABLE_MAX_MAPPINGS ? file_table_lookup(&t->files, s->target, t->image.root_fd, e, &ref) : -ENOSPC;
+    int r = s->fresh.n < TABLE_MAX_MAPPINGS
+                ? file_table_lookup(&t->files, s->target, t->image.root_fd, e, &ref)
+                : -ENOSPC;
     if (r == -ENOSPC) {
         s->cut++;
         return 0;
@@ -175,8 +181,8 @@ static int snapshot_read(struct snapshot *s)
 
 static bool same_mapping(const struct raw_mapping *a, const struct raw_mapping *b)
 {
-    return a->start == b->start && a->end == b->end && a->offset == b->offset && a->object == b->object && a->name == b->name &&
-           a->main_binary == b->main_binary;
+    return a->start == b->start && a->end == b->end && a->offset == b->offset && a->object == b->object &&
+           a->name == b->name && a->main_binary == b->main_binary;
 }
 
 /* Keeps a mapping that has ended, if there was an epoch in which it counted. Room was reserved. */
@@ -198,7 +204,8 @@ static int table_reserve_past(struct mapping_table *t)
     return list_reserve(&t->past, n < TABLE_MAX_PAST_MAPPINGS ? n : TABLE_MAX_PAST_MAPPINGS);
 }
 
-/* What is in fresh alone begins with the epoch, what is not in it any more ended before. Both are sorted by address. */
+/* What is in fresh alone begins with the epoch, what is not in it any more ended before. Both are sorted by
+ * address. */
 static int table_merge(struct mapping_table *t, struct mapping_list *fresh, uint32_t epoch)
 {
     int r = table_reserve_past(t);
@@ -240,8 +247,10 @@ static bool overlap(const struct raw_mapping *a, const struct raw_mapping *b)
     return a->start < b->end && b->start < a->end;
 }
 
-/* Adds m, unless it is there already. What it took the place of ends with the last epoch that is known, and m begins after. */
-static void table_add_late(struct mapping_table *t, struct raw_mapping m, size_t *at, size_t n_before, uint32_t epoch)
+/* Adds m, unless it is there already. What it took the place of ends with the last epoch that is known, and m
+ * begins after. */
+static void table_add_late(struct mapping_table *t, struct raw_mapping m, size_t *at, size_t n_before,
+                           uint32_t epoch)
 {
     while (*at < n_before && t->live.items[*at].end <= m.start)
         (*at)++;
@@ -291,14 +300,16 @@ static int fingerprint_entry(const struct maps_entry *e, void *userdata)
     return 0;
 }
 
-/* Is the image that was opened on word of an earlier exec the very one that runs now? Its maps would be empty, had it been replaced since,
- * unless somebody shares it (vfork); where the kernel put its stack and vdso tells the two apart. */
+/* Is the image that was opened on word of an earlier exec the very one that runs now? Its maps would be
+ * empty, had it been replaced since, unless somebody shares it (vfork); where the kernel put its stack and
+ * vdso tells the two apart. */
 static bool table_is_same_image(const struct mapping_table *t)
 {
     struct fingerprint a = {0}, b = {0};
 
     return t->by_exec && t->image.maps_fd >= 0 && maps_read(t->image.maps_fd, fingerprint_entry, &a) == 0 &&
-           maps_read(t->opened.maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso && a.stack_end == b.stack_end;
+           maps_read(t->opened.maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso &&
+           a.stack_end == b.stack_end;
 }
 
 void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
@@ -312,7 +323,8 @@ void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
     close_fd(&t->image.maps_fd); /* its root still says where debug files are */
 }
 
-int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins)
+int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends,
+                            uint32_t begins)
 {
     if (t->opened.maps_fd < 0)
         return -ESRCH;
@@ -362,7 +374,8 @@ int mapping_table_write(const struct mapping_table *t)
     if (t->past.n > 0)
         memcpy(all + t->live.n, t->past.items, t->past.n * sizeof(*all));
     qsort(all, n, sizeof(*all), compare_mappings);
-    int r = raw_writer_section(w, RAW_OBJECTS, t->files.objects, t->files.n_objects * sizeof(*t->files.objects));
+    int r =
+        raw_writer_section(w, RAW_OBJECTS, t->files.objects, t->files.n_objects * sizeof(*t->files.objects));
     if (r == 0)
         r = raw_writer_section(w, RAW_MAPPINGS, all, n * sizeof(*all));
     if (r == 0)

@@ -1,7 +1,8 @@
-/* What a session knows of its target's executable mappings: which were there in which epochs (bpf/sample.h), and the files they
- * map, held open so that they survive dlclose, exec, deletion and the target's end.
+/* What a session knows of its target's executable mappings: which were there in which epochs (bpf/sample.h),
+ * and the files they map, held open so that they survive dlclose, exec, deletion and the target's end.
  *
- * Filled by snapshots of /proc/PID/maps, each for an epoch. What a snapshot does not show any more ended before its epoch. */
+ * Filled by snapshots of /proc/PID/maps, each for an epoch. What a snapshot does not show any more ended
+ * before its epoch. */
 #pragma once
 
 #include <stddef.h>
@@ -23,33 +24,39 @@ struct mapping_table;
 struct mapping_table *mapping_table_new(void);
 void mapping_table_free(struct mapping_table *t);
 
-/* Opens the image that runs now, without reading it. What is read of it later is read of no other, so access is checked between the two.
- * 0; -ESRCH: the process has ended; -errno. */
+/* Opens the image that runs now, without reading it. What is read of it later is read of no other, so access
+ * is checked between the two. 0; -ESRCH: the process has ended; -errno. */
 int mapping_table_open_image(struct mapping_table *t, const struct target *target);
-/* Makes it the current one, and reads it: the first one (ends = begins = 0), or an exec's, which is there since the epoch `begins`. What was
- * there ends before the epoch `ends`: the same one, or that of an earlier exec whose image was not seen. 0; -ESRCH: it is
- * gone already; -errno. Then there is no current image, but what was there stays known. */
-int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins);
+/* Makes it the current one, and reads it: the first one (ends = begins = 0), or an exec's, which is there
+ * since the epoch `begins`. What was there ends before the epoch `ends`: the same one, or that of an earlier
+ * exec whose image was not seen. 0; -ESRCH: it is gone already; -errno. Then there is no current image, but
+ * what was there stays known. */
+int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends,
+                            uint32_t begins);
 
-/* Reads the image's mappings as they are in an epoch, opening files seen for the first time. 0; -ESRCH: the image is gone, and the
- * table as it was; -errno (the table as it was). */
+/* Reads the image's mappings as they are in an epoch, opening files seen for the first time. 0; -ESRCH: the
+ * image is gone, and the table as it was; -errno (the table as it was). */
 int mapping_table_snapshot(struct mapping_table *t, const struct target *target, uint32_t epoch);
 
 /* Ends all current mappings before the epoch: the asker may not see what runs now. */
 void mapping_table_end_image(struct mapping_table *t, uint32_t epoch);
 
-/* The last look, when the window is closed and `epoch` is the last one known: what appeared since is added, nothing is ended but what
- * something else took the place of. */
+/* The last look, when the window is closed and `epoch` is the last one known: what appeared since is added,
+ * nothing is ended but what something else took the place of. */
 int mapping_table_final(struct mapping_table *t, const struct target *target, uint32_t epoch);
 
-/* A sealed memfd with RAW_OBJECTS, RAW_MAPPINGS and RAW_STRINGS (daemon/raw_profile.h). fd or -errno. Objects keep their indexes. */
+/* A sealed memfd with RAW_OBJECTS, RAW_MAPPINGS and RAW_STRINGS (daemon/raw_profile.h). fd or -errno. Objects
+ * keep their indexes. */
 int mapping_table_write(const struct mapping_table *t);
 
-/* The file of an object, borrowed; -1: it could not be opened. path: as the target sees it. -ENOENT: no such object. */
+/* The file of an object, borrowed; -1: it could not be opened. path: as the target sees it. -ENOENT: no such
+ * object. */
 int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path);
 
-/* The image's root directory, O_PATH, borrowed; that of the last one where none is current; -1: it could not be opened. */
+/* The image's root directory, O_PATH, borrowed; that of the last one where none is current; -1: it could not
+ * be opened. */
 int mapping_table_root(const struct mapping_table *t);
 
-/* What was left out: mappings (that have no place in the table), and files that could not be held open for lack of room. */
+/* What was left out: mappings (that have no place in the table), and files that could not be held open for
+ * lack of room. */
 void mapping_table_cut(const struct mapping_table *t, uint64_t *ret_mappings, uint64_t *ret_files);

@@ -1,5 +1,5 @@
-/* A process by its /proc directory. Owns its descriptors. Nothing here but reading maps, cmdline and the program's file waits
- * for the target: status, stat, comm and exe take none of its locks. */
+/* A process by its /proc directory. Owns its descriptors. Nothing here but reading maps, cmdline and the
+ * program's file waits for the target: status, stat, comm and exe take none of its locks. */
 #include "daemon/target.h"
 
 #include <ctype.h>
@@ -161,7 +161,8 @@ static int target_failed(pid_t pid, int error, struct denial *d)
     return deny(d, 503, "process %d cannot be read: %s", pid, strerror(-error));
 }
 
-/* The pidfd comes second. If the directory's process still answers after it, the number was its own throughout. */
+/* The pidfd comes second. If the directory's process still answers after it, the number was its own
+ * throughout. */
 static int target_open_pidfd(struct target *t)
 {
     struct target_status s;
@@ -188,8 +189,9 @@ int target_open(pid_t pid, struct target *ret, struct denial *d)
     if (r < 0)
         return target_failed(pid, r, d);
     if (s.tgid != pid)
-        return deny(d, 404, "%d is a thread of process %d: ask for /pid/%d, with tid=%d for this thread alone", pid, s.tgid,
-                    s.tgid, pid);
+        return deny(d, 404,
+                    "%d is a thread of process %d: ask for /pid/%d, with tid=%d for this thread alone", pid,
+                    s.tgid, s.tgid, pid);
     r = target_open_pidfd(&t);
     if (r < 0)
         return target_failed(pid, r, d);
@@ -251,8 +253,8 @@ int target_comm(const struct target *t, char ret_comm[16])
     return 0;
 }
 
-/* The files of a process that is not dumpable belong to root, all others to its effective user (task_dump_owner in
- * fs/proc/base.c); the directory itself is always its user's. */
+/* The files of a process that is not dumpable belong to root, all others to its effective user
+ * (task_dump_owner in fs/proc/base.c); the directory itself is always its user's. */
 int target_dumpable(const struct target *t, const struct target_status *s, bool *ret)
 {
     struct stat st;

@@ -1,7 +1,8 @@
 /* Opening a target's files. Owns nothing: descriptors go to the caller.
  *
- * A name is first resolved to an O_PATH descriptor, which opens nothing, and judged; only then is the same inode opened to
- * read. So no device is opened by accident, and no name is swapped between the look and the opening. */
+ * A name is first resolved to an O_PATH descriptor, which opens nothing, and judged; only then is the same
+ * inode opened to read. So no device is opened by accident, and no name is swapped between the look and the
+ * opening. */
 #include "daemon/target_files.h"
 
 #include <fcntl.h>
@@ -97,12 +98,14 @@ bool target_files_same(int fd, const struct maps_entry *e)
 
 /* ---- the ways to a mapped file */
 
-/* By the mapping itself: right for deleted and replaced files too. Needs privileges that a daemon may lack. */
+/* By the mapping itself: right for deleted and replaced files too. Needs privileges that a daemon may lack.
+ */
 static int open_by_mapping(const struct target *t, const struct maps_entry *e)
 {
     char name[64];
 
-    (void)snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)e->start, (unsigned long long)e->end);
+    (void)snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)e->start,
+                   (unsigned long long)e->end);
     AUTO_CLOSE int path_fd = target_open_file(t, name, O_PATH);
     return path_fd < 0 ? path_fd : reopen_regular(path_fd);
 }
@@ -177,7 +180,8 @@ static void fill_path(const struct target *t, const struct maps_entry *e, char p
     strip_root(t, path);
 }
 
-void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret)
+void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e,
+                       struct opened_file *ret)
 {
     *ret = (struct opened_file){.fd = -1};
     fill_path(t, e, ret->path);
@@ -187,7 +191,8 @@ void target_files_open(const struct target *t, int root_fd, const struct maps_en
     ret->deleted = strip_deleted(root_fd, ret, ret->path);
 }
 
-void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret)
+void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e,
+                       struct opened_file *ret)
 {
     *ret = (struct opened_file){.fd = -1};
     fill_path(t, e, ret->path);

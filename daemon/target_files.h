@@ -1,5 +1,5 @@
-/* Opens the files that a target maps: the very inode, whatever the target does with names meanwhile. Only regular files, never
- * one that opening could do something to, and never outside of the target's root. */
+/* Opens the files that a target maps: the very inode, whatever the target does with names meanwhile. Only
+ * regular files, never one that opening could do something to, and never outside of the target's root. */
 #pragma once
 
 #include <limits.h>
@@ -19,18 +19,21 @@ struct opened_file {
 /* /proc/PID/root, O_PATH. fd or -errno. */
 int target_files_root(const struct target *t);
 
-/* The file of a mapping. Always fills *ret (fd -1 where it can't be had). root_fd: of target_files_root, or -1. */
-void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret);
+/* The file of a mapping. Always fills *ret (fd -1 where it can't be had). root_fd: of target_files_root, or
+ * -1. */
+void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e,
+                       struct opened_file *ret);
 /* The same, but only its name. */
-void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e, struct opened_file *ret);
+void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e,
+                       struct opened_file *ret);
 
 /* The program itself, /proc/PID/exe. fd or -errno. */
 int target_files_open_exe(const struct target *t);
 
-/* Opens a path below root_fd that need not be trusted: no symbolic link leads out of it, regular files alone, never blocks on
- * a FIFO, a device or a lease. fd or -errno. */
+/* Opens a path below root_fd that need not be trusted: no symbolic link leads out of it, regular files alone,
+ * never blocks on a FIFO, a device or a lease. fd or -errno. */
 int target_files_open_beneath(int root_fd, const char *path);
 
-/* True where the open file is the one that maps shows as this device and inode; on file systems that show other numbers to fstat
- * (btrfs, overlayfs) it is mapped here to compare like with like. */
+/* True where the open file is the one that maps shows as this device and inode; on file systems that show
+ * other numbers to fstat (btrfs, overlayfs) it is mapped here to compare like with like. */
 bool target_files_same(int fd, const struct maps_entry *e);

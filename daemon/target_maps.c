@@ -1,4 +1,5 @@
-/* Parser and reader of /proc/PID/maps. Owns nothing. Paths in it are the target's choice; numbers and order are the kernel's. */
+/* Parser and reader of /proc/PID/maps. Owns nothing. Paths in it are the target's choice; numbers and order
+ * are the kernel's. */
 #include "daemon/target_maps.h"
 
 #include <errno.h>
@@ -31,7 +32,8 @@ static bool take_number(struct line_cursor *c, unsigned base, uint64_t max, char
         int digit = hex_value(*c->at);
         if (digit < 0 || (unsigned)digit >= base)
             break;
-        if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
+        if (__builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
             return false;
     }
     if (c->at == start || c->at == c->end || *c->at != follow)
@@ -59,10 +61,12 @@ int maps_parse_line(const char *line, size_t len, struct maps_entry *ret)
 
     if (!take_number(&c, 16, UINT64_MAX, '-', &e.start) || !take_number(&c, 16, UINT64_MAX, ' ', &e.end) ||
         !take_permissions(&c, &e.executable) || !take_number(&c, 16, UINT64_MAX, ' ', &e.offset) ||
-        !take_number(&c, 16, UINT32_MAX, ':', &dev_major) || !take_number(&c, 16, UINT32_MAX, ' ', &dev_minor) ||
-        !take_number(&c, 10, UINT64_MAX, ' ', &e.ino) || e.start >= e.end)
+        !take_number(&c, 16, UINT32_MAX, ':', &dev_major) ||
+        !take_number(&c, 16, UINT32_MAX, ' ', &dev_minor) || !take_number(&c, 10, UINT64_MAX, ' ', &e.ino) ||
+        e.start >= e.end)
         return -EBADMSG;
-    while (c.at < c.end && *c.at == ' ') /* names begin with '/' or '[', or with a letter: never with a blank */
+    /* Names begin with '/', '[' or a letter, never with a blank. */
+    while (c.at < c.end && *c.at == ' ')
         c.at++;
     e.dev_major = (uint32_t)dev_major;
     e.dev_minor = (uint32_t)dev_minor;

@@ -35,7 +35,8 @@ static bool cursor_number(struct cursor *c, unsigned base, uint64_t max, uint64_
         int digit = digit_value(*c->at);
         if (digit < 0 || (unsigned)digit >= base)
             break;
-        if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
+        if (__builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, (unsigned)digit, &value) || value > max)
             return false;
     }
     if (c->at == start || (c->at < c->end && *c->at != ' ' && *c->at != '\t'))
@@ -145,7 +146,8 @@ static bool parse_status_line(const char *line, size_t len, struct target_status
         return true;
     for (size_t i = 0; i < N_STATUS_KEYS; i++) {
         size_t name_len = strlen(status_keys[i].name);
-        if ((size_t)(colon - line) != name_len || memcmp(line, status_keys[i].name, name_len) != 0 || (*seen & 1u << i))
+        if ((size_t)(colon - line) != name_len || memcmp(line, status_keys[i].name, name_len) != 0 ||
+            (*seen & 1u << i))
             continue;
         *seen |= 1u << i;
         return status_keys[i].parse(&(struct cursor){.at = colon + 1, .end = line + len}, s);

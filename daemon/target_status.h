@@ -1,5 +1,5 @@
-/* What /proc/PID/status and /proc/PID/stat say of a process (man 5 proc; fs/proc/array.c). Names in them are the target's own
- * choice. */
+/* What /proc/PID/status and /proc/PID/stat say of a process (man 5 proc; fs/proc/array.c). Names in them are
+ * the target's own choice. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,8 +24,8 @@ struct target_status {
     pid_t namespace_pid; /* its number in its own PID namespace; 0 where the kernel does not say */
 };
 
-/* Parses the text of status. 0, or -EBADMSG where anything that is needed is missing or malformed: nobody is let in by what
- * could not be read. */
+/* Parses the text of status. 0, or -EBADMSG where anything that is needed is missing or malformed: nobody is
+ * let in by what could not be read. */
 int target_status_parse(const char *text, size_t len, struct target_status *ret);
 
 struct target_stat {
