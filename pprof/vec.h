@@ -14,7 +14,7 @@
 /* items, or where they moved to, with room for more beyond n; NULL: no memory, and items are still there. */
 static inline void *vec_grow(void *items, size_t *cap, size_t n, size_t more, size_t item_bytes)
 {
-    size_t need, doubled = *cap < 8 ? 16 : *cap + *cap / 2 + *cap / 2;
+    size_t need, doubled = *cap < 8 ? 16 : *cap * 2;
     if (__builtin_add_overflow(n, more, &need))
         return NULL;
     if (items && need <= *cap)
