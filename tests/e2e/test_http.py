@@ -67,7 +67,7 @@ BAD_QUERIES = [
     ("event=usdt:/no/such/file:a:b", "/no/such/file"),
     ("event=usdt:x", "usdt"),
     ("event=tracepoint:no:such_thing", "no:such_thing"),
-    ("event=tracepoint:sched", "tracepoint"),
+    ("event=tracepoint:sched", "CATEGORY:NAME"),
     ("unknown=1", "unknown"),
     ("Seconds=1", "Seconds"),
 ]
