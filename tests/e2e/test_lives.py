@@ -3,8 +3,10 @@ afterwards.
 """
 
 import concurrent.futures
+import glob
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,13 +153,16 @@ def test_half_close_ends_it_too(daemon, program_target):
 
 
 def bpf_objects(kind, pids):
-    """Ids of the BPF objects that any of the processes holds."""
-    done = subprocess.run(["bpftool", "-j", kind, "list"], capture_output=True, text=True, check=True)
-    return {
-        each["id"]
-        for each in json.loads(done.stdout or "[]")
-        if any(holder["pid"] in pids for holder in each.get("pids", []))
-    }
+    """Ids of the BPF objects ("prog", "map", "link") that any of the processes holds."""
+    ids = set()
+    for pid in pids:
+        for path in glob.glob(f"/proc/{pid}/fdinfo/*"):
+            try:
+                with open(path, encoding="ascii") as file:
+                    ids.update(int(each) for each in re.findall(rf"^{kind}_id:\s*(\d+)", file.read(), re.MULTILINE))
+            except OSError:
+                pass
+    return ids
 
 
 def all_ids(kind):

@@ -1,7 +1,6 @@
 /* Four fifths of the time in system calls (kernel_us= of every kernel_us + user_us): reads of /dev/zero,
  * each long enough that the way in and out is nothing beside the kernel's clearing of the buffer. */
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "program.h"
@@ -14,8 +13,7 @@ static NOINLINE void in_kernel(int zero_fd, uint64_t ns)
     uint64_t start_ns = program_clock_ns(CLOCK_THREAD_CPUTIME_ID), last_ns = start_ns, now_ns;
 
     do {
-        /* libc's read has frames of its own where there are threads, and they lack frame pointers. */
-        if (syscall(SYS_read, zero_fd, buffer, sizeof(buffer)) != (long)sizeof(buffer))
+        if (program_syscall(SYS_read, zero_fd, (long)buffer, sizeof(buffer)) != (long)sizeof(buffer))
             program_cannot("read /dev/zero");
         now_ns = program_clock_ns(CLOCK_THREAD_CPUTIME_ID);
         __atomic_fetch_add(&tallies[0].cpu_ns, now_ns - last_ns, __ATOMIC_RELAXED);
