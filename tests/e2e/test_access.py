@@ -51,7 +51,7 @@ def owned_target(start_target, program):
 
 
 PATHS = [
-    "/pid/{}",
+    "/pid/{}?seconds=0.1",
     "/pid/{}/debug/pprof/",
     "/pid/{}/debug/pprof/profile?seconds=0.1",
     "/pid/{}/debug/pprof/cmdline",
