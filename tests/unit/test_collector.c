@@ -376,7 +376,7 @@ START_TEST(test_many_mappings)
 }
 END_TEST
 
-/* Each message costs a look at the mappings, and changes nothing; nothing is left behind either. */
+/* Its command line can never be read. (Its mappings can, by kernels that take no lock for them.) */
 START_TEST(test_target_that_never_answers)
 {
     int out[2];
@@ -397,7 +397,7 @@ START_TEST(test_target_that_never_answers)
     close(out[1]);
     if (read(out[0], &byte, 1) == 1) {
         struct talk *t = talk_new(pid, talk_asker(0));
-        talk_start(t, collector_main);
+        talk_start(t, cmdline_main);
         child_set_deadline(t->child, 300 * NSEC_PER_MSEC);
         ck_assert_ptr_null(talk_next(t, NULL));
         ck_assert(t->ended && t->timed_out);
