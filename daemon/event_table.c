@@ -213,13 +213,13 @@ static int parse_uprobe(const char *rest, struct session_params *p, const struct
     return 0;
 }
 
-/* "A:B", both without a single colon, into p->symbol. */
-static int parse_pair(const char *text, struct session_params *p, const char *what, const struct event_error *error)
+/* "A:B", both without a single colon, into p->symbol. form: what should have been written. */
+static int parse_pair(const char *text, struct session_params *p, const char *form, const struct event_error *error)
 {
     const char *separator = find_separator(text);
     if (!separator || separator == text || !separator[1] || find_separator(separator + 1))
-        return refuse(error, "event: %s is needed after it, with one colon between", what);
-    int r = copy_part(p->symbol, sizeof(p->symbol), text, strlen(text), what, error);
+        return refuse(error, "event: write %s, with single colons between and nothing empty", form);
+    int r = copy_part(p->symbol, sizeof(p->symbol), text, strlen(text), form, error);
     if (r < 0)
         return r;
     set_event_name(p, separator + 1);
@@ -232,14 +232,14 @@ static int parse_usdt(const char *rest, struct session_params *p, const struct e
     if (r < 0)
         return r;
     p->event = EVENT_USDT;
-    return parse_pair(rest, p, "PROVIDER:NAME", error);
+    return parse_pair(rest, p, "usdt:PATH:PROVIDER:NAME", error);
 }
 
 /* The names become a path in tracefs. */
 static int parse_tracepoint(const char *rest, struct session_params *p, const struct event_error *error)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:";
-    int r = parse_pair(rest, p, "CATEGORY:NAME", error);
+    int r = parse_pair(rest, p, "tracepoint:CATEGORY:NAME", error);
     if (r < 0)
         return r;
     if (rest[strspn(rest, allowed)] || strstr(rest, "::"))

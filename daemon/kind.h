@@ -20,6 +20,7 @@ struct kind {
     const char *period_type;   /* "cpu/nanoseconds"; "" */
     const struct param_spec *params;
     const size_t *n_params; /* NULL: none */
+    bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
     /* Answers the request, now or later. */
     void (*start)(struct server *server, struct http_request *request, pid_t pid);

@@ -9,5 +9,6 @@ const struct kind kind_symbol = {
                    "Profiles carry their names already.",
     .sample_types = "",
     .period_type = "",
+    .takes_post = true,
     .start = symbol_request_start,
 };

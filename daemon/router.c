@@ -30,6 +30,16 @@ static bool router_accepts(const struct http_request *request, const char *type)
     return accept && strstr(accept, type);
 }
 
+/* GET or HEAD; a POST is answered here. */
+static bool router_is_get(struct http_request *request)
+{
+    if (!http_request_is_post(request))
+        return true;
+    http_reply_header(request, "Allow", "GET, HEAD");
+    http_reply_error(request, 405, "method not allowed here; GET and HEAD are");
+    return false;
+}
+
 /* Fills a body and sends it. */
 static void router_reply(struct http_request *request, const char *type, void (*fill)(struct evbuffer *out, pid_t pid), pid_t pid)
 {
@@ -157,7 +167,8 @@ static void router_kind(struct server *server, struct http_request *request, pid
         http_reply_error(request, 404, "Unknown profile: /pid/%d/debug/pprof/ lists those there are", pid);
         return;
     }
-    kind->start(server, request, pid);
+    if (kind->takes_post || router_is_get(request))
+        kind->start(server, request, pid);
 }
 
 /* rest: what follows the number. */
@@ -165,7 +176,11 @@ static void router_pid(struct server *server, struct http_request *request, pid_
 {
     static const char pprof[] = "/debug/pprof/";
 
-    if (strcmp(rest, "") == 0)
+    if (strncmp(rest, pprof, sizeof(pprof) - 1) == 0 && rest[sizeof(pprof) - 1])
+        router_kind(server, request, pid, rest + sizeof(pprof) - 1);
+    else if (!router_is_get(request))
+        return;
+    else if (strcmp(rest, "") == 0)
         router_process(server, request, pid);
     else if (strcmp(rest, "/debug/pprof") == 0)
         router_redirect(request, "pprof/");
@@ -173,8 +188,6 @@ static void router_pid(struct server *server, struct http_request *request, pid_
         oneshot_check(server, request, pid, router_index_page);
     else if (strcmp(rest, "/debug/quality") == 0)
         quality_start(server, request, pid);
-    else if (strncmp(rest, pprof, sizeof(pprof) - 1) == 0)
-        router_kind(server, request, pid, rest + sizeof(pprof) - 1);
     else
         http_reply_error(request, 404, "no such path: /pid/%d/debug/pprof/ has the profiles of process %d", pid, pid);
 }
@@ -205,7 +218,8 @@ void router_handle(struct http_request *request, void *userdata)
 
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         if (strcmp(path, fixed[i].path) == 0) {
-            fixed[i].answer(server, request);
+            if (router_is_get(request))
+                fixed[i].answer(server, request);
             return;
         }
     }

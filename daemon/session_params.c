@@ -244,7 +244,7 @@ static int parse_symbolize(struct param_parse *p, const struct param_spec *spec,
 }
 
 /* As net/http/pprof does for this profile: whatever its value. */
-static int parse_debug(struct param_parse *p, const struct param_spec *spec, const char *value)
+static int parse_ignored(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     return 0;
 }
@@ -264,7 +264,8 @@ const struct param_spec profile_params[] = {
      "only stacks with a function whose name matches", parse_focus},
     {"format", "enum", "pprof|folded", "pprof", "gzipped profile.proto, or collapsed stacks as text", parse_format},
     {"symbolize", "enum", "full|fast|none", "full", "how much to say of each address", parse_symbolize},
-    {"debug", "ignored", "anything", "0", "accepted for Go's clients, without effect here", parse_debug},
+    {"debug", "ignored", "anything", "0", "accepted for Go's clients, without effect here", parse_ignored},
+    {"gc", "ignored", "anything", "none", "accepted for Go's clients, without effect here", parse_ignored},
 };
 const size_t n_profile_params = sizeof(profile_params) / sizeof(profile_params[0]);
 
