@@ -64,6 +64,7 @@ int http_server_new(struct event_base *base, const struct settings *settings, ht
         .base = base, .settings = settings, .limits = http_default_limits, .handler = handler, .userdata = userdata,
     };
     TAILQ_INIT(&server->conns);
+    TAILQ_INIT(&server->lingers);
     TAILQ_INSERT_TAIL(&servers, server, next);
     server->accept_again = evtimer_new(base, accept_again, server);
     server->evhttp = evhttp_new(base);
@@ -161,6 +162,7 @@ void http_server_free(struct http_server *server)
     }
     while ((conn = TAILQ_FIRST(&server->conns)))
         http_conn_free(conn);
+    http_linger_stop(server);
     if (server->accept_again)
         event_free(server->accept_again);
     TAILQ_REMOVE(&servers, server, next);

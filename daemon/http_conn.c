@@ -85,7 +85,10 @@ void http_conn_free(struct http_conn *conn)
 
 static void conn_closed(struct evhttp_connection *evcon, void *arg)
 {
-    http_conn_free(arg);
+    struct http_conn *conn = arg;
+    if (conn->linger)
+        http_linger_start(conn->server, bufferevent_getfd(conn->bev));
+    http_conn_free(conn);
 }
 
 void http_conn_drop(struct http_conn *conn)
@@ -96,14 +99,12 @@ void http_conn_drop(struct http_conn *conn)
 /* The last word to a client that evhttp has no reply for; what does not fit into the socket's buffer is lost. */
 static void conn_refuse(struct http_conn *conn, int status)
 {
-    char reply[512], unread[16384];
+    char reply[512];
     int fd = bufferevent_getfd(conn->bev);
     int len = print_error(reply, sizeof(reply), status);
     metrics_add_request(status);
-    /* Closing with unread bytes resets the connection, and the client might never see the answer. */
-    for (int i = 0; i < 8 && recv(fd, unread, sizeof(unread), MSG_DONTWAIT) == (ssize_t)sizeof(unread); i++)
-        ;
     (void)send(fd, reply, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    conn->linger = true;
     http_conn_drop(conn);
 }
 
@@ -282,6 +283,7 @@ static void conn_output(struct evbuffer *output, const struct evbuffer_cb_info *
         if (status >= 200) {
             metrics_add_request(status);
             http_conn_enter(conn, HTTP_WRITING, 0);
+            conn->linger = true;
             conn->page_status = len == info->n_added ? status : 0;
             (void)evbuffer_add(output, ERROR_HEADERS, strlen(ERROR_HEADERS));
         }

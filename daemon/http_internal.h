@@ -32,6 +32,7 @@ struct http_conn {
     bool line_is_empty, in_body;  /* the line that is being read; whether it lies behind the head */
     int refusal;                  /* the status with which it will be cut, where it must be */
     bool own_output;              /* what goes out now is ours, not a page of evhttp's */
+    bool linger;                  /* it ends before all that the client sends has been read */
     int page_status;              /* of evhttp's own page, while it is being written */
 };
 
@@ -68,6 +69,8 @@ struct http_server {
     size_t received; /* by all of them */
     struct http_listener listener[HTTP_MAX_LISTENERS];
     size_t n_listeners;
+    TAILQ_HEAD(http_lingers, http_linger) lingers;
+    unsigned n_lingers;
     struct event *accept_again;   /* after accept ran out of descriptors */
     uint64_t accept_warned_ns;
 };
@@ -91,3 +94,7 @@ void http_conn_free(struct http_conn *conn);
 void http_request_received(struct evhttp_request *req, void *arg);
 /* Tells the handler that client or server are gone, and frees the request. */
 void http_request_gone(struct http_request *r);
+
+/* The connection of fd is about to be closed: reads on for a moment on a copy. */
+void http_linger_start(struct http_server *server, int fd);
+void http_linger_stop(struct http_server *server);

@@ -98,6 +98,14 @@ static bool request_is_one_too_many(const struct http_request *r)
     return n > server->limits.pending;
 }
 
+/* Where the request ends is not known, or the rest of it not wanted. */
+static void refuse_and_close(struct http_request *r, int status, const char *message)
+{
+    r->conn->linger = true;
+    http_reply_header(r, "Connection", "close");
+    http_reply_error(r, status, "%s", message);
+}
+
 /* The checks that come before any path. True where the request was answered here. */
 static bool request_refused(struct http_request *r)
 {
@@ -112,20 +120,17 @@ static bool request_refused(struct http_request *r)
     };
     struct http_refusal refusal;
     if (r->conn->refusal) { /* it came whole before it could be cut */
-        http_reply_header(r, "Connection", "close");
-        http_reply_error(r, r->conn->refusal, "%s", http_conn_error_text(r->conn->refusal));
+        refuse_and_close(r, r->conn->refusal, http_conn_error_text(r->conn->refusal));
         return true;
     }
     if (http_check_framing(&in, method == EVHTTP_REQ_HEAD || method == EVHTTP_REQ_TRACE, &refusal) < 0) {
         r->req->major = r->req->minor = 1;
-        http_reply_header(r, "Connection", "close");
-        http_reply_error(r, refusal.status, "%s", refusal.message);
+        refuse_and_close(r, refusal.status, refusal.message);
         return true;
     }
     if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST) {
         http_reply_header(r, "Allow", "GET, HEAD, POST");
-        http_reply_header(r, "Connection", "close");
-        http_reply_error(r, 405, "method not allowed here; GET and HEAD are, and POST for symbol");
+        refuse_and_close(r, 405, "method not allowed here; GET and HEAD are, and POST for symbol");
         return true;
     }
     if (http_check_source(&in, &refusal) < 0) {

@@ -302,6 +302,39 @@ START_TEST(test_as_many_lines_as_may_be)
 }
 END_TEST
 
+/* A client that goes on sending still reads what was wrong, and then the end: no reset takes it away. */
+START_TEST(test_early_answer_is_not_lost)
+{
+    static const char *const start[] = {
+        "GET / HTTP/1.1\r\n" HOST "X: ", "POST / HTTP/1.1\r\n" HOST "Content-Length: 3000000\r\n\r\n",
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 1000000\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    };
+    static char more[1000000];
+    char byte;
+    memset(more, 'x', sizeof(more));
+    int fd = client_connect(&f);
+    client_puts(&f, fd, start[_i]);
+    ck_assert(client_send(&f, fd, more, sizeof(more)));
+    fixture_turn(&f);
+    ck_assert(client_send(&f, fd, more, 1000));
+    client_read(&f, fd, false, &a);
+    assert_error(&a, _i == 1 ? 413 : 400);
+    shutdown(fd, SHUT_WR);
+    fixture_turn(&f);
+    ck_assert_int_eq(recv(fd, &byte, 1, 0), 0); /* the end, not ECONNRESET */
+    close(fd);
+    fixture_turn(&f);
+    ck_assert_uint_eq(http_server_connections(f.server), 0);
+    if (_i == 0) { /* a client that never ends is cut */
+        fd = client_connect(&f);
+        client_puts(&f, fd, start[0]);
+        for (int i = 0; i < 64 && client_send(&f, fd, more, sizeof(more)); i++)
+            ck_assert_int_lt(i, 32);
+        close(fd);
+    }
+}
+END_TEST
+
 START_TEST(test_largest_header_and_body)
 {
     static char request[70000];
@@ -431,6 +464,7 @@ int main(void)
     tcase_add_loop_test(tc, test_endless_input_is_cut, 0, 5);
     tcase_add_loop_test(tc, test_too_many_lines, 0, 4);
     tcase_add_test(tc, test_as_many_lines_as_may_be);
+    tcase_add_loop_test(tc, test_early_answer_is_not_lost, 0, 3);
     tcase_add_test(tc, test_largest_header_and_body);
     tcase_add_test(tc, test_too_many_parameters);
     tcase_add_loop_test(tc, test_reply_from_a_file, 0, 4);

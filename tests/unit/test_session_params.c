@@ -101,7 +101,8 @@ END_TEST
 
 START_TEST(test_taken)
 {
-    struct session_params p = good("seconds=0.25&hz=99&kernel=1&tid=4194304&thread=work.*&focus=%5Estd%3A%3A&format=folded&symbolize=fast&debug=x&gc=1");
+    struct session_params p = good("seconds=0.25&hz=99&kernel=1&tid=4194304&thread=work.*"
+                                   "&focus=%5Estd%3A%3A&format=folded&symbolize=fast&debug=x&gc=1");
     ck_assert_uint_eq(p.duration_ns, 250000000);
     ck_assert_uint_eq(p.period, 10101010);
     ck_assert(p.kernel);
