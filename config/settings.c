@@ -260,7 +260,7 @@ int settings_check(const struct settings *s, FILE *errors)
     const char *conflict = settings_conflict(s, &blamed);
     if (!conflict)
         return 0;
-    fprintf(errors, "%s: %s\n", blamed->name, conflict);
+    fprintf(errors, "%s %s\n", blamed->name, conflict);
     return -EINVAL;
 }
 

@@ -221,11 +221,8 @@ static void file_check_whole(struct settings_file *f)
 static int file_read(struct settings_file *f)
 {
     int r = file_load(f);
-    if (r < 0) {
-        fprintf(f->errors, "%s: cannot be read: %s\n", f->path,
-                r == -ENOTSUP ? "it is not a regular file" : strerror(-r));
+    if (r < 0)
         return r;
-    }
     (void)ini_parse_stream(file_next_line, f, file_take, f);
     if (f->error)
         return f->error;
@@ -240,17 +237,19 @@ int settings_read(struct settings *s, const char *path, FILE *errors)
 {
     struct settings copy;
     struct settings_file f = {.path = path, .errors = errors, .settings = &copy};
-
     int r = settings_copy(s, &copy);
-    if (r < 0)
-        return r;
-    r = file_read(&f);
+
+    if (r == 0)
+        r = file_read(&f);
     free(f.data);
-    if (r < 0) {
-        settings_deinit(&copy);
-        return r;
+    if (r == 0) {
+        settings_deinit(s);
+        *s = copy;
+        return 0;
     }
-    settings_deinit(s);
-    *s = copy;
-    return 0;
+    if (!f.n_faults)
+        fprintf(errors, "%s: cannot be read: %s\n", path,
+                r == -ENOTSUP ? "it is not a regular file" : strerror(-r));
+    settings_deinit(&copy);
+    return r;
 }

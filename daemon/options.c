@@ -20,8 +20,9 @@ static void options_table(struct option table[OPTIONS_MAX])
     size_t n = sizeof(own) / sizeof(own[0]);
 
     memcpy(table, own, sizeof(own));
-    for (size_t i = 0; settings_name(i) && n < OPTIONS_MAX - 1; i++)
-        table[n++] = (struct option){settings_name(i), required_argument, NULL, OPTION_SETTING};
+    /* Each has a value of its own: where those are equal, getopt_long takes the first of several that an abbreviation fits. */
+    for (int i = 0; settings_name((size_t)i) && n < OPTIONS_MAX - 1; i++)
+        table[n++] = (struct option){settings_name((size_t)i), required_argument, NULL, OPTION_SETTING + i};
     table[n] = (struct option){0};
 }
 
@@ -39,13 +40,13 @@ static int options_add_switch(struct options *o, const char *name, const char *v
 int options_parse(int argc, char **argv, struct options *ret, FILE *errors)
 {
     struct option table[OPTIONS_MAX];
-    int index, c;
+    int c;
 
     *ret = (struct options){0};
     options_table(table);
     opterr = 0;
     optind = 0;
-    while ((c = getopt_long(argc, argv, ":h", table, &index)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", table, NULL)) != -1) {
         switch (c) {
         case OPTION_CONFIG:
             ret->config = optarg;
@@ -60,16 +61,15 @@ int options_parse(int argc, char **argv, struct options *ret, FILE *errors)
         case OPTION_VERSION:
             ret->version = true;
             break;
-        case OPTION_SETTING:
-            if (options_add_switch(ret, table[index].name, optarg, errors) < 0)
-                return -EINVAL;
-            break;
         case ':':
             (void)fprintf(errors, "%s: a value is missing; see --help\n", argv[optind - 1]);
             return -EINVAL;
-        default:
+        case '?':
             (void)fprintf(errors, "%s: no such switch, or an ambiguous one; see --help\n", argv[optind - 1]);
             return -EINVAL;
+        default:
+            if (options_add_switch(ret, settings_name((size_t)(c - OPTION_SETTING)), optarg, errors) < 0)
+                return -EINVAL;
         }
     }
     if (optind < argc) {
@@ -103,8 +103,6 @@ int options_settings(const struct options *o, struct settings *ret, FILE *errors
         return r;
     if (o->config)
         r = settings_read(&s, o->config, errors);
-    if (r < 0 && r != -EINVAL)
-        (void)fprintf(errors, "%s: %s\n", o->config, strerror(-r));
     for (size_t i = 0; i < o->n_switches; i++) {
         int one = settings_set(&s, o->switches[i].name, o->switches[i].value, errors);
         r = r ? r : one;

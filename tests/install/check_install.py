@@ -6,6 +6,7 @@ check_install.py BUILD_ROOT
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,24 @@ class Install(unittest.TestCase):
         for path in (drop_in, self.find("/cprofd.8")):
             self.assertIn(drop_in, self.text(path).replace("\\-", "-"), path)
         self.assertNotIn("/system/", drop_in)  # installed, not enabled
+
+    def check_config(self, text):
+        """What the installed daemon says of a configuration: its exit status, and standard error."""
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write(text)
+            file.flush()
+            done = subprocess.run([self.files[self.find("/sbin/cprofd")], "--config", file.name, "--check-config"],
+                                  capture_output=True, text=True, check=False)
+            return done.returncode, done.stderr.replace(file.name, "FILE")
+
+    def test_example_is_right_as_it_is_and_with_every_line_in_force(self):
+        example = self.text(self.find("etc/cprofd/cprofd.conf"))
+        self.assertEqual(self.check_config(example), (0, ""))
+        in_force = re.sub(r"^#(?=[a-z])", "", example, flags=re.MULTILINE)
+        self.assertNotEqual(in_force, example)
+        self.assertEqual(self.check_config(in_force), (0, ""))
+        self.assertEqual(self.check_config(in_force + "nonsense\n")[0], 1)
+        self.assertRegex(self.check_config(in_force + "nonsense\n")[1], r"^FILE:\d+: this is not a setting")
 
     def test_no_capability_beyond_the_documented_ones(self):
         service = self.text(self.find("/cprofd.service"))
