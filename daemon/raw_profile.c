@@ -180,8 +180,8 @@ static const void *raw_section_data(const struct raw_section *section)
 int raw_writer_append(struct raw_writer *w, int fd)
 {
     const struct raw_section *section;
-    void *data;
-    size_t len, pos = 0;
+    void *data = NULL;
+    size_t len = 0, pos = 0;
     int r = raw_map(fd, &data, &len);
 
     if (r < 0)
@@ -356,8 +356,8 @@ int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret)
 
 int raw_profile_open(int fd, struct raw_profile *ret)
 {
-    void *data;
-    size_t len;
+    void *data = NULL;
+    size_t len = 0;
     int r = raw_map(fd, &data, &len);
 
     if (r < 0)
