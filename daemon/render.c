@@ -40,7 +40,7 @@ void renderer_free(struct renderer *r)
     free(r);
 }
 
-/* A module remembers that it has no debug file. Where that was only so this time, it must not. */
+/* A module remembers its debug file, or that it has none. Where that holds for this job alone, it must not. */
 void renderer_trim(struct renderer *r)
 {
     struct symbolizer *fresh = r->doubtful ? symbolizer_new(&render_symbolizer_ops, r->cache_bytes) : NULL;

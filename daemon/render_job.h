@@ -24,7 +24,7 @@ struct renderer {
     struct kallsyms *kallsyms; /* NULL: none yet */
     uint64_t kallsyms_ns;      /* monotonic: when they were read */
     uint32_t object;           /* whose debug files the symbolizer asks for now */
-    bool doubtful;             /* a debug file could not be had this time: what is cached may lack it */
+    bool doubtful;             /* what is cached lacks a debug file that could not be had this time, or has one that is not for all */
     bool cancelled;            /* a need was answered by -ECANCELED */
 };
 

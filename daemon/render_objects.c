@@ -188,6 +188,15 @@ static bool render_error_is_final(int error)
     return false;
 }
 
+/* A module goes on with the debug file that it was given, for whoever asks next. A target finds its debug files in a root directory of
+ * its own making, and their build ids are easily forged: only root's are good for others. */
+static bool render_fit_for_all(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && st.st_uid == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
 int render_open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
 {
     struct renderer *r = userdata;
@@ -200,7 +209,7 @@ int render_open_debug_file(void *userdata, const struct debug_file_request *requ
     strcpy(need.u.need.name, request->name);
     strcpy(need.u.need.build_id, build_id);
     int e = render_need(r, &need, ret_fd);
-    if (e < 0 && !render_error_is_final(e))
+    if (e < 0 ? !render_error_is_final(e) : !render_fit_for_all(*ret_fd))
         r->doubtful = true;
     return e;
 }

@@ -181,6 +181,7 @@ struct fixture {
     uint32_t touched[MAX_ITEMS];
     size_t n_touched;
     int object_error, kallsyms_error, debug_error; /* instead of files */
+    mode_t debug_mode;                             /* a debug file (of no use) with this mode; 0: there is none */
     const char *swap;                              /* an object's path: this file instead */
 };
 
@@ -212,7 +213,11 @@ static inline int fixture_need(void *userdata, struct worker_message *need, int 
         *ret_fd = vdso_open();
         return *ret_fd < 0 ? *ret_fd : 0;
     default:
-        return f->debug_error ? f->debug_error : -ENOENT;
+        if (f->debug_error || !f->debug_mode)
+            return f->debug_error ? f->debug_error : -ENOENT;
+        *ret_fd = fixture_text_fd("not what was asked for");
+        ck_assert_int_eq(fchmod(*ret_fd, f->debug_mode), 0);
+        return 0;
     }
 }
 
