@@ -65,7 +65,8 @@ struct address_search {
     uint32_t found, distance; /* the best so far */
 };
 
-static void address_map_search(const struct address_map *map, size_t low, size_t high, struct address_search *s)
+static void address_map_search(const struct address_map *map, size_t low, size_t high,
+                               struct address_search *s)
 {
     if (low >= high || (s->found != ADDRESS_MAP_NONE && s->distance == 0))
         return;

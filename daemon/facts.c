@@ -52,7 +52,8 @@ static void facts_add(struct facts *f, const char *key, size_t key_len, const ch
     struct fact *grown = reallocarray(f->items, f->n + 1, sizeof(*grown));
     if (grown) {
         f->items = grown;
-        struct fact fact = {.key = strndup(key, key_len), .value = strdup(value), .number = fact_is_number(value)};
+        struct fact fact = {
+            .key = strndup(key, key_len), .value = strdup(value), .number = fact_is_number(value)};
         if (fact.key && fact.value) {
             f->items[f->n++] = fact;
             return;

@@ -1,4 +1,5 @@
-/* What a profile says of itself: keys and values, as comments of a pprof profile and as members of a JSON object. */
+/* What a profile says of itself: keys and values, as comments of a pprof profile and as members of a JSON
+ * object. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,7 +30,8 @@ void facts_read(struct facts *f, const char *text, size_t len);
 void facts_set(struct facts *f, const char *key, const char *value);
 /* Adds to a number that is there, or sets it. */
 void facts_count(struct facts *f, const char *key, uint64_t n);
-/* One more value of a key that may have several (a JSON array, always); beyond FACTS_MAX_NOTES they are only counted. */
+/* One more value of a key that may have several (a JSON array, always); beyond FACTS_MAX_NOTES they are only
+ * counted. */
 void facts_note(struct facts *f, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* True where the key is there and a number that fits. */
 bool facts_number(const struct facts *f, const char *key, uint64_t *ret);
@@ -40,5 +42,6 @@ uint64_t facts_sum(const struct facts *f, const char *prefix);
 int facts_to_comments(const struct facts *f, struct profile *p);
 /* Members, "\"key\": value", separated by commas, without the braces. */
 void facts_to_json(const struct facts *f, FILE *out);
-/* A JSON string, quotes and all, of any bytes. To a FILE (quote.h has one for evbuffers), which remembers that memory was short. */
+/* A JSON string, quotes and all, of any bytes. To a FILE (quote.h has one for evbuffers), which remembers
+ * that memory was short. */
 void facts_json_string(FILE *out, const char *text);

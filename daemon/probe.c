@@ -1,5 +1,5 @@
-/* The search for probe places. A symbolizer of its own: its modules see no separate debug file (which a probe job can't ask for), and
- * must not be kept for profiles, which can. */
+/* The search for probe places. A symbolizer of its own: its modules see no separate debug file (which a probe
+ * job can't ask for), and must not be kept for profiles, which can. */
 #include "daemon/probe.h"
 
 #include <errno.h>
@@ -32,7 +32,8 @@ static int probe_usdt(struct module *module, const char *symbol, struct usdt_sit
     return module_find_usdt(module, provider, colon + 1, ret_sites, ret_n);
 }
 
-static int probe_function(struct module *module, const struct worker_probe *probe, struct usdt_site **ret_sites, size_t *ret_n)
+static int probe_function(struct module *module, const struct worker_probe *probe,
+                          struct usdt_site **ret_sites, size_t *ret_n)
 {
     AUTO_FREE struct usdt_site *site = calloc(1, sizeof(*site));
 
@@ -46,7 +47,8 @@ static int probe_function(struct module *module, const struct worker_probe *prob
     return 0;
 }
 
-static int probe_sites(int elf_fd, const struct worker_probe *probe, struct usdt_site **ret_sites, size_t *ret_n)
+static int probe_sites(int elf_fd, const struct worker_probe *probe, struct usdt_site **ret_sites,
+                       size_t *ret_n)
 {
     static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
     AUTO_CLOSE int fd = elf_fd;
@@ -58,14 +60,16 @@ static int probe_sites(int elf_fd, const struct worker_probe *probe, struct usdt
     int r = symbolizer_module(symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &module);
     if (r < 0)
         return r;
-    return probe->usdt ? probe_usdt(module, probe->symbol, ret_sites, ret_n) : probe_function(module, probe, ret_sites, ret_n);
+    return probe->usdt ? probe_usdt(module, probe->symbol, ret_sites, ret_n)
+                       : probe_function(module, probe, ret_sites, ret_n);
 }
 
 static const char *probe_why(int error, const struct worker_probe *probe)
 {
     switch (error) {
     case -ENOENT:
-        return probe->usdt ? "the file has no such USDT probe" : "the file has no such function in its symbol tables";
+        return probe->usdt ? "the file has no such USDT probe"
+                           : "the file has no such function in its symbol tables";
     case -ENOTUNIQ:
         return "several functions have that name: use the mangled one";
     case -ERANGE:
@@ -79,7 +83,8 @@ static const char *probe_why(int error, const struct worker_probe *probe)
     }
 }
 
-int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message, size_t message_len)
+int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,
+               size_t message_len)
 {
     AUTO_FREE struct usdt_site *sites = NULL;
     size_t n = 0;

@@ -1,6 +1,6 @@
-/* The raw profile on both of its sides. The writer owns a memfd that grows section by section until it is sealed; the
- * reader owns a mapping of one, and checks in one pass all that later code relies on, so that nobody behind it needs to
- * ask again whether an index or a length is right. */
+/* The raw profile on both of its sides. The writer owns a memfd that grows section by section until it is
+ * sealed; the reader owns a mapping of one, and checks in one pass all that later code relies on, so that
+ * nobody behind it needs to ask again whether an index or a length is right. */
 #include "daemon/raw_profile.h"
 
 #include <errno.h>
@@ -207,9 +207,11 @@ static int raw_check_params(const struct raw_section *section, struct raw_params
               raw_text_ends(ret->period_type, sizeof(ret->period_type)) &&
               raw_text_ends(ret->period_unit, sizeof(ret->period_unit)) &&
               raw_text_ends(ret->default_type, sizeof(ret->default_type)) &&
-              raw_text_ends(ret->focus, sizeof(ret->focus)) && raw_text_ends(ret->thread, sizeof(ret->thread));
+              raw_text_ends(ret->focus, sizeof(ret->focus)) &&
+              raw_text_ends(ret->thread, sizeof(ret->thread));
     for (int i = 0; i < 2; i++)
-        ok = ok && raw_text_ends(ret->type[i], sizeof(ret->type[i])) && raw_text_ends(ret->unit[i], sizeof(ret->unit[i]));
+        ok = ok && raw_text_ends(ret->type[i], sizeof(ret->type[i])) &&
+             raw_text_ends(ret->unit[i], sizeof(ret->unit[i]));
     return ok ? 0 : -EBADMSG;
 }
 
@@ -224,7 +226,8 @@ static size_t raw_record_len(const void *data, size_t len)
         return len >= sizeof(struct sample_record) ? sizeof(struct sample_record) : 0;
     if (stack->type != RECORD_STACK || len < sizeof(*stack))
         return 0;
-    if (stack->n_kernel > CPROFD_MAX_KERNEL_FRAMES || stack->n_user > CPROFD_MAX_FRAMES || stack->end >= STACK_END_COUNT)
+    if (stack->n_kernel > CPROFD_MAX_KERNEL_FRAMES || stack->n_user > CPROFD_MAX_FRAMES ||
+        stack->end >= STACK_END_COUNT)
         return 0;
     size_t need = sizeof(*stack) + ((size_t)stack->n_kernel + stack->n_user) * sizeof(stack->frames[0]);
     return len >= need ? need : 0;
@@ -267,7 +270,8 @@ static int raw_add_records(struct raw_profile *p, const struct raw_section *sect
 }
 
 /* A section that stands once: an array of items. */
-static int raw_take_array(const struct raw_section *section, size_t item_bytes, const void **ret_items, size_t *ret_n)
+static int raw_take_array(const struct raw_section *section, size_t item_bytes, const void **ret_items,
+                          size_t *ret_n)
 {
     if (*ret_items || section->len % item_bytes != 0)
         return -EBADMSG;

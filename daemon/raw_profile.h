@@ -1,5 +1,5 @@
-/* The raw profile: what a session has when its window is closed, handed to a worker in one memfd and immutable from then on.
- * A sequence of sections, each 8-aligned: struct raw_section, then len bytes.
+/* The raw profile: what a session has when its window is closed, handed to a worker in one memfd and
+ * immutable from then on. A sequence of sections, each 8-aligned: struct raw_section, then len bytes.
  *
  * The writer is the loop; the reader is a worker, which checks every length and index all the same: a
  * target can shape much of what is in here. */
@@ -13,14 +13,14 @@
 #include "symbolize/symbolizer.h"
 
 enum raw_section_type {
-    RAW_PARAMS = 1,  /* struct raw_params, first */
-    RAW_RECORDS,     /* ring records (bpf/sample.h), back to back; there may be several such sections */
-    RAW_COUNTS,      /* struct raw_count[] */
-    RAW_OBJECTS,     /* struct raw_object[] */
-    RAW_MAPPINGS,    /* struct raw_mapping[] */
-    RAW_STRINGS,     /* NUL-terminated strings; offsets point into it; offset 0 is "" */
-    RAW_FACTS,       /* "key=value\0" ...: what the session says of itself, without the prefix "cprofd." */
-    RAW_ADDRESSES,   /* uint64_t[]: for format RAW_FORMAT_SYMBOL */
+    RAW_PARAMS = 1, /* struct raw_params, first */
+    RAW_RECORDS,    /* ring records (bpf/sample.h), back to back; there may be several such sections */
+    RAW_COUNTS,     /* struct raw_count[] */
+    RAW_OBJECTS,    /* struct raw_object[] */
+    RAW_MAPPINGS,   /* struct raw_mapping[] */
+    RAW_STRINGS,    /* NUL-terminated strings; offsets point into it; offset 0 is "" */
+    RAW_FACTS,      /* "key=value\0" ...: what the session says of itself, without the prefix "cprofd." */
+    RAW_ADDRESSES,  /* uint64_t[]: for format RAW_FORMAT_SYMBOL */
 };
 
 struct raw_section {
@@ -34,17 +34,18 @@ enum raw_symbolize { RAW_SYMBOLIZE_FULL, RAW_SYMBOLIZE_FAST, RAW_SYMBOLIZE_NONE 
 struct raw_params {
     uint32_t format;    /* enum raw_format */
     uint32_t symbolize; /* enum raw_symbolize */
-    uint32_t cpu_clock; /* 1: sample types samples/count, cpu/nanoseconds; 0: EVENT_sample/count, EVENT_event/count */
+    uint32_t cpu_clock; /* 1: sample types samples/count, cpu/nanoseconds; 0: EVENT_sample/count,
+                           EVENT_event/count */
     uint32_t pid;
     int64_t time_ns, duration_ns; /* wall clock of the window's start; its length */
     int64_t period;               /* ns or events */
-    char type[2][64];   /* sample types, in order */
+    char type[2][64];             /* sample types, in order */
     char unit[2][16];
     char period_type[64], period_unit[16];
     char default_type[64];
-    char focus[256];    /* regular expression on function names (POSIX extended); empty: all */
-    char thread[256];   /* the same on the thread's name */
-    uint32_t tid;       /* only this thread; 0: all */
+    char focus[256];  /* regular expression on function names (POSIX extended); empty: all */
+    char thread[256]; /* the same on the thread's name */
+    uint32_t tid;     /* only this thread; 0: all */
     uint32_t pad;
 };
 
@@ -56,7 +57,7 @@ struct raw_count {
 /* A mapped file. */
 struct raw_object {
     struct file_identity id;
-    uint64_t path;      /* offset in RAW_STRINGS: as the target sees it, " (deleted)" removed */
+    uint64_t path; /* offset in RAW_STRINGS: as the target sees it, " (deleted)" removed */
     uint32_t deleted;
     uint32_t available; /* 0: it could not be opened: names are libfoo.so+0x1234 */
 };
@@ -73,7 +74,7 @@ struct raw_mapping {
     uint32_t first_epoch, last_epoch; /* inclusive; last: UINT32_MAX while it is there */
     uint32_t object;                  /* index, or RAW_NO_OBJECT */
     uint32_t main_binary;             /* 1: of /proc/PID/exe */
-    uint64_t name;                    /* offset in RAW_STRINGS, where there is no object: "[vdso]", "[vsyscall]", "//anon" */
+    uint64_t name; /* offset in RAW_STRINGS, where there is no object: "[vdso]", "[vsyscall]", "//anon" */
 };
 
 /* ---- writer */
@@ -84,11 +85,13 @@ struct raw_writer *raw_writer_new(void);
 void raw_writer_free(struct raw_writer *w);
 /* Appends a section. 0 or -errno. */
 int raw_writer_section(struct raw_writer *w, enum raw_section_type type, const void *data, size_t len);
-/* Appends the sections of another sealed raw profile (a collector's table), which need not begin with RAW_PARAMS. fd stays
- * the caller's. 0; -EBADMSG where it is not sealed or not a sequence of sections; or -errno. */
+/* Appends the sections of another sealed raw profile (a collector's table), which need not begin with
+ * RAW_PARAMS. fd stays the caller's. 0; -EBADMSG where it is not sealed or not a sequence of sections; or
+ * -errno. */
 int raw_writer_append(struct raw_writer *w, int fd);
 /* Adds to RAW_FACTS, which is written by finish. */
-int raw_writer_fact(struct raw_writer *w, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int raw_writer_fact(struct raw_writer *w, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Seals the memfd and hands it over; w can only be freed then. fd or -errno. */
 int raw_writer_finish(struct raw_writer *w);
 
@@ -98,7 +101,7 @@ struct raw_profile {
     struct raw_params params;
     const uint8_t *base; /* the mapping; the rest points into it */
     size_t size;
-    bool mapped; /* by raw_profile_open, and unmapped by close */
+    bool mapped;                        /* by raw_profile_open, and unmapped by close */
     const struct raw_section **records; /* RAW_RECORDS sections */
     size_t n_records;
     const struct raw_count *counts;
@@ -115,8 +118,8 @@ struct raw_profile {
     size_t n_addresses;
 };
 
-/* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the caller's. 0, -EBADMSG
- * for anything that does not add up, or -errno (fstat, mmap). */
+/* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the
+ * caller's. 0, -EBADMSG for anything that does not add up, or -errno (fstat, mmap). */
 int raw_profile_open(int fd, struct raw_profile *ret);
 /* The same for bytes in memory (8-aligned), which must outlive ret. */
 int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret);
@@ -124,6 +127,6 @@ void raw_profile_close(struct raw_profile *p); /* safe to call twice, and on zer
 /* A string by offset; "" where the offset is out of bounds. */
 const char *raw_profile_string(const struct raw_profile *p, uint64_t offset);
 
-/* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the next; NULL at the
- * end. Begins with its type: struct stack_record or struct sample_record. */
+/* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the
+ * next; NULL at the end. Begins with its type: struct stack_record or struct sample_record. */
 const void *raw_record_next(const struct raw_section *section, size_t *pos);

@@ -1,4 +1,5 @@
-/* The renderer: one raw profile in, one body out. Owns the caches that outlive a job, and everything of the job under way. */
+/* The renderer: one raw profile in, one body out. Owns the caches that outlive a job, and everything of the
+ * job under way. */
 #include "daemon/render.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@ struct renderer *renderer_new(const struct render_ops *ops, void *userdata, size
 
     if (!r)
         return NULL;
-    *r = (struct renderer){.ops = ops, .userdata = userdata, .cache_bytes = cache_bytes, .object = WORKER_TOUCH_NONE};
+    *r = (struct renderer){
+        .ops = ops, .userdata = userdata, .cache_bytes = cache_bytes, .object = WORKER_TOUCH_NONE};
     r->symbolizer = symbolizer_new(&render_symbolizer_ops, cache_bytes);
     if (!r->symbolizer) {
         free(r);
@@ -40,7 +42,7 @@ void renderer_free(struct renderer *r)
     free(r);
 }
 
-/* A module remembers its debug file, or that it has none. Where that holds for this job alone, it must not. */
+/* A module remembers its debug file, or that it has none; it must not where that holds for this job alone. */
 void renderer_trim(struct renderer *r)
 {
     struct symbolizer *fresh = r->doubtful ? symbolizer_new(&render_symbolizer_ops, r->cache_bytes) : NULL;
@@ -58,7 +60,8 @@ size_t renderer_cache_bytes(const struct renderer *r)
     return symbolizer_cache_bytes(r->symbolizer);
 }
 
-static int __attribute__((format(printf, 3, 4))) render_error(struct render_job *job, int error, const char *fmt, ...)
+static int __attribute__((format(printf, 3, 4)))
+render_error(struct render_job *job, int error, const char *fmt, ...)
 {
     va_list args;
 
@@ -70,7 +73,8 @@ static int __attribute__((format(printf, 3, 4))) render_error(struct render_job 
 
 /* ---- a job's beginning and end */
 
-static int render_regex(struct render_job *job, const char *name, const char *pattern, bool *ret_has, regex_t *ret)
+static int render_regex(struct render_job *job, const char *name, const char *pattern, bool *ret_has,
+                        regex_t *ret)
 {
     char why[128];
 
@@ -81,7 +85,8 @@ static int render_regex(struct render_job *job, const char *name, const char *pa
         return -ENOMEM;
     if (e != 0) {
         (void)regerror(e, ret, why, sizeof(why));
-        return render_error(job, -EINVAL, "invalid value for \"%s\" - not a regular expression: %s", name, why);
+        return render_error(job, -EINVAL, "invalid value for \"%s\" - not a regular expression: %s", name,
+                            why);
     }
     *ret_has = true;
     return 0;
@@ -140,10 +145,11 @@ static int render_write(int fd, const void *data, size_t len)
 
 /* ---- what the profile says of itself */
 
-/* Says so where the sampled CPU time differs from the kernel's own count by more than sampling can. Of n = actual / period samples
- * due, dithered timers let no more vary than independent (Poisson) sampling would: the standard deviation is at most sqrt(n) samples.
- * Beyond three of them lies less than 0.3 % of right profiles; 2 % are allowed in any case, since the kernel charges interrupts and
- * the last tick differently, and so is the error of the very few samples where n < 1. */
+/* Says so where the sampled CPU time differs from the kernel's own count by more than sampling can. Of n =
+ * actual / period samples due, dithered timers let no more vary than independent (Poisson) sampling would:
+ * the standard deviation is at most sqrt(n) samples. Beyond three of them lies less than 0.3 % of right
+ * profiles; 2 % are allowed in any case, since the kernel charges interrupts and the last tick differently,
+ * and so is the error of the very few samples where n < 1. */
 static void render_check_cpu(struct render_job *job)
 {
     const struct raw_params *params = &job->raw->params;
@@ -158,7 +164,8 @@ static void render_check_cpu(struct render_job *job)
     double error_ns = fmax(0.02 * (double)actual, 3 * sqrt(fmax(due, 1)) * (double)params->period);
     if (fabs((double)job->cpu_sampled - (double)actual) > error_ns)
         facts_note(&job->facts, "warning",
-                   "sampled %" PRIu64 " ns of CPU time where the kernel counts %" PRIu64 " ns: beyond the sampling error of %.0f ns",
+                   "sampled %" PRIu64 " ns of CPU time where the kernel counts %" PRIu64
+                   " ns: beyond the sampling error of %.0f ns",
                    job->cpu_sampled, actual, error_ns);
 }
 
@@ -194,7 +201,7 @@ static void render_add_facts(struct render_job *job, uint64_t start_cpu_ns)
 
 /* ---- formats */
 
-/* The main binary's first mapping: the frame at its start stands for it. NULL: there is none, or no memory. */
+/* The main binary's first mapping: the frame at its start stands for it. NULL: none, or no memory. */
 static struct frame *render_main_binary(struct render_job *job)
 {
     for (size_t i = 0; i < job->raw->n_mappings; i++)
@@ -218,11 +225,13 @@ static void render_profile_cleanup(struct profile **p)
 
 static struct profile *render_new_profile(const struct raw_params *params)
 {
-    const struct profile_value_type types[] = {{params->type[0], params->unit[0]}, {params->type[1], params->unit[1]}};
+    const struct profile_value_type types[] = {{params->type[0], params->unit[0]},
+                                               {params->type[1], params->unit[1]}};
     struct profile *p = profile_new(types, 2, render_default_type(params));
 
     if (p) {
-        profile_set_period(p, (struct profile_value_type){params->period_type, params->period_unit}, params->period);
+        profile_set_period(p, (struct profile_value_type){params->period_type, params->period_unit},
+                           params->period);
         profile_set_time(p, params->time_ns, params->duration_ns);
     }
     return p;
@@ -237,7 +246,8 @@ static int render_fill(struct render_job *job, struct profile *p)
     struct frame *main_binary = r == 0 ? render_main_binary(job) : NULL;
     if (r == 0)
         r = frames_resolve(job);
-    if (r == 0 && main_binary && frame_mapping(job, p, main_binary) == 0) /* the first mapping: readers take it for the main binary */
+    if (r == 0 && main_binary &&
+        frame_mapping(job, p, main_binary) == 0) /* the first mapping: readers take it for the main binary */
         r = -ENOMEM;
     return r < 0 ? r : render_add_samples(job, p);
 }
@@ -326,8 +336,8 @@ static void render_explain(struct render_job *job, int error)
         (void)render_error(job, error, "rendering failed: %s", strerror(-error));
 }
 
-int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *message, int out_fd,
-                    struct render_result *ret)
+int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *message,
+                    int out_fd, struct render_result *ret)
 {
     struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret};
 

@@ -1,11 +1,12 @@
 /* From a raw profile to the finished body: pprof, folded stacks, quality or symbols. Runs in a worker.
  *
- * A frame's address is the program counter itself in the innermost frame (and in the first user frame under kernel frames, where the
- * counter is that of the interrupted or calling instruction), and the return address minus one in callers: both for the lookup and
- * in the profile.
+ * A frame's address is the program counter itself in the innermost frame (and in the first user frame under
+ * kernel frames, where the counter is that of the interrupted or calling instruction), and the return address
+ * minus one in callers: both for the lookup and in the profile.
  *
- * What nothing is known of has a name all the same: "libfoo.so+0x1234" (link-time address), "[anon]+0x7f12..." (code that was made at
- * run time: its own address), "0x1234" in "[unknown]" (no mapping covers it). */
+ * What nothing is known of has a name all the same: "libfoo.so+0x1234" (link-time address),
+ * "[anon]+0x7f12..." (code that was made at run time: its own address), "0x1234" in "[unknown]" (no mapping
+ * covers it). */
 #pragma once
 
 #include <stddef.h>
@@ -17,7 +18,8 @@
 struct renderer;
 
 struct render_ops {
-    /* A file: need->u.need says which. 0 with an fd that becomes the renderer's, or -errno; -ECANCELED ends the job. */
+    /* A file: need->u.need says which. 0 with an fd that becomes the renderer's, or -errno; -ECANCELED ends
+     * the job. */
     int (*need)(void *userdata, struct worker_message *need, int *ret_fd);
     /* An object is about to be parsed; WORKER_TOUCH_NONE: none is any more. */
     void (*touch)(void *userdata, uint32_t object);
@@ -32,11 +34,12 @@ size_t renderer_cache_bytes(const struct renderer *r);
 
 struct render_result {
     uint64_t len;                   /* bytes written */
-    uint64_t samples, rooted, lost; /* counts of samples: in the profile; of these, with a proven bottom; lost, whatever the reason */
+    uint64_t samples, rooted, lost; /* counts of samples: in the profile; of these, with a proven bottom;
+                                       lost, whatever the reason */
     char message[512];              /* for the user, with an error */
 };
 
-/* Renders p into out_fd (written from its offset on). job: WORKER_JOB, for what to leave out. 0; -EINVAL: a filter is no regular
- * expression; -ENOMEM; -ECANCELED; -EFBIG: the body is too long; each with a message. */
-int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *job, int out_fd,
-                    struct render_result *ret);
+/* Renders p into out_fd (written from its offset on). job: WORKER_JOB, for what to leave out. 0; -EINVAL: a
+ * filter is no regular expression; -ENOMEM; -ECANCELED; -EFBIG: the body is too long; each with a message. */
+int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *job,
+                    int out_fd, struct render_result *ret);

@@ -1,5 +1,6 @@
-/* From addresses to names and locations. Each frame of a job is made once, whatever number of stacks it is in; all are named in one
- * pass, sorted by file and offset, and become locations only when a sample that is kept needs them. */
+/* From addresses to names and locations. Each frame of a job is made once, whatever number of stacks it is
+ * in; all are named in one pass, sorted by file and offset, and become locations only when a sample that is
+ * kept needs them. */
 #include "daemon/render_job.h"
 
 #include <errno.h>
@@ -23,12 +24,12 @@
 
 struct frame {
     struct frame_key key;
-    uint32_t mapping; /* FRAME_USER: the first one that it was met in */
+    uint32_t mapping;           /* FRAME_USER: the first one that it was met in */
     struct profile_line *lines; /* strings of the module, or name */
     size_t n_lines;
-    char *name;      /* made here */
-    bool known;      /* lines come from a symbol */
-    bool tried;      /* by a symbolizer that knows files and lines as well */
+    char *name; /* made here */
+    bool known; /* lines come from a symbol */
+    bool tried; /* by a symbolizer that knows files and lines as well */
     uint64_t location;
     enum { MATCH_UNASKED, MATCH_YES, MATCH_NO } match;
     UT_hash_handle hh;
@@ -45,7 +46,7 @@ struct frame_table *frame_table_new(void)
     struct frame_table *t = calloc(1, sizeof(*t));
 
     if (t && getrandom(&t->salt, sizeof(t->salt), GRND_NONBLOCK) < 0)
-        t->salt = (uint64_t)(uintptr_t)t; /* before the kernel has random numbers: its layout's randomness is what there is */
+        t->salt = (uintptr_t)t; /* at boot, the layout's randomness is all there is */
     return t;
 }
 
@@ -93,7 +94,8 @@ struct frame *frame_user(struct render_job *job, uint64_t address, uint32_t epoc
     if (mapping == ADDRESS_MAP_NONE)
         return frame_get(job, (struct frame_key){.kind = FRAME_UNKNOWN, .address = address}, mapping);
     const struct raw_mapping *m = &job->raw->mappings[mapping];
-    struct frame_key key = {.kind = FRAME_USER, .address = address, .offset = address - m->start + m->offset, .owner = m->object};
+    struct frame_key key = {
+        .kind = FRAME_USER, .address = address, .offset = address - m->start + m->offset, .owner = m->object};
     if (m->object == RAW_NO_OBJECT)
         key.owner = OWNER_MAPPING | mapping;
     return frame_get(job, key, mapping);
@@ -118,8 +120,11 @@ static int frame_set_lines(struct frame *frame, const struct symbol_frame *symbo
         return -ENOMEM;
     for (size_t i = 0; i < n; i++)
         frame->lines[i] = (struct profile_line){
-            .name = symbols[i].name, .system_name = symbols[i].system_name, .filename = symbols[i].filename,
-            .start_line = symbols[i].start_line, .line = symbols[i].line,
+            .name = symbols[i].name,
+            .system_name = symbols[i].system_name,
+            .filename = symbols[i].filename,
+            .start_line = symbols[i].start_line,
+            .line = symbols[i].line,
         };
     frame->n_lines = n;
     return 0;
@@ -151,8 +156,8 @@ static enum symbolize_mode render_mode(const struct render_job *job)
     return job->raw->params.symbolize == RAW_SYMBOLIZE_FAST ? SYMBOLIZE_FAST : SYMBOLIZE_FULL;
 }
 
-static int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module, uint64_t offset,
-                            const char *fallback)
+static int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module,
+                            uint64_t offset, const char *fallback)
 {
     struct symbol_frame symbols[SYMBOL_MAX_INLINED];
 
@@ -187,7 +192,8 @@ static int frame_resolve_nameless(struct render_job *job, struct frame *frame)
     if (strcmp(name, MAPPING_VDSO) == 0) /* the mapping is the file */
         return frame_resolve_in(job, frame, render_vdso(job), offset, MAPPING_VDSO);
     /* Code made at run time: only its own address says which. */
-    return frame_set_name(frame, "%s+0x%" PRIx64, strncmp(name, "//", 2) == 0 || !name[0] ? "[anon]" : path_basename(name),
+    return frame_set_name(frame, "%s+0x%" PRIx64,
+                          strncmp(name, "//", 2) == 0 || !name[0] ? "[anon]" : path_basename(name),
                           frame->key.address);
 }
 
@@ -211,7 +217,8 @@ static int frame_resolve_user(struct render_job *job, struct frame *frame)
     struct module *module = render_module(job, frame->key.owner);
     if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
         return 0; /* the build id is all that is wanted of it */
-    return frame_resolve_in(job, frame, module, frame->key.offset, path_basename(frame_object_name(job, frame)));
+    return frame_resolve_in(job, frame, module, frame->key.offset,
+                            path_basename(frame_object_name(job, frame)));
 }
 
 static int frame_resolve(struct render_job *job, struct frame *frame)
@@ -260,11 +267,12 @@ int frames_resolve(struct render_job *job)
 
 /* ---- locations */
 
-static uint64_t special_mapping(const struct render_job *job, struct profile *p, uint64_t *id, const char *name, uint64_t start,
-                                uint64_t limit, bool named)
+static uint64_t special_mapping(const struct render_job *job, struct profile *p, uint64_t *id,
+                                const char *name, uint64_t start, uint64_t limit, bool named)
 {
     if (*id == 0)
-        *id = profile_mapping(p, &(struct profile_mapping){.start = start, .limit = limit, .filename = name, .has_functions = named});
+        *id = profile_mapping(p, &(struct profile_mapping){.start = start, .limit = limit, .filename = name,
+                                                           .has_functions = named});
     return *id;
 }
 
@@ -279,10 +287,16 @@ static uint64_t user_mapping(struct render_job *job, struct profile *p, const st
         return *id;
     struct module *module = frame->key.owner & OWNER_MAPPING ? NULL : render_module(job, frame->key.owner);
     *id = profile_mapping(p, &(struct profile_mapping){
-        .start = m->start, .limit = m->end, .offset = m->offset, .filename = frame_object_name(job, frame),
-        .build_id = module ? module_build_id(module) : NULL, .has_functions = !none, .has_filenames = lines,
-        .has_line_numbers = lines, .has_inline_frames = lines,
-    });
+                                 .start = m->start,
+                                 .limit = m->end,
+                                 .offset = m->offset,
+                                 .filename = frame_object_name(job, frame),
+                                 .build_id = module ? module_build_id(module) : NULL,
+                                 .has_functions = !none,
+                                 .has_filenames = lines,
+                                 .has_line_numbers = lines,
+                                 .has_inline_frames = lines,
+                             });
     return *id;
 }
 
@@ -298,11 +312,13 @@ uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct f
     case FRAME_KERNEL:
         if (job->kallsyms)
             kallsyms_text(job->kallsyms, &start, &end);
-        return special_mapping(job, p, &t->kernel_id, "[kernel.kallsyms]", start, UINT64_MAX, named); /* modules lie behind the text */
+        /* Modules lie behind the text. */
+        return special_mapping(job, p, &t->kernel_id, "[kernel.kallsyms]", start, UINT64_MAX, named);
     case FRAME_UNKNOWN:
         return special_mapping(job, p, &t->unknown_id, "[unknown]", 0, UINT64_MAX, named);
     default:
-        return special_mapping(job, p, &t->end_id, "[cprofd]", END_ADDRESS, END_ADDRESS + STACK_END_COUNT, true);
+        return special_mapping(job, p, &t->end_id, "[cprofd]", END_ADDRESS, END_ADDRESS + STACK_END_COUNT,
+                               true);
     }
 }
 

@@ -1,5 +1,6 @@
-/* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks, filters), render_frames.c
- * (addresses, their names and locations), render_objects.c (files) and render_quality.c. Private to these. */
+/* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks,
+ * filters), render_frames.c (addresses, their names and locations), render_objects.c (files) and
+ * render_quality.c. Private to these. */
 #pragma once
 
 #include <regex.h>
@@ -24,13 +25,18 @@ struct renderer {
     struct kallsyms *kallsyms; /* NULL: none yet */
     uint64_t kallsyms_ns;      /* monotonic: when they were read */
     uint32_t object;           /* whose debug files the symbolizer asks for now */
-    bool doubtful;             /* what is cached lacks a debug file that could not be had this time, or has one that is not for all */
+    bool doubtful;             /* what is cached has, or lacks, a debug file for this job alone */
     bool cancelled;            /* a need was answered by -ECANCELED */
 };
 
 /* ---- frames */
 
-enum frame_kind { FRAME_USER, FRAME_KERNEL, FRAME_UNKNOWN /* no mapping covers it */, FRAME_END /* address: enum stack_end */ };
+enum frame_kind {
+    FRAME_USER,
+    FRAME_KERNEL,
+    FRAME_UNKNOWN, /* no mapping covers it */
+    FRAME_END,     /* address: enum stack_end */
+};
 
 /* What makes two frames one. Hashed whole: zeroed before use. */
 struct frame_key {
@@ -100,7 +106,8 @@ int render_collect(struct render_job *job);
 int render_add_samples(struct render_job *job, struct profile *p);
 /* "bad_fp": of truncated.REASON and [truncated: REASON]. */
 const char *render_end_name(enum stack_end end);
-/* How many of the frames that render_frame_at knows a stack has: its own, and perhaps one that says how it ended. */
+/* How many of the frames that render_frame_at knows a stack has: its own, and perhaps one that says how it
+ * ended. */
 size_t render_frame_count(const struct render_sample *sample);
 /* The i-th frame of a sample's stack, leaf first, made where it is new. NULL when memory is short. */
 struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i);

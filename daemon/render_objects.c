@@ -1,5 +1,6 @@
-/* The files that a job needs: asked for one at a time, when the first frame in one is named, and not at all where the cache has them.
- * The word TOUCH goes out before a file is parsed, so that the loop knows whom to blame. */
+/* The files that a job needs: asked for one at a time, when the first frame in one is named, and not at all
+ * where the cache has them. The word TOUCH goes out before a file is parsed, so that the loop knows whom to
+ * blame. */
 #include "daemon/render_job.h"
 
 #include <errno.h>
@@ -51,13 +52,16 @@ void render_exclude(struct render_job *job)
         if (object >= job->raw->n_objects || job->objects[object].excluded)
             continue;
         job->objects[object].excluded = true;
-        facts_note(&job->facts, "excluded", "%s: %s", render_path(job, object), render_blame_text(job->message->u.job.blame[i]));
+        facts_note(&job->facts, "excluded", "%s: %s", render_path(job, object),
+                   render_blame_text(job->message->u.job.blame[i]));
     }
     if (job->message->u.job.no_symbols)
-        facts_note(&job->facts, "no_symbols", "no file was read: too often one %s", render_blame_text(job->message->u.job.no_symbols));
+        facts_note(&job->facts, "no_symbols", "no file was read: too often one %s",
+                   render_blame_text(job->message->u.job.no_symbols));
 }
 
-/* The same file, unchanged since it was mapped? A changed inode (ctime: a link more or less) is no other content. */
+/* The same file, unchanged since it was mapped? A changed inode (ctime: a link more or less) is no other
+ * content. */
 static bool render_same_file(int fd, const struct file_identity *id)
 {
     struct stat st;
@@ -65,7 +69,8 @@ static bool render_same_file(int fd, const struct file_identity *id)
     if (fstat(fd, &st) < 0)
         return false;
     uint64_t mtime_ns = (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
-    return st.st_dev == id->dev && st.st_ino == id->ino && (uint64_t)st.st_size == id->size && mtime_ns == id->mtime_ns;
+    return st.st_dev == id->dev && st.st_ino == id->ino && (uint64_t)st.st_size == id->size &&
+           mtime_ns == id->mtime_ns;
 }
 
 /* The file of an object that is not cached. 0 or -errno; -ESTALE: it has changed. */
@@ -85,7 +90,7 @@ static int render_object_fd(struct render_job *job, uint32_t object, int *ret_fd
 
 static void render_unavailable(struct render_job *job, uint32_t object, int error)
 {
-    const char *why = error == -ESTALE   ? "changed since it was mapped"
+    const char *why = error == -ESTALE    ? "changed since it was mapped"
                       : error == -ENOEXEC ? "no ELF file"
                       : error == -ENODEV  ? "could not be opened"
                                           : strerror(-error);
@@ -180,7 +185,8 @@ const struct kallsyms *render_kallsyms(struct render_job *job)
 /* Says that there is no such file, for good, rather than that it could not be had this time? */
 static bool render_error_is_final(int error)
 {
-    static const int final[] = {ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG, EINVAL, ENXIO, EXDEV, EISDIR};
+    static const int final[] = {ENOENT,       ENOTDIR, EACCES, EPERM, ELOOP,
+                                ENAMETOOLONG, EINVAL,  ENXIO,  EXDEV, EISDIR};
 
     for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++)
         if (error == -final[i])
@@ -188,8 +194,9 @@ static bool render_error_is_final(int error)
     return false;
 }
 
-/* A module goes on with the debug file that it was given, for whoever asks next. A target finds its debug files in a root directory of
- * its own making, and their build ids are easily forged: only root's are good for others. */
+/* A module goes on with the debug file that it was given, for whoever asks next. A target finds its debug
+ * files in a root directory of its own making, and their build ids are easily forged: only root's are good
+ * for others. */
 static bool render_fit_for_all(int fd)
 {
     struct stat st;
@@ -200,7 +207,8 @@ static bool render_fit_for_all(int fd)
 int render_open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
 {
     struct renderer *r = userdata;
-    struct worker_message need = {.u.need = {.kind = WORKER_FILE_DEBUG, .object = r->object, .debug_kind = request->kind}};
+    struct worker_message need = {
+        .u.need = {.kind = WORKER_FILE_DEBUG, .object = r->object, .debug_kind = request->kind}};
     const char *build_id = request->build_id ? request->build_id : "";
 
     if (r->object == WORKER_TOUCH_NONE || strlen(request->name) >= sizeof(need.u.need.name) ||

@@ -8,7 +8,7 @@
 
 #include "util/cleanup.h"
 
-/* Samples whose walk ended early, by the function that it ended in: the outermost user frame that was seen. */
+/* Samples whose walk ended early, by the function that it ended in: the outermost user frame seen. */
 struct truncation {
     const char *object, *function;
     const char *reason;

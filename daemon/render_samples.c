@@ -85,8 +85,9 @@ static bool render_wants_thread(const struct render_job *job, const struct sampl
     return !job->has_thread || regexec(&job->thread, comm, 0, NULL, 0) == 0;
 }
 
-/* Where a walk follows something that is no frame pointer, it ends in what are no return addresses: those at the root end that lie
- * in no executable mapping are left out, and the stack is shown as cut there. The leaf is where the thread was, mapped or not. */
+/* Where a walk follows something that is no frame pointer, it ends in what are no return addresses: those at
+ * the root end that lie in no executable mapping are left out, and the stack is shown as cut there. The leaf
+ * is where the thread was, mapped or not. */
 static void render_trim(const struct render_job *job, struct render_sample *sample)
 {
     const struct stack_record *stack = sample->stack;
@@ -97,7 +98,8 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     sample->end = stack->n_kernel + n == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
     if (job->map.n == 0)
         return; /* the mappings are not known */
-    while (n > 1 && address_map_find(&job->map, stack->frames[stack->n_kernel + n - 1] - 1, sample->key->epoch) == ADDRESS_MAP_NONE)
+    while (n > 1 && address_map_find(&job->map, stack->frames[stack->n_kernel + n - 1] - 1,
+                                     sample->key->epoch) == ADDRESS_MAP_NONE)
         n--;
     if (n == sample->n_user)
         return;
@@ -105,8 +107,8 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     sample->end = STACK_END_NO_CODE;
 }
 
-static int render_add_count(struct render_job *job, const struct stack_index *index, const struct sample_key *key,
-                            const struct sample_value *value)
+static int render_add_count(struct render_job *job, const struct stack_index *index,
+                            const struct sample_key *key, const struct sample_value *value)
 {
     job->cpu_sampled = render_plus(job->cpu_sampled, value->weight);
     if (!render_wants_thread(job, key)) {
@@ -161,19 +163,16 @@ int render_join(struct render_job *job)
 const char *render_end_name(enum stack_end end)
 {
     static const char *const names[STACK_END_COUNT] = {
-        [STACK_END_ROOT] = "root",
-        [STACK_END_UNPROVEN] = "unproven",
-        [STACK_END_BAD_FP] = "bad_fp",
-        [STACK_END_UNREADABLE] = "unreadable",
-        [STACK_END_TOO_DEEP] = "too_deep",
-        [STACK_END_NO_USER] = "no_user",
+        [STACK_END_ROOT] = "root",         [STACK_END_UNPROVEN] = "unproven",
+        [STACK_END_BAD_FP] = "bad_fp",     [STACK_END_UNREADABLE] = "unreadable",
+        [STACK_END_TOO_DEEP] = "too_deep", [STACK_END_NO_USER] = "no_user",
         [STACK_END_NO_CODE] = "no_code",
     };
     return names[end];
 }
 
-/* A chain of frame pointers that ends in zero is no proof of the bottom, but nothing says either that something is missing: it is
- * counted ("guessed") and shown without a frame of its own. */
+/* A chain of frame pointers that ends in zero is no proof of the bottom, but nothing says either that
+ * something is missing: it is counted ("guessed") and shown without a frame of its own. */
 static bool render_end_is_shown(enum stack_end end)
 {
     return end != STACK_END_ROOT && end != STACK_END_UNPROVEN;
@@ -237,14 +236,17 @@ static int64_t render_value(uint64_t value)
     return value > INT64_MAX ? INT64_MAX : (int64_t)value;
 }
 
-static int render_put_sample(struct profile *p, const struct render_sample *sample, const uint64_t *ids, size_t n)
+static int render_put_sample(struct profile *p, const struct render_sample *sample, const uint64_t *ids,
+                             size_t n)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
     const int64_t values[] = {render_value(sample->value->samples), render_value(sample->value->weight)};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
     const struct profile_label labels[] = {
-        {.key = "pid", .num = sample->key->tgid}, {.key = "tid", .num = sample->key->tid}, {.key = "thread", .str = comm},
+        {.key = "pid", .num = sample->key->tgid},
+        {.key = "tid", .num = sample->key->tid},
+        {.key = "thread", .str = comm},
     };
     return profile_sample(p, ids, n, values, labels, sizeof(labels) / sizeof(labels[0]));
 }

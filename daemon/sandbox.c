@@ -1,8 +1,10 @@
-/* What a worker gives up before it reads its first hostile byte. Nothing here can be undone by the process itself.
+/* What a worker gives up before it reads its first hostile byte. Nothing here can be undone by the process
+ * itself.
  *
- * Allowed is what computing needs: memory that can't be executed, reading and writing of descriptors that it was given, messages,
- * clocks, its own end. fstat is fstatat(fd, "", AT_EMPTY_PATH) in glibc 2.33 to 2.38, and a filter can't see whether the path is
- * empty: the metadata of a path (never its contents) can be asked for. */
+ * Allowed is what computing needs: memory that can't be executed, reading and writing of descriptors that it
+ * was given, messages, clocks, its own end. fstat is fstatat(fd, "", AT_EMPTY_PATH) in glibc 2.33 to 2.38,
+ * and a filter can't see whether the path is empty: the metadata of a path (never its contents) can be asked
+ * for. */
 #include "daemon/sandbox.h"
 
 #include <errno.h>
@@ -86,7 +88,8 @@ static int sandbox_drop_capabilities(void)
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
 
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return -errno;
     return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
@@ -101,15 +104,18 @@ static int sandbox_bind_to_parent(pid_t parent)
 
 /* A system call without conditions. */
 static const int sandbox_allowed[] = {
-    SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv), SCMP_SYS(write), SCMP_SYS(writev),
-    SCMP_SYS(pwrite64), SCMP_SYS(pwritev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(ftruncate),
-    SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),
-    SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(madvise),
-    SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),
-    SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(gettimeofday), SCMP_SYS(getrusage), SCMP_SYS(sysinfo),
-    SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid),
-    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
-    SCMP_SYS(exit), SCMP_SYS(exit_group),
+    SCMP_SYS(read),           SCMP_SYS(readv),        SCMP_SYS(pread64),
+    SCMP_SYS(preadv),         SCMP_SYS(write),        SCMP_SYS(writev),
+    SCMP_SYS(pwrite64),       SCMP_SYS(pwritev),      SCMP_SYS(lseek),
+    SCMP_SYS(close),          SCMP_SYS(fstat),        SCMP_SYS(ftruncate),
+    SCMP_SYS(recvmsg),        SCMP_SYS(sendmsg),      SCMP_SYS(munmap),
+    SCMP_SYS(mremap),         SCMP_SYS(brk),          SCMP_SYS(madvise),
+    SCMP_SYS(futex),          SCMP_SYS(sched_yield),  SCMP_SYS(restart_syscall),
+    SCMP_SYS(clock_gettime),  SCMP_SYS(clock_getres), SCMP_SYS(gettimeofday),
+    SCMP_SYS(getrusage),      SCMP_SYS(sysinfo),      SCMP_SYS(getrandom),
+    SCMP_SYS(getpid),         SCMP_SYS(gettid),       SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
 #if SANDBOX_ASAN
     SCMP_SYS(sigaltstack),
 #endif

@@ -11,7 +11,8 @@ struct sandbox {
     uint64_t file_bytes;   /* the longest file that it may write */
 };
 
-/* Gives up, for good, all but computing on open descriptors: capabilities, new descriptors except by message, paths, processes,
- * signals, the network. What is refused fails with EPERM (other architectures' system calls kill), so that a library that merely
- * probes does not die. 0 or -errno: the process must end then, for it may be halfway in. */
+/* Gives up, for good, all but computing on open descriptors: capabilities, new descriptors except by message,
+ * paths, processes, signals, the network. What is refused fails with EPERM (other architectures' system calls
+ * kill), so that a library that merely probes does not die. 0 or -errno: the process must end then, for it
+ * may be halfway in. */
 int sandbox_enter(const struct sandbox *s);

@@ -1,6 +1,6 @@
-/* The worker role: enters its sandbox, then renders raw profiles and looks for probe places, one job at a time, until the loop closes
- * the socket. It keeps nothing of a job but its caches. A message that is not as agreed ends it: it can't be repaired, and the pool
- * starts another. */
+/* The worker role: enters its sandbox, then renders raw profiles and looks for probe places, one job at a
+ * time, until the loop closes the socket. It keeps nothing of a job but its caches. A message that is not as
+ * agreed ends it: it can't be repaired, and the pool starts another. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +21,21 @@
 #define WORKER_SOCK 3
 #define WORKER_MAX_BODY_BYTES (1ull << 30)
 
-enum worker_exit { WORKER_EXIT_OK = 0, WORKER_EXIT_USAGE = 2, WORKER_EXIT_SANDBOX = 3, WORKER_EXIT_MEMORY = 4, WORKER_EXIT_PROTOCOL = 5 };
+enum worker_exit {
+    WORKER_EXIT_OK = 0,
+    WORKER_EXIT_USAGE = 2,
+    WORKER_EXIT_SANDBOX = 3,
+    WORKER_EXIT_MEMORY = 4,
+    WORKER_EXIT_PROTOCOL = 5
+};
 
 struct worker_role {
     struct renderer *renderer;
     uint32_t job_id;
 };
 
-/* What the symbolizer cached of a dead worker dies with it: there is nothing to clean up, and in a sandbox a leak checker can't run. */
+/* What the symbolizer cached of a dead worker dies with it: there is nothing to clean up, and in a sandbox a
+ * leak checker can't run. */
 static _Noreturn void worker_exit(enum worker_exit status)
 {
     _exit(status);
@@ -54,7 +61,8 @@ static void worker_receive(struct worker_message *m, enum worker_message_type ty
 static void worker_on_touch(void *userdata, uint32_t object)
 {
     const struct worker_role *w = userdata;
-    worker_send(&(struct worker_message){.type = WORKER_TOUCH, .job_id = w->job_id, .u.touch.object = object});
+    worker_send(
+        &(struct worker_message){.type = WORKER_TOUCH, .job_id = w->job_id, .u.touch.object = object});
 }
 
 static int worker_on_need(void *userdata, struct worker_message *need, int *ret_fd)
@@ -74,7 +82,8 @@ static int worker_on_need(void *userdata, struct worker_message *need, int *ret_
     return answer.u.file.error;
 }
 
-static void worker_render(struct worker_role *w, const struct worker_message *job, int input, int output, struct worker_message *done)
+static void worker_render(struct worker_role *w, const struct worker_message *job, int input, int output,
+                          struct worker_message *done)
 {
     struct raw_profile raw = {0};
     struct render_result result = {0};
@@ -100,8 +109,8 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
 
     w->job_id = job->job_id;
     if (job->u.job.kind == WORKER_PROBE)
-        done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.len, done.u.done.message,
-                                       sizeof(done.u.done.message));
+        done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.len,
+                                       done.u.done.message, sizeof(done.u.done.message));
     else
         worker_render(w, job, *input, output, &done);
     done.u.done.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_ns;
@@ -145,13 +154,17 @@ int worker_main(int argc, char **argv)
     uint64_t parent, memory_bytes, cache_bytes;
 
     (void)prctl(PR_SET_NAME, "cprofd");
-    if (argc != 5 || !worker_argument(argv[2], "--parent", &parent) || !worker_argument(argv[3], "--memory-bytes", &memory_bytes) ||
+    if (argc != 5 || !worker_argument(argv[2], "--parent", &parent) ||
+        !worker_argument(argv[3], "--memory-bytes", &memory_bytes) ||
         !worker_argument(argv[4], "--cache-bytes", &cache_bytes)) {
         fputs("cprofd: --role=worker is for the daemon's own use\n", stderr);
         return WORKER_EXIT_USAGE;
     }
     struct sandbox sandbox = {
-        .parent = (pid_t)parent, .last_fd = WORKER_SOCK, .memory_bytes = memory_bytes, .file_bytes = WORKER_MAX_BODY_BYTES,
+        .parent = (pid_t)parent,
+        .last_fd = WORKER_SOCK,
+        .memory_bytes = memory_bytes,
+        .file_bytes = WORKER_MAX_BODY_BYTES,
     };
     if (sandbox_enter(&sandbox) < 0)
         worker_exit(WORKER_EXIT_SANDBOX);

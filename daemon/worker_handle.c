@@ -1,5 +1,6 @@
-/* A worker as the pool keeps it: what it does now, until when, and what its messages mean. Owns the process, its timer and the output of
- * the job under way. What a worker says is believed only where it can't matter; the first breach of the protocol ends it. */
+/* A worker as the pool keeps it: what it does now, until when, and what its messages mean. Owns the process,
+ * its timer and the output of the job under way. What a worker says is believed only where it can't matter;
+ * the first breach of the protocol ends it. */
 #include "daemon/worker_pool_impl.h"
 
 #include <errno.h>
@@ -14,15 +15,17 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define WORKER_MAX_NEEDS 65536                        /* of a job in one worker */
-#define WORKER_STALL_NS (20 * NSEC_PER_MSEC)          /* who waits longer for a file lets another worker compute */
-#define WORKER_CANCEL_GRACE_NS (1000 * NSEC_PER_MSEC) /* for a cancelled job to end by itself: killing costs the caches */
+#define WORKER_MAX_NEEDS 65536               /* of a job in one worker */
+#define WORKER_STALL_NS (20 * NSEC_PER_MSEC) /* who waits longer for a file lets another worker compute */
+/* For a cancelled job to end by itself: killing costs the caches. */
+#define WORKER_CANCEL_GRACE_NS (1000 * NSEC_PER_MSEC)
 
 /* ---- workers */
 
 static void worker_set_timer(struct worker *w, uint64_t ns)
 {
-    struct timeval tv = {.tv_sec = (time_t)(ns / NSEC_PER_SEC), .tv_usec = (suseconds_t)(ns % NSEC_PER_SEC / 1000)};
+    struct timeval tv = {.tv_sec = (time_t)(ns / NSEC_PER_SEC),
+                         .tv_usec = (suseconds_t)(ns % NSEC_PER_SEC / 1000)};
     (void)event_add(w->timer, &tv);
 }
 
@@ -108,15 +111,21 @@ static bool worker_output_ok(int fd, uint64_t len)
 {
     struct stat st;
 
-    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 && fstat(fd, &st) == 0 &&
-           len <= (uint64_t)st.st_size;
+    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 &&
+           fstat(fd, &st) == 0 && len <= (uint64_t)st.st_size;
 }
 
 static void worker_on_done(struct worker *w, const struct worker_message *m)
 {
     struct worker_result result = {
-        .error = m->u.done.error, .message = m->u.done.message, .body_fd = w->output_fd, .len = m->u.done.len,
-        .cpu_ns = m->u.done.cpu_ns, .samples = m->u.done.samples, .rooted = m->u.done.rooted, .lost = m->u.done.lost,
+        .error = m->u.done.error,
+        .message = m->u.done.message,
+        .body_fd = w->output_fd,
+        .len = m->u.done.len,
+        .cpu_ns = m->u.done.cpu_ns,
+        .samples = m->u.done.samples,
+        .rooted = m->u.done.rooted,
+        .lost = m->u.done.lost,
     };
 
     if (w->job->need_pending || result.error > 0 || !worker_output_ok(w->output_fd, m->u.done.len)) {
@@ -262,7 +271,8 @@ void worker_job_file(struct worker_job *job, int error, int fd)
         return;
     job->need_pending = false;
     if (!w) {
-        worker_pool_wake(job->pool); /* it was only waiting for the answer that its dead worker had asked for */
+        /* It was only waiting for the answer that its dead worker had asked for. */
+        worker_pool_wake(job->pool);
         return;
     }
     w->stalled = false;

@@ -1,8 +1,8 @@
 /* A job on its way through the pool, and what is learned from each worker that it costs.
  *
- * When a worker is lost, the object that it had touched last is to blame: the job goes to the queue's end again (a hostile target must
- * not keep others waiting) and is rendered without that object. Where nothing can be blamed, or too much, it is rendered without parsing
- * any file, and where even that fails, it fails. */
+ * When a worker is lost, the object that it had touched last is to blame: the job goes to the queue's end
+ * again (a hostile target must not keep others waiting) and is rendered without that object. Where nothing
+ * can be blamed, or too much, it is rendered without parsing any file, and where even that fails, it fails. */
 #include "daemon/worker_pool_impl.h"
 
 #include <errno.h>
@@ -72,7 +72,8 @@ static bool worker_job_learn(struct worker_job *job, enum worker_blame blame, ui
     if (job->message.u.job.no_symbols)
         return false;
     bool hopeless = false;
-    if (!worker_job_exclude(job, blame, touched)) /* a hang is not worth a second timeout: it would hang again */
+    if (!worker_job_exclude(job, blame,
+                            touched)) /* a hang is not worth a second timeout: it would hang again */
         hopeless = blame == WORKER_BLAME_HANG || ++job->crashes >= WORKER_MAX_CRASHES;
     if (blame == WORKER_BLAME_HANG && ++job->hangs >= WORKER_MAX_HANGS)
         hopeless = true;

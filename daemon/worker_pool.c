@@ -1,5 +1,5 @@
-/* The queue of jobs and who works on it. Owns jobs and workers; a job belongs to the pool from the moment it is queued, and its caller
- * holds a borrowed pointer until done or cancel. */
+/* The queue of jobs and who works on it. Owns jobs and workers; a job belongs to the pool from the moment it
+ * is queued, and its caller holds a borrowed pointer until done or cancel. */
 #include "daemon/worker_pool_impl.h"
 
 #include <assert.h>
@@ -40,7 +40,8 @@ static int worker_pool_pick(struct worker_pool *pool, struct worker **ret)
     if (*ret)
         return 0;
     unsigned alive = worker_count(pool, worker_lives);
-    if (worker_count(pool, worker_computes) >= pool->limits.workers || alive >= WORKER_MAX_SPARE * pool->limits.workers ||
+    if (worker_count(pool, worker_computes) >= pool->limits.workers ||
+        alive >= WORKER_MAX_SPARE * pool->limits.workers ||
         worker_count(pool, worker_dies) >= WORKER_MAX_DYING)
         return -EAGAIN;
     int r = worker_new(pool, ret);
@@ -178,7 +179,8 @@ static struct worker_job *worker_pool_add(struct worker_pool *pool, int fd, enum
     return job;
 }
 
-struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops, void *userdata)
+struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops,
+                                      void *userdata)
 {
     return worker_pool_add(pool, raw_fd, WORKER_RENDER, ops, userdata);
 }

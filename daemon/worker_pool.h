@@ -1,5 +1,5 @@
-/* The loop's side of the workers: starts them, gives them jobs in the order they came, restarts those that die, hang or
- * outgrow their memory, and tries their jobs again without the object they had touched last. */
+/* The loop's side of the workers: starts them, gives them jobs in the order they came, restarts those that
+ * die, hang or outgrow their memory, and tries their jobs again without the object they had touched last. */
 #pragma once
 
 #include <stddef.h>
@@ -11,28 +11,31 @@ struct event_base;
 struct worker_pool;
 struct worker_job;
 
-#define WORKER_MAX_JOBS 512    /* of a pool, queued and running */
+#define WORKER_MAX_JOBS 512 /* of a pool, queued and running */
 
 struct worker_limits {
-    unsigned workers;          /* at most that compute; started on demand, kept. Ones that wait long for a file don't count */
-    uint64_t memory_bytes;     /* address space of each (RLIMIT_AS) */
-    uint64_t cache_bytes;      /* symbol cache of each */
-    uint64_t job_timeout_ns;   /* a job that takes longer is killed, and tried again without its last file; waiting for files not counted */
-    const char *executable;    /* what is executed as a worker; borrowed; NULL: /proc/self/exe */
+    unsigned workers; /* at most that compute; started on demand, kept. Ones that wait long for a file don't
+                         count */
+    uint64_t memory_bytes;   /* address space of each (RLIMIT_AS) */
+    uint64_t cache_bytes;    /* symbol cache of each */
+    uint64_t job_timeout_ns; /* a job that takes longer is killed, and tried again without its last file;
+                                waiting for files not counted */
+    const char *executable;  /* what is executed as a worker; borrowed; NULL: /proc/self/exe */
 };
 
 struct worker_result {
-    int error;            /* 0 or -errno; then message says what to tell the user */
+    int error; /* 0 or -errno; then message says what to tell the user */
     const char *message;
-    int body_fd;          /* the loop's copy of the output memfd; borrowed: read before the callback returns (use pread) */
+    int body_fd; /* the loop's copy of the output memfd; borrowed: read before the callback returns (use
+                    pread) */
     uint64_t len, cpu_ns, samples, rooted, lost;
 };
 
 struct worker_job_ops {
     /* The worker needs a file. Answer with worker_job_file, now or later; once for each call. */
     void (*need)(struct worker_job *job, const struct worker_message *need, void *userdata);
-    /* The end of the job, exactly once, unless it was cancelled. The job is freed after it returns, even where an answer to a
-     * NEED is still owed. */
+    /* The end of the job, exactly once, unless it was cancelled. The job is freed after it returns, even
+     * where an answer to a NEED is still owed. */
     void (*done)(struct worker_job *job, const struct worker_result *result, void *userdata);
 };
 
@@ -42,13 +45,16 @@ void worker_pool_free(struct worker_pool *pool); /* kills the workers; cancels a
 /* For workers that start from now on; idle ones are ended. */
 void worker_pool_set_limits(struct worker_pool *pool, const struct worker_limits *limits);
 
-/* Queues a render job on a raw profile (fd becomes the pool's in every case). NULL when memory is short or the queue full. No
- * callback comes before this returns. */
-struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops, void *userdata);
-/* Queues the search for probe places in an ELF file (fd becomes the pool's in every case). The body is struct usdt_site[]. */
+/* Queues a render job on a raw profile (fd becomes the pool's in every case). NULL when memory is short or
+ * the queue full. No callback comes before this returns. */
+struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops,
+                                      void *userdata);
+/* Queues the search for probe places in an ELF file (fd becomes the pool's in every case). The body is struct
+ * usdt_site[]. */
 struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,
                                      const struct worker_job_ops *ops, void *userdata);
-/* error 0: fd (becomes the pool's) answers the job's pending NEED; else -errno. Without a NEED pending (its worker died) nothing happens. */
+/* error 0: fd (becomes the pool's) answers the job's pending NEED; else -errno. Without a NEED pending (its
+ * worker died) nothing happens. */
 void worker_job_file(struct worker_job *job, int error, int fd);
 /* No callback comes any more. NULL is fine. */
 void worker_job_cancel(struct worker_job *job);
@@ -61,6 +67,7 @@ struct worker_pool_stats {
 };
 void worker_pool_stats(const struct worker_pool *pool, struct worker_pool_stats *ret);
 
-/* The worker role of the binary, to be called by main where argv[1] is "--role=worker", before anything else: the arguments are
- * the pool's own, the socket is fd 3. Sandboxes itself, serves jobs until end of file. Returns the exit status. */
+/* The worker role of the binary, to be called by main where argv[1] is "--role=worker", before anything else:
+ * the arguments are the pool's own, the socket is fd 3. Sandboxes itself, serves jobs until end of file.
+ * Returns the exit status. */
 int worker_main(int argc, char **argv);

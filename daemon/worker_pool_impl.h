@@ -1,5 +1,5 @@
-/* What the parts of the pool share: worker_pool.c (queue and scheduling), worker_job.c (a job, and what its next try leaves out) and
- * worker_handle.c (a worker, its messages and its end). Private to these three. */
+/* What the parts of the pool share: worker_pool.c (queue and scheduling), worker_job.c (a job, and what its
+ * next try leaves out) and worker_handle.c (a worker, its messages and its end). Private to these three. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,12 +19,12 @@ struct worker {
     struct worker_pool *pool;
     struct worker_process *process;
     enum worker_state state;
-    bool crashed;         /* DYING, and not because the pool wanted it */
-    bool retire;          /* ends with its job */
-    bool stalled;         /* BUSY, and has waited long for a file */
+    bool crashed; /* DYING, and not because the pool wanted it */
+    bool retire;  /* ends with its job */
+    bool stalled; /* BUSY, and has waited long for a file */
     struct worker_job *job;
     int output_fd;
-    uint32_t touched;     /* WORKER_TOUCH_NONE: nothing */
+    uint32_t touched; /* WORKER_TOUCH_NONE: nothing */
     unsigned needs;
     struct event *timer;
     uint64_t deadline_ns; /* monotonic; while a NEED is pending: what was left of the job's time */

@@ -1,5 +1,5 @@
-/* One worker process. Owns its socket, a pidfd (so that its pid can't be mistaken for a later process's) and the events on
- * both. posix_spawn starts it without copying the loop's page tables. */
+/* One worker process. Owns its socket, a pidfd (so that its pid can't be mistaken for a later process's) and
+ * the events on both. posix_spawn starts it without copying the loop's page tables. */
 #include "daemon/worker_process.h"
 
 #include <errno.h>
@@ -21,7 +21,8 @@
 #include "util/clock.h"
 #include "util/fdmsg.h"
 
-#define WORKER_REAP_WAIT_MSEC 1000 /* at the daemon's end; a killed process that is still there may hang in a target's file */
+/* At the daemon's end; a killed process that is still there then may hang in a target's file. */
+#define WORKER_REAP_WAIT_MSEC 1000
 
 struct worker_process {
     const struct worker_process_ops *ops;
@@ -93,18 +94,21 @@ static void worker_process_on_exit(evutil_socket_t fd, short what, void *arg)
     struct rusage usage = {0};
     int status = 0;
 
-    /* An end that nobody asked for: its last words count (which object it had touched), then it is told as a loss. */
+    /* An end that nobody asked for: its last words count (which object it had touched), then it is told as a
+     * loss. */
     while (!p->killed && worker_process_read(p))
         continue;
     if (!p->killed)
         p->ops->lost(p, p->userdata);
     if (wait4(p->pid, &status, WNOHANG, &usage) == 0)
         return;
-    p->ops->reaped(p, status, worker_timeval_ns(usage.ru_utime) + worker_timeval_ns(usage.ru_stime), p->userdata);
+    p->ops->reaped(p, status, worker_timeval_ns(usage.ru_utime) + worker_timeval_ns(usage.ru_stime),
+                   p->userdata);
     worker_process_destroy(p);
 }
 
-/* The terminal's and the service manager's signals go to the whole group: the daemon decides when a worker ends. */
+/* The terminal's and the service manager's signals go to the whole group: the daemon decides when a worker
+ * ends. */
 static int worker_spawn_attributes(posix_spawnattr_t *attr)
 {
     static const int blocked[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP};
@@ -131,7 +135,8 @@ static int worker_spawn_with(const struct worker_limits *limits, const posix_spa
     (void)snprintf(parent, sizeof(parent), "--parent=%d", (int)getpid());
     (void)snprintf(memory, sizeof(memory), "--memory-bytes=%llu", (unsigned long long)limits->memory_bytes);
     (void)snprintf(cache, sizeof(cache), "--cache-bytes=%llu", (unsigned long long)limits->cache_bytes);
-    return -posix_spawn(ret_pid, limits->executable ? limits->executable : "/proc/self/exe", actions, attr, argv, environ);
+    return -posix_spawn(ret_pid, limits->executable ? limits->executable : "/proc/self/exe", actions, attr,
+                        argv, environ);
 }
 
 /* Executes a worker with sock as its descriptor 3. */
@@ -165,8 +170,8 @@ static int worker_process_watch(struct event_base *base, struct worker_process *
     return 0;
 }
 
-int worker_process_start(struct event_base *base, const struct worker_limits *limits, const struct worker_process_ops *ops,
-                         void *userdata, struct worker_process **ret)
+int worker_process_start(struct event_base *base, const struct worker_limits *limits,
+                         const struct worker_process_ops *ops, void *userdata, struct worker_process **ret)
 {
     struct worker_process *p = calloc(1, sizeof(*p));
     int pair[2];
@@ -196,7 +201,8 @@ int worker_process_start(struct event_base *base, const struct worker_limits *li
     return 0;
 }
 
-int worker_process_send(struct worker_process *p, const struct worker_message *message, const int *fds, size_t n_fds)
+int worker_process_send(struct worker_process *p, const struct worker_message *message, const int *fds,
+                        size_t n_fds)
 {
     return fdmsg_send(p->sock, message, sizeof(*message), fds, n_fds);
 }

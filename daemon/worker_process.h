@@ -1,6 +1,8 @@
-/* One worker process as its pool sees it: started by fork and exec, so that it holds no memory of the loop; its socket; its end.
+/* One worker process as its pool sees it: started by fork and exec, so that it holds no memory of the loop;
+ * its socket; its end.
  *
- * Whatever it does, nothing here waits for it: it is killed at the first wrong word and reaped in the background. */
+ * Whatever it does, nothing here waits for it: it is killed at the first wrong word and reaped in the
+ * background. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,10 +25,11 @@ struct worker_process_ops {
 };
 
 /* 0 or -errno. */
-int worker_process_start(struct event_base *base, const struct worker_limits *limits, const struct worker_process_ops *ops,
-                         void *userdata, struct worker_process **ret);
+int worker_process_start(struct event_base *base, const struct worker_limits *limits,
+                         const struct worker_process_ops *ops, void *userdata, struct worker_process **ret);
 /* 0 or -errno; never blocks. fds stay the caller's. */
-int worker_process_send(struct worker_process *process, const struct worker_message *message, const int *fds, size_t n_fds);
+int worker_process_send(struct worker_process *process, const struct worker_message *message, const int *fds,
+                        size_t n_fds);
 /* SIGKILL; only reaped comes from then on. */
 void worker_process_kill(struct worker_process *process);
 pid_t worker_process_pid(const struct worker_process *process);

@@ -1,12 +1,12 @@
-/* Messages between the loop and a worker (util/fdmsg.h datagrams). One job at a time in a worker, and one NEED at a time in
- * a job. What a worker sends may come from whoever took it over: the loop believes none of it.
+/* Messages between the loop and a worker (util/fdmsg.h datagrams). One job at a time in a worker, and one
+ * NEED at a time in a job. What a worker sends may come from whoever took it over: the loop believes none of
+ * it.
  *
  *   loop -> worker   JOB      + fds: input (raw profile, or the ELF file of a probe job), output memfd
  *   worker -> loop   TOUCH    which object is about to be parsed: blamed if the worker dies now
  *   worker -> loop   NEED     a file; the loop asks the session's collector, and answers
  *   loop -> worker   FILE     + the fd, or an error
- *   worker -> loop   DONE     the body is in the output memfd
- */
+ *   worker -> loop   DONE     the body is in the output memfd */
 #pragma once
 
 #include <stdint.h>
@@ -23,7 +23,8 @@ enum worker_file_kind {
     WORKER_FILE_DEBUG,      /* a debug file for objects[index]: debug_kind, name, build_id */
     WORKER_FILE_KALLSYMS,   /* /proc/kallsyms */
     WORKER_FILE_VDSO,       /* an image of the vdso */
-    WORKER_FILE_PATH,       /* name: an absolute path as the target sees it, "" its main binary; asked by the loop, for probes */
+    WORKER_FILE_PATH, /* name: an absolute path as the target sees it, "" its main binary; asked by the loop,
+                         for probes */
 };
 
 struct worker_probe {
@@ -45,7 +46,8 @@ struct worker_message {
     union {
         struct {
             uint32_t kind; /* enum worker_job_kind */
-            uint32_t no_symbols; /* enum worker_blame: no file at all is to be parsed, so often did that go wrong; 0: as asked for */
+            uint32_t
+                no_symbols; /* enum worker_blame: parse no file at all, so often did that go wrong; 0: do */
             uint32_t n_excluded;
             uint32_t excluded[WORKER_MAX_EXCLUDED]; /* objects that broke a worker before: rendered without */
             uint32_t blame[WORKER_MAX_EXCLUDED];    /* enum worker_blame of each */
@@ -66,10 +68,10 @@ struct worker_message {
             int32_t error; /* 0 with an fd, or -errno */
         } file;
         struct {
-            int32_t error;     /* 0, or -errno with a message for the user; -ENOMEM: tried again as a crash is */
+            int32_t error; /* 0, or -errno with a message for the user; -ENOMEM: tried again as a crash is */
             uint32_t pad;
-            uint64_t len;      /* bytes in the output memfd */
-            uint64_t cpu_ns;   /* of the job */
+            uint64_t len;                   /* bytes in the output memfd */
+            uint64_t cpu_ns;                /* of the job */
             uint64_t samples, rooted, lost; /* counts of samples, for the response headers */
             uint64_t cache_bytes;
             char message[512];

@@ -1,13 +1,13 @@
-/* The reader of raw profiles and the renderer behind it. The input describes a raw profile, so that mutations get past its checks: a byte
- * of formats, then chunks (type, 16 bits of length, content):
+/* The reader of raw profiles and the renderer behind it. The input describes a raw profile, so that mutations
+ * get past its checks: a byte of formats, then chunks (type, 16 bits of length, content):
  *
  *   'k' a stack: numbers of kernel and user frames, end, hash (a byte each), then its frames
  *   'c' counts: hash, tid, epoch, samples (a byte each)...
  *   'l' the same, as a record that came late
  *   'o' objects: a byte each, the offset of the path
- *   'm' mappings: start, end, offset, first and last epoch, object, name (a byte each; addresses are in pages)...
- *   't' strings, 'f' facts, 'a' addresses: as they are
- *   'x' then changes bytes of the finished raw profile: offset (16 bits), what to xor... */
+ *   'm' mappings: start, end, offset, first and last epoch, object, name (a byte each; addresses are in
+ * pages)... 't' strings, 'f' facts, 'a' addresses: as they are 'x' then changes bytes of the finished raw
+ * profile: offset (16 bits), what to xor... */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -100,9 +100,14 @@ static void put_mappings(struct raw *raw, const uint8_t *data, size_t len)
 
     for (; len >= 7 && n < sizeof(mappings) / sizeof(mappings[0]); data += 7, len -= 7)
         mappings[n++] = (struct raw_mapping){
-            .start = data[0] * PAGE, .end = data[1] * PAGE, .offset = data[2] * PAGE, .first_epoch = data[3],
-            .last_epoch = data[4] == 255 ? UINT32_MAX : data[4], .object = data[5] == 255 ? RAW_NO_OBJECT : data[5],
-            .name = data[6], .main_binary = data[6] & 1,
+            .start = data[0] * PAGE,
+            .end = data[1] * PAGE,
+            .offset = data[2] * PAGE,
+            .first_epoch = data[3],
+            .last_epoch = data[4] == 255 ? UINT32_MAX : data[4],
+            .object = data[5] == 255 ? RAW_NO_OBJECT : data[5],
+            .name = data[6],
+            .main_binary = data[6] & 1,
         };
     put(raw, RAW_MAPPINGS, mappings, n * sizeof(mappings[0]));
 }
@@ -110,8 +115,15 @@ static void put_mappings(struct raw *raw, const uint8_t *data, size_t len)
 static void put_params(struct raw *raw, uint8_t flags)
 {
     struct raw_params params = {
-        .format = flags & 3, .symbolize = (flags >> 2) % 3, .cpu_clock = flags >> 4 & 1, .period = flags >> 5 & 1, .type = {"samples", "cpu"},
-        .unit = {"count", "nanoseconds"}, .period_type = "cpu", .period_unit = "nanoseconds", .tid = flags >> 6 & 1,
+        .format = flags & 3,
+        .symbolize = (flags >> 2) % 3,
+        .cpu_clock = flags >> 4 & 1,
+        .period = flags >> 5 & 1,
+        .type = {"samples", "cpu"},
+        .unit = {"count", "nanoseconds"},
+        .period_type = "cpu",
+        .period_unit = "nanoseconds",
+        .tid = flags >> 6 & 1,
     };
     if (flags >> 7)
         strcpy(params.focus, "0x[0-9]");
@@ -162,14 +174,13 @@ static int no_file(void *userdata, struct worker_message *need, int *ret_fd)
     return -2; /* -ENOENT */
 }
 
-static void no_touch(void *userdata, uint32_t object)
-{
-}
+static void no_touch(void *userdata, uint32_t object) {}
 
 static void render(const struct raw_profile *p)
 {
     static const struct render_ops ops = {no_file, no_touch};
-    static const struct worker_message job = {.u.job = {.n_excluded = 1, .excluded = {1}, .blame = {WORKER_BLAME_CRASH}}};
+    static const struct worker_message job = {
+        .u.job = {.n_excluded = 1, .excluded = {1}, .blame = {WORKER_BLAME_CRASH}}};
     struct renderer *r = renderer_new(&ops, NULL, 1 << 20);
     struct render_result result;
     int out = memfd_create("body", MFD_CLOEXEC);

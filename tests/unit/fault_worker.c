@@ -1,5 +1,6 @@
-/* A worker that does what its job's input says, one command a line, so that a pool meets every way to misbehave. Not linked with
- * the daemon's worker, and never sanitized: the sandbox in it is the production one.
+/* A worker that does what its job's input says, one command a line, so that a pool meets every way to
+ * misbehave. Not linked with the daemon's worker, and never sanitized: the sandbox in it is the production
+ * one.
  *
  *   touch N | write TEXT | need N | crash | hang | exit | hog | fail | excluded
  *   lie | mumble | stray | greedy | endless
@@ -40,13 +41,15 @@ static void out(const char *text)
 
 static void need(unsigned object)
 {
-    struct worker_message m = {.type = WORKER_NEED, .u.need = {.kind = WORKER_FILE_OBJECT, .object = object}}, answer;
+    struct worker_message m = {.type = WORKER_NEED, .u.need = {.kind = WORKER_FILE_OBJECT, .object = object}},
+                          answer;
     char text[64] = "";
     size_t n_fds = 1;
     int fd = -1;
 
     reply(&m);
-    if (fdmsg_recv(SOCK, &answer, sizeof(answer), &fd, &n_fds) != sizeof(answer) || answer.type != WORKER_FILE)
+    if (fdmsg_recv(SOCK, &answer, sizeof(answer), &fd, &n_fds) != sizeof(answer) ||
+        answer.type != WORKER_FILE)
         _exit(6);
     if (answer.u.file.error != 0)
         (void)snprintf(text, sizeof(text), "error %d;", -answer.u.file.error);
@@ -157,7 +160,8 @@ static void serve(int input)
         (void)snprintf(script, sizeof(script), "%s", job.u.job.probe.symbol);
     else if (pread(input, script, sizeof(script) - 1, 0) < 0)
         _exit(9);
-    done = (struct worker_message){.type = WORKER_DONE, .u.done = {.samples = 3, .rooted = 2, .lost = 1, .cache_bytes = 7}};
+    done = (struct worker_message){.type = WORKER_DONE,
+                                   .u.done = {.samples = 3, .rooted = 2, .lost = 1, .cache_bytes = 7}};
     for (char *line = strtok_r(script, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
         run(line);
     if (done.u.done.len == 0)
@@ -169,7 +173,8 @@ int main(int argc, char **argv)
 {
     struct sandbox sandbox = {.last_fd = SOCK, .file_bytes = 1 << 20};
 
-    if (argc != 5 || strcmp(argv[1], "--role=worker") != 0 || sscanf(argv[2], "--parent=%d", &sandbox.parent) != 1 ||
+    if (argc != 5 || strcmp(argv[1], "--role=worker") != 0 ||
+        sscanf(argv[2], "--parent=%d", &sandbox.parent) != 1 ||
         sscanf(argv[3], "--memory-bytes=%lu", &sandbox.memory_bytes) != 1)
         return 2;
     if (sandbox_enter(&sandbox) < 0)

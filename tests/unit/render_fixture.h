@@ -1,4 +1,5 @@
-/* For tests of the renderer: raw profiles made by hand, of this very process's files, and the files that a job asks for. */
+/* For tests of the renderer: raw profiles made by hand, of this very process's files, and the files that a
+ * job asks for. */
 #pragma once
 
 #include <check.h>
@@ -45,8 +46,15 @@ static inline void build_init(struct raw_build *b)
     memset(b, 0, sizeof(*b));
     b->strings_len = 1;
     b->params = (struct raw_params){
-        .cpu_clock = 1, .pid = 77, .time_ns = 1700000000000000000, .duration_ns = 1000000000, .period = 10000000,
-        .type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .period_type = "cpu", .period_unit = "nanoseconds",
+        .cpu_clock = 1,
+        .pid = 77,
+        .time_ns = 1700000000000000000,
+        .duration_ns = 1000000000,
+        .period = 10000000,
+        .type = {"samples", "cpu"},
+        .unit = {"count", "nanoseconds"},
+        .period_type = "cpu",
+        .period_unit = "nanoseconds",
     };
     b->key = (struct sample_key){.tid = 78, .tgid = 77, .comm = "worker-1"};
 }
@@ -66,21 +74,26 @@ static inline uint32_t build_object(struct raw_build *b, const char *path)
     o->path = build_string(b, path);
     o->available = stat(path, &st) == 0;
     o->id = (struct file_identity){
-        .dev = st.st_dev, .ino = st.st_ino, .size = (uint64_t)st.st_size,
+        .dev = st.st_dev,
+        .ino = st.st_ino,
+        .size = (uint64_t)st.st_size,
         .mtime_ns = (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec,
         .ctime_ns = (uint64_t)st.st_ctim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_ctim.tv_nsec,
     };
     return (uint32_t)b->n_objects++;
 }
 
-static inline struct raw_mapping *build_mapping(struct raw_build *b, uint64_t start, uint64_t end, uint64_t offset, uint32_t object)
+static inline struct raw_mapping *build_mapping(struct raw_build *b, uint64_t start, uint64_t end,
+                                                uint64_t offset, uint32_t object)
 {
     struct raw_mapping *m = &b->mappings[b->n_mappings++];
-    *m = (struct raw_mapping){.start = start, .end = end, .offset = offset, .last_epoch = UINT32_MAX, .object = object};
+    *m = (struct raw_mapping){
+        .start = start, .end = end, .offset = offset, .last_epoch = UINT32_MAX, .object = object};
     return m;
 }
 
-static inline struct raw_mapping *build_named(struct raw_build *b, uint64_t start, uint64_t end, const char *name)
+static inline struct raw_mapping *build_named(struct raw_build *b, uint64_t start, uint64_t end,
+                                              const char *name)
 {
     struct raw_mapping *m = build_mapping(b, start, end, 0, RAW_NO_OBJECT);
     m->name = build_string(b, name);
@@ -94,7 +107,8 @@ static inline struct raw_mapping *build_own(struct raw_build *b, const void *add
     unsigned long start, end, offset;
     FILE *f = fopen("/proc/self/maps", "re");
     while (fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "%lx-%lx %7s %lx %*s %*s %s", &start, &end, mode, &offset, path) != 5 || !strchr(mode, 'x'))
+        if (sscanf(line, "%lx-%lx %7s %lx %*s %*s %s", &start, &end, mode, &offset, path) != 5 ||
+            !strchr(mode, 'x'))
             continue;
         if ((uintptr_t)address < start || (uintptr_t)address >= end)
             continue;
@@ -105,12 +119,13 @@ static inline struct raw_mapping *build_own(struct raw_build *b, const void *add
 }
 
 /* A stack record; its hash is its number, from 1. Returns that. */
-static inline uint64_t build_stack(struct raw_build *b, const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
-                                   enum stack_end end)
+static inline uint64_t build_stack(struct raw_build *b, const uint64_t *kernel, size_t n_kernel,
+                                   const uint64_t *user, size_t n_user, enum stack_end end)
 {
     static uint64_t next = 1;
     struct stack_record *s = (void *)((char *)b->records + b->records_len);
-    *s = (struct stack_record){.type = RECORD_STACK, .n_kernel = (uint16_t)n_kernel, .n_user = (uint16_t)n_user, .end = end};
+    *s = (struct stack_record){
+        .type = RECORD_STACK, .n_kernel = (uint16_t)n_kernel, .n_user = (uint16_t)n_user, .end = end};
     s->stack_hash[0] = next;
     for (size_t i = 0; i < n_kernel + n_user; i++)
         s->frames[i] = i < n_kernel ? kernel[i] : user[i - n_kernel];
@@ -136,7 +151,8 @@ static inline void build_sample_record(struct raw_build *b, uint64_t stack, uint
 }
 
 /* One user stack and its count. */
-static inline void build_user(struct raw_build *b, const uint64_t *user, size_t n, enum stack_end end, uint64_t samples)
+static inline void build_user(struct raw_build *b, const uint64_t *user, size_t n, enum stack_end end,
+                              uint64_t samples)
 {
     build_count(b, build_stack(b, NULL, 0, user, n, end), samples);
 }
@@ -155,7 +171,8 @@ static inline int build_finish(const struct raw_build *b)
     ck_assert_int_eq(raw_writer_section(w, RAW_RECORDS, b->records, b->records_len), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_COUNTS, b->counts, b->n_counts * sizeof(b->counts[0])), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_OBJECTS, b->objects, b->n_objects * sizeof(b->objects[0])), 0);
-    ck_assert_int_eq(raw_writer_section(w, RAW_MAPPINGS, b->mappings, b->n_mappings * sizeof(b->mappings[0])), 0);
+    ck_assert_int_eq(raw_writer_section(w, RAW_MAPPINGS, b->mappings, b->n_mappings * sizeof(b->mappings[0])),
+                     0);
     ck_assert_int_eq(raw_writer_section(w, RAW_STRINGS, b->strings, b->strings_len), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_FACTS, b->facts, b->facts_len), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_ADDRESSES, b->addresses, b->n_addresses * 8), 0);
@@ -181,8 +198,8 @@ struct fixture {
     uint32_t touched[MAX_ITEMS];
     size_t n_touched;
     int object_error, kallsyms_error, debug_error; /* instead of files */
-    mode_t debug_mode;                             /* a debug file (of no use) with this mode; 0: there is none */
-    const char *swap;                              /* an object's path: this file instead */
+    mode_t debug_mode; /* a debug file (of no use) with this mode; 0: there is none */
+    const char *swap;  /* an object's path: this file instead */
 };
 
 static inline int fixture_text_fd(const char *text)
@@ -201,7 +218,9 @@ static inline int fixture_need(void *userdata, struct worker_message *need, int 
     case WORKER_FILE_OBJECT:
         if (f->object_error)
             return f->object_error;
-        *ret_fd = open(f->swap ? f->swap : raw_profile_string(f->raw, f->raw->objects[need->u.need.object].path), O_RDONLY | O_CLOEXEC);
+        *ret_fd =
+            open(f->swap ? f->swap : raw_profile_string(f->raw, f->raw->objects[need->u.need.object].path),
+                 O_RDONLY | O_CLOEXEC);
         ck_assert_int_ge(*ret_fd, 0);
         return 0;
     case WORKER_FILE_KALLSYMS:
@@ -251,7 +270,8 @@ struct rendered {
     char *body; /* NUL-terminated */
 };
 
-static inline struct rendered fixture_render(struct fixture *f, const struct raw_build *b, const struct worker_message *job)
+static inline struct rendered fixture_render(struct fixture *f, const struct raw_build *b,
+                                             const struct worker_message *job)
 {
     static const struct worker_message plain = {.type = WORKER_JOB, .u.job.kind = WORKER_RENDER};
     struct raw_profile raw;
@@ -273,14 +293,16 @@ static inline struct rendered fixture_render(struct fixture *f, const struct raw
 }
 
 /* Renders as text and compares with what is asked for. */
-static inline char *fixture_text(struct fixture *f, const struct raw_build *b, const struct worker_message *job)
+static inline char *fixture_text(struct fixture *f, const struct raw_build *b,
+                                 const struct worker_message *job)
 {
     struct rendered r = fixture_render(f, b, job);
     ck_assert_msg(r.error == 0, "%s", r.result.message);
     return r.body;
 }
 
-static inline Perftools__Profiles__Profile *fixture_profile(struct fixture *f, const struct raw_build *b, const struct worker_message *job)
+static inline Perftools__Profiles__Profile *fixture_profile(struct fixture *f, const struct raw_build *b,
+                                                            const struct worker_message *job)
 {
     struct rendered r = fixture_render(f, b, job);
     ck_assert_msg(r.error == 0, "%s", r.result.message);
@@ -292,14 +314,16 @@ static inline Perftools__Profiles__Profile *fixture_profile(struct fixture *f, c
 
 /* ---- reading a profile */
 
-static inline const Perftools__Profiles__Location *location_of(const Perftools__Profiles__Profile *pb, size_t sample, size_t frame)
+static inline const Perftools__Profiles__Location *location_of(const Perftools__Profiles__Profile *pb,
+                                                               size_t sample, size_t frame)
 {
     ck_assert_uint_lt(sample, pb->n_sample);
     ck_assert_uint_lt(frame, pb->sample[sample]->n_location_id);
     return pb->location[pb->sample[sample]->location_id[frame] - 1];
 }
 
-static inline const Perftools__Profiles__Mapping *mapping_of(const Perftools__Profiles__Profile *pb, size_t sample, size_t frame)
+static inline const Perftools__Profiles__Mapping *mapping_of(const Perftools__Profiles__Profile *pb,
+                                                             size_t sample, size_t frame)
 {
     return pb->mapping[location_of(pb, sample, frame)->mapping_id - 1];
 }

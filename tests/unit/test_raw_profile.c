@@ -10,9 +10,11 @@
 
 #include "daemon/raw_profile.h"
 
-static const struct raw_params params = {.format = RAW_FORMAT_PPROF, .pid = 7, .period = 10000000, .type = {"samples", "cpu"}};
+static const struct raw_params params = {
+    .format = RAW_FORMAT_PPROF, .pid = 7, .period = 10000000, .type = {"samples", "cpu"}};
 static const struct raw_object object = {.path = 1, .available = 1};
-static const struct raw_mapping mapping = {.start = 0x1000, .end = 0x2000, .last_epoch = UINT32_MAX, .object = 0};
+static const struct raw_mapping mapping = {
+    .start = 0x1000, .end = 0x2000, .last_epoch = UINT32_MAX, .object = 0};
 static const char strings[] = "\0/bin/true";
 
 struct two_records {
@@ -175,9 +177,9 @@ START_TEST(test_texts_of_parameters_end)
     const struct {
         size_t offset, size;
     } text[] = {
-        {offsetof(struct raw_params, type[0]), 64},     {offsetof(struct raw_params, type[1]), 64},
-        {offsetof(struct raw_params, unit[0]), 16},     {offsetof(struct raw_params, unit[1]), 16},
-        {offsetof(struct raw_params, period_type), 64}, {offsetof(struct raw_params, period_unit), 16},
+        {offsetof(struct raw_params, type[0]), 64},      {offsetof(struct raw_params, type[1]), 64},
+        {offsetof(struct raw_params, unit[0]), 16},      {offsetof(struct raw_params, unit[1]), 16},
+        {offsetof(struct raw_params, period_type), 64},  {offsetof(struct raw_params, period_unit), 16},
         {offsetof(struct raw_params, default_type), 64}, {offsetof(struct raw_params, focus), 256},
         {offsetof(struct raw_params, thread), 256},
     };
@@ -204,14 +206,16 @@ END_TEST
 START_TEST(test_indices_are_in_bounds)
 {
     struct raw_mapping bad = mapping;
-    ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &mapping, sizeof(mapping)), -EBADMSG); /* of an object that is not there */
+    ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &mapping, sizeof(mapping)),
+                     -EBADMSG); /* of an object that is not there */
     bad.object = RAW_NO_OBJECT;
     ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &bad, sizeof(bad)), 0);
     bad.name = 1;
     ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &bad, sizeof(bad)), -EBADMSG);
     bad = (struct raw_mapping){.start = 2, .end = 2, .object = RAW_NO_OBJECT};
     ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &bad, sizeof(bad)), -EBADMSG);
-    bad = (struct raw_mapping){.start = 2, .end = 3, .first_epoch = 2, .last_epoch = 1, .object = RAW_NO_OBJECT};
+    bad = (struct raw_mapping){
+        .start = 2, .end = 3, .first_epoch = 2, .last_epoch = 1, .object = RAW_NO_OBJECT};
     ck_assert_int_eq(verdict_of(RAW_MAPPINGS, &bad, sizeof(bad)), -EBADMSG);
     ck_assert_int_eq(verdict_of(RAW_OBJECTS, &object, sizeof(object)), -EBADMSG); /* path 1 of no strings */
 }

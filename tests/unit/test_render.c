@@ -78,7 +78,8 @@ START_TEST(test_a_null_call_has_an_address)
 }
 END_TEST
 
-/* What lies in no code is no return address: the stack is cut there, and says so. In between, and at the leaf, it is shown. */
+/* What lies in no code is no return address: the stack is cut there, and says so. In between, and at the
+ * leaf, it is shown. */
 START_TEST(test_addresses_outside_of_code_end_a_stack)
 {
     build_own(&b, (void *)first_function);
@@ -97,7 +98,8 @@ END_TEST
 START_TEST(test_kernel_frames_come_first)
 {
     build_own(&b, (void *)first_function);
-    uint64_t kernel[] = {0xffffffffc0001000, 0xffffffff81001001, 0xffffffff70000001}, user[] = {FIRST, SECOND + 1};
+    uint64_t kernel[] = {0xffffffffc0001000, 0xffffffff81001001, 0xffffffff70000001},
+             user[] = {FIRST, SECOND + 1};
     build_count(&b, build_stack(&b, kernel, 3, user, 2, STACK_END_ROOT), 1);
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert_str_eq(name_of(pb, 0, 0), "nft_do_chain [nf_tables]");
@@ -145,9 +147,10 @@ START_TEST(test_each_epoch_has_its_own_mapping)
         uint64_t address;
         const char *name;
     } cases[] = {
-        {2, 0x18010, "one.so+0x8010"}, {3, 0x18010, "one.so+0x8010"},   {10, 0x18010, "two.so+0x10"}, {12, 0x18010, "two.so+0x10"},
-        {0, 0x18010, "one.so+0x8010"}, {5, 0x18010, "one.so+0x8010"},   {8, 0x18010, "two.so+0x10"},  {99, 0x18010, "two.so+0x10"},
-        {2, 0x20010, "two.so+0x8010"}, {12, 0x10010, "one.so+0x10"}, {2, 0x28000, "0x28000"},      {2, 0xffff, "0xffff"},
+        {2, 0x18010, "one.so+0x8010"}, {3, 0x18010, "one.so+0x8010"}, {10, 0x18010, "two.so+0x10"},
+        {12, 0x18010, "two.so+0x10"},  {0, 0x18010, "one.so+0x8010"}, {5, 0x18010, "one.so+0x8010"},
+        {8, 0x18010, "two.so+0x10"},   {99, 0x18010, "two.so+0x10"},  {2, 0x20010, "two.so+0x8010"},
+        {12, 0x10010, "one.so+0x10"},  {2, 0x28000, "0x28000"},       {2, 0xffff, "0xffff"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         b.n_counts = 0;
@@ -185,7 +188,8 @@ START_TEST(test_code_without_a_file)
     build_named(&b, 0x30000, 0x40000, "[heap]");
     build_named(&b, 0x40000, 0x50000, "/memfd:jit");
     build_named(&b, 0xffffffffff600000, 0xffffffffff601000, "[vsyscall]");
-    build_user(&b, (uint64_t[]){0x10010, 0x20011, 0x30011, 0x40011, 0xffffffffff600400, 0xffffffffff600d01}, 6, STACK_END_ROOT, 1);
+    build_user(&b, (uint64_t[]){0x10010, 0x20011, 0x30011, 0x40011, 0xffffffffff600400, 0xffffffffff600d01},
+               6, STACK_END_ROOT, 1);
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert_str_eq(name_of(pb, 0, 0), "[anon]+0x10010");
     ck_assert_str_eq(name_of(pb, 0, 1), "[anon]+0x20010");
@@ -201,7 +205,8 @@ START_TEST(test_code_without_a_file)
 }
 END_TEST
 
-/* The offset of the vdso's clock_gettime: the test asks for what the renderer says of it by another way than the renderer's. */
+/* The offset of the vdso's clock_gettime: the test asks for what the renderer says of it by another way than
+ * the renderer's. */
 START_TEST(test_vdso)
 {
     build_named(&b, 0x7fff00000000, 0x7fff00002000, "[vdso]");
@@ -262,7 +267,8 @@ START_TEST(test_objects_are_asked_for_once)
     reader_free(pb);
     pb = fixture_profile(&f, &b, NULL);
     ck_assert_uint_eq(f.needs[WORKER_FILE_OBJECT], 0);
-    ck_assert(fixture_touched(&f, 0) && fixture_touched(&f, 1)); /* a cached one can crash the worker all the same */
+    ck_assert(fixture_touched(&f, 0) &&
+              fixture_touched(&f, 1)); /* a cached one can crash the worker all the same */
     reader_free(pb);
 }
 END_TEST
@@ -294,13 +300,16 @@ START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_job)
         ck_assert_uint_gt(f.needs[WORKER_FILE_DEBUG], 0);
     }
     reader_free(fixture_profile(&f, &b, NULL));
-    ck_assert(geteuid() == 0 ? f.needs[WORKER_FILE_DEBUG] == 0 : f.needs[WORKER_FILE_DEBUG] > 0); /* root's own, that nobody else can write, is kept */
+    ck_assert(geteuid() == 0
+                  ? f.needs[WORKER_FILE_DEBUG] == 0
+                  : f.needs[WORKER_FILE_DEBUG] > 0); /* root's own, that nobody else can write, is kept */
 }
 END_TEST
 
 START_TEST(test_excluded_objects_have_names_without_symbols)
 {
-    struct worker_message job = {.u.job = {.n_excluded = 3, .excluded = {0, 0, 99}, .blame = {WORKER_BLAME_CRASH}}};
+    struct worker_message job = {
+        .u.job = {.n_excluded = 3, .excluded = {0, 0, 99}, .blame = {WORKER_BLAME_CRASH}}};
     build_own(&b, (void *)first_function);
     build_own(&b, (void *)getppid);
     build_user(&b, (uint64_t[]){FIRST, GETPPID + 1}, 2, STACK_END_ROOT, 1);
@@ -326,12 +335,16 @@ START_TEST(test_symbolize_fast_and_none)
 {
     struct raw_mapping *own = build_own(&b, (void *)first_function);
     own->main_binary = 1;
-    build_count(&b, build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){0x10, FIRST + 1}, 2, STACK_END_BAD_FP), 1);
+    build_count(&b,
+                build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){0x10, FIRST + 1}, 2,
+                            STACK_END_BAD_FP),
+                1);
     b.params.symbolize = RAW_SYMBOLIZE_FAST;
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert_str_eq(name_of(pb, 0, 2), "first_function");
     ck_assert_int_eq(location_of(pb, 0, 2)->line[0]->line, 0);
-    ck_assert(pb->mapping[0]->has_functions && !pb->mapping[0]->has_filenames && !pb->mapping[0]->has_line_numbers);
+    ck_assert(pb->mapping[0]->has_functions && !pb->mapping[0]->has_filenames &&
+              !pb->mapping[0]->has_line_numbers);
     ck_assert_uint_eq(f.needs[WORKER_FILE_DEBUG], 0);
     reader_free(pb);
     b.params.symbolize = RAW_SYMBOLIZE_NONE;
@@ -371,7 +384,8 @@ START_TEST(test_symbols)
 {
     build_own(&b, (void *)first_function);
     char expected[256];
-    (void)snprintf(expected, sizeof(expected), "num_symbols: 1\n0x%lx second_function\n0x%lx first_function\n0x%lx second_function\n",
+    (void)snprintf(expected, sizeof(expected),
+                   "num_symbols: 1\n0x%lx second_function\n0x%lx first_function\n0x%lx second_function\n",
                    SECOND + 1, FIRST, SECOND + 1);
     memcpy(b.addresses, (uint64_t[]){SECOND + 1, 0x1234, FIRST, SECOND + 1}, 32);
     b.n_addresses = 4;

@@ -19,7 +19,8 @@ static void teardown(void)
     renderer_free(f.renderer);
 }
 
-static const Perftools__Profiles__Label *label_of(const Perftools__Profiles__Profile *pb, size_t sample, const char *key)
+static const Perftools__Profiles__Label *label_of(const Perftools__Profiles__Profile *pb, size_t sample,
+                                                  const char *key)
 {
     for (size_t i = 0; i < pb->sample[sample]->n_label; i++)
         if (strcmp(reader_string(pb, pb->sample[sample]->label[i]->key), key) == 0)
@@ -33,7 +34,8 @@ START_TEST(test_counts_and_late_samples_are_one)
     build_count(&b, stack, 3);
     build_sample_record(&b, stack, 4);
     build_stack(&b, NULL, 0, (uint64_t[]){0x10020}, 1, STACK_END_ROOT); /* seen, never counted */
-    struct stack_record *again = (void *)((char *)b.records + b.records_len); /* the same hash, other frames */
+    struct stack_record *again =
+        (void *)((char *)b.records + b.records_len); /* the same hash, other frames */
     memcpy(again, b.records, sizeof(*again));
     again->n_user = 0;
     b.records_len += sizeof(*again);
@@ -82,8 +84,10 @@ END_TEST
 START_TEST(test_each_end_is_counted_and_shown)
 {
     static const char *const shown[STACK_END_COUNT] = {
-        [STACK_END_BAD_FP] = "[truncated: bad_fp]", [STACK_END_UNREADABLE] = "[truncated: unreadable]",
-        [STACK_END_TOO_DEEP] = "[truncated: too_deep]", [STACK_END_NO_USER] = "[truncated: no_user]",
+        [STACK_END_BAD_FP] = "[truncated: bad_fp]",
+        [STACK_END_UNREADABLE] = "[truncated: unreadable]",
+        [STACK_END_TOO_DEEP] = "[truncated: too_deep]",
+        [STACK_END_NO_USER] = "[truncated: no_user]",
     };
     for (int end = 0; end < STACK_END_COUNT; end++)
         build_user(&b, (uint64_t[]){0x10010, 0x10021}, 2, (enum stack_end)end, 1u << end);
@@ -91,7 +95,8 @@ START_TEST(test_each_end_is_counted_and_shown)
     size_t seen = 0;
     for (size_t i = 0; i < pb->n_sample; i++)
         for (int end = 0; end < STACK_END_COUNT; end++)
-            if (shown[end] && pb->sample[i]->n_location_id == 3 && strcmp(name_of(pb, i, 2), shown[end]) == 0) {
+            if (shown[end] && pb->sample[i]->n_location_id == 3 &&
+                strcmp(name_of(pb, i, 2), shown[end]) == 0) {
                 ck_assert_uint_eq(location_of(pb, i, 2)->address, 0x0100000000000000 + end);
                 ck_assert_str_eq(reader_string(pb, mapping_of(pb, i, 2)->filename), "[cprofd]");
                 ck_assert_int_eq(pb->sample[i]->value[0], 1 << end);
@@ -286,7 +291,8 @@ START_TEST(test_notes_are_bounded)
     for (int i = 0; i < FACTS_MAX_NOTES + 5; i++) {
         char path[64];
         (void)snprintf(path, sizeof(path), "/nonexistent/%d", i);
-        build_mapping(&b, 0x100000 + 0x1000u * (unsigned)i, 0x101000 + 0x1000u * (unsigned)i, 0, build_object(&b, path));
+        build_mapping(&b, 0x100000 + 0x1000u * (unsigned)i, 0x101000 + 0x1000u * (unsigned)i, 0,
+                      build_object(&b, path));
         build_user(&b, (uint64_t[]){0x100000 + 0x1000u * (unsigned)i}, 1, STACK_END_ROOT, 1);
     }
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
@@ -305,15 +311,17 @@ START_TEST(test_facts_tell_numbers_from_text)
     facts_read(&facts, read, sizeof(read));
     ck_assert(facts_number(&facts, "a", &n) && n == 1);
     ck_assert(facts_number(&facts, "h", &n) && n == 0);
-    ck_assert(!facts_number(&facts, "b", &n) && !facts_number(&facts, "c", &n) && !facts_number(&facts, "e", &n) && !facts_number(&facts, "g", &n));
+    ck_assert(!facts_number(&facts, "b", &n) && !facts_number(&facts, "c", &n) &&
+              !facts_number(&facts, "e", &n) && !facts_number(&facts, "g", &n));
     ck_assert(!facts_number(&facts, "none", &n));
     facts_count(&facts, "a", 2);
     facts_set(&facts, "e", "text");
     FILE *out = open_memstream(&text, &len);
     facts_to_json(&facts, out);
     fclose(out);
-    ck_assert_str_eq(text, "\"a\": 3, \"b\": \"01\", \"c\": 1.5, \"d\": \"1.\", \"e\": \"text\", \"f\": \"-1\", "
-                           "\"g\": 99999999999999999999, \"h\": 0, \"i\": \"x=y\"");
+    ck_assert_str_eq(text,
+                     "\"a\": 3, \"b\": \"01\", \"c\": 1.5, \"d\": \"1.\", \"e\": \"text\", \"f\": \"-1\", "
+                     "\"g\": 99999999999999999999, \"h\": 0, \"i\": \"x=y\"");
     free(text);
     for (int i = 0; i < FACTS_MAX + 10; i++) {
         char key[16];

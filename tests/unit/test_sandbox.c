@@ -1,5 +1,5 @@
-/* What a sandboxed process tries and must not get, and what it still can. Each attempt is a process of its own; built twice, with
- * the suite's sanitizers and without (the filter of the latter is the production one). */
+/* What a sandboxed process tries and must not get, and what it still can. Each attempt is a process of its
+ * own; built twice, with the suite's sanitizers and without (the filter of the latter is the production one). */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,8 @@ static int in_sandbox(int (*attempt)(void))
             _exit(NOT_ENTERED);
         sock = 3;
         file = 4;
-        struct sandbox s = {.parent = parent, .last_fd = 4, .memory_bytes = 1ull << 30, .file_bytes = 1 << 20};
+        struct sandbox s = {
+            .parent = parent, .last_fd = 4, .memory_bytes = 1ull << 30, .file_bytes = 1 << 20};
         _exit(sandbox_enter(&s) < 0 ? NOT_ENTERED : attempt());
     }
     close(pair[1]);
@@ -58,42 +59,150 @@ static int refused(long r)
     return r != -1 ? ALLOWED : errno == EPERM ? REFUSED : WRONG_ERROR;
 }
 
-static int try_open(void) { return refused(syscall(SYS_open, "/dev/null", O_RDONLY)); }
-static int try_openat(void) { return refused(openat(AT_FDCWD, "/dev/null", O_RDONLY)); }
-static int try_openat2(void) { return refused(syscall(SYS_openat2, AT_FDCWD, "/dev/null", (uint64_t[3]){0}, 24)); }
-static int try_creat(void) { return refused(creat("/tmp/cprofd-sandbox", 0600)); }
-static int try_unlink(void) { return refused(unlink("/tmp/cprofd-sandbox")); }
-static int try_stat(void) { return refused(syscall(SYS_stat, "/", &(struct stat){0})); }
-static int try_fstatat(void) { return refused(fstatat(AT_FDCWD, "/", &(struct stat){0}, 0)); }
-static int try_readlink(void) { return refused(readlink("/proc/self/exe", (char[8]){0}, 8)); }
-static int try_socket_inet(void) { return refused(socket(AF_INET, SOCK_STREAM, 0)); }
-static int try_socket_unix(void) { return refused(socket(AF_UNIX, SOCK_STREAM, 0)); }
-static int try_socketpair(void) { return refused(socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){0})); }
-static int try_connect(void) { return refused(connect(sock, &(struct sockaddr){.sa_family = AF_UNIX}, 2)); }
-static int try_ptrace(void) { return refused(ptrace(PTRACE_ATTACH, getppid(), 0, 0)); }
-static int try_kill(void) { return refused(kill(1, 0)); }
-static int try_kill_all(void) { return refused(kill(-1, 0)); }
-static int try_tgkill_other(void) { return refused(syscall(SYS_tgkill, 1, 1, 0)); }
-static int try_tkill(void) { return refused(syscall(SYS_tkill, 1, 0)); }
-static int try_execve(void) { return refused(execve("/bin/true", (char *[]){"true", NULL}, NULL)); }
-static int try_execveat(void) { return refused(syscall(SYS_execveat, file, "", (char *[]){"x", NULL}, NULL, AT_EMPTY_PATH)); }
-static int try_fork(void) { return refused(syscall(SYS_fork)); }
-static int try_vfork(void) { return refused(syscall(SYS_clone, CLONE_VM | SIGCHLD, 0, 0, 0, 0)); }
-static int try_clone3(void) { return refused(syscall(SYS_clone3, (uint64_t[11]){0}, 88)); }
-static int try_unshare(void) { return refused(unshare(CLONE_NEWUSER)); }
-static int try_process_vm_readv(void) { return refused(process_vm_readv(1, NULL, 0, NULL, 0, 0)); }
-static int try_process_vm_writev(void) { return refused(process_vm_writev(1, NULL, 0, NULL, 0, 0)); }
-static int try_pidfd_open(void) { return refused(syscall(SYS_pidfd_open, 1, 0)); }
-static int try_perf_event(void) { return refused(syscall(SYS_perf_event_open, (char[128]){0}, 0, -1, -1, 0)); }
-static int try_bpf(void) { return refused(syscall(SYS_bpf, 0, (char[128]){0}, 128)); }
-static int try_prctl(void) { return refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); }
-static int try_setrlimit(void) { return refused(setrlimit(RLIMIT_AS, &(struct rlimit){1, 1})); }
-static int try_dup(void) { return refused(dup(sock)); }
-static int try_dupfd(void) { return refused(fcntl(sock, F_DUPFD, 0)); }
-static int try_setown(void) { return refused(fcntl(sock, F_SETOWN, 1)); }
-static int try_ioctl(void) { return refused(syscall(SYS_ioctl, 0, 0x5412, "x")); }
-static int try_io_uring(void) { return refused(syscall(SYS_io_uring_setup, 1, (char[128]){0})); }
-static int try_memfd(void) { return refused(memfd_create("x", 0)); }
+static int try_open(void)
+{
+    return refused(syscall(SYS_open, "/dev/null", O_RDONLY));
+}
+static int try_openat(void)
+{
+    return refused(openat(AT_FDCWD, "/dev/null", O_RDONLY));
+}
+static int try_openat2(void)
+{
+    return refused(syscall(SYS_openat2, AT_FDCWD, "/dev/null", (uint64_t[3]){0}, 24));
+}
+static int try_creat(void)
+{
+    return refused(creat("/tmp/cprofd-sandbox", 0600));
+}
+static int try_unlink(void)
+{
+    return refused(unlink("/tmp/cprofd-sandbox"));
+}
+static int try_stat(void)
+{
+    return refused(syscall(SYS_stat, "/", &(struct stat){0}));
+}
+static int try_fstatat(void)
+{
+    return refused(fstatat(AT_FDCWD, "/", &(struct stat){0}, 0));
+}
+static int try_readlink(void)
+{
+    return refused(readlink("/proc/self/exe", (char[8]){0}, 8));
+}
+static int try_socket_inet(void)
+{
+    return refused(socket(AF_INET, SOCK_STREAM, 0));
+}
+static int try_socket_unix(void)
+{
+    return refused(socket(AF_UNIX, SOCK_STREAM, 0));
+}
+static int try_socketpair(void)
+{
+    return refused(socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){0}));
+}
+static int try_connect(void)
+{
+    return refused(connect(sock, &(struct sockaddr){.sa_family = AF_UNIX}, 2));
+}
+static int try_ptrace(void)
+{
+    return refused(ptrace(PTRACE_ATTACH, getppid(), 0, 0));
+}
+static int try_kill(void)
+{
+    return refused(kill(1, 0));
+}
+static int try_kill_all(void)
+{
+    return refused(kill(-1, 0));
+}
+static int try_tgkill_other(void)
+{
+    return refused(syscall(SYS_tgkill, 1, 1, 0));
+}
+static int try_tkill(void)
+{
+    return refused(syscall(SYS_tkill, 1, 0));
+}
+static int try_execve(void)
+{
+    return refused(execve("/bin/true", (char *[]){"true", NULL}, NULL));
+}
+static int try_execveat(void)
+{
+    return refused(syscall(SYS_execveat, file, "", (char *[]){"x", NULL}, NULL, AT_EMPTY_PATH));
+}
+static int try_fork(void)
+{
+    return refused(syscall(SYS_fork));
+}
+static int try_vfork(void)
+{
+    return refused(syscall(SYS_clone, CLONE_VM | SIGCHLD, 0, 0, 0, 0));
+}
+static int try_clone3(void)
+{
+    return refused(syscall(SYS_clone3, (uint64_t[11]){0}, 88));
+}
+static int try_unshare(void)
+{
+    return refused(unshare(CLONE_NEWUSER));
+}
+static int try_process_vm_readv(void)
+{
+    return refused(process_vm_readv(1, NULL, 0, NULL, 0, 0));
+}
+static int try_process_vm_writev(void)
+{
+    return refused(process_vm_writev(1, NULL, 0, NULL, 0, 0));
+}
+static int try_pidfd_open(void)
+{
+    return refused(syscall(SYS_pidfd_open, 1, 0));
+}
+static int try_perf_event(void)
+{
+    return refused(syscall(SYS_perf_event_open, (char[128]){0}, 0, -1, -1, 0));
+}
+static int try_bpf(void)
+{
+    return refused(syscall(SYS_bpf, 0, (char[128]){0}, 128));
+}
+static int try_prctl(void)
+{
+    return refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
+}
+static int try_setrlimit(void)
+{
+    return refused(setrlimit(RLIMIT_AS, &(struct rlimit){1, 1}));
+}
+static int try_dup(void)
+{
+    return refused(dup(sock));
+}
+static int try_dupfd(void)
+{
+    return refused(fcntl(sock, F_DUPFD, 0));
+}
+static int try_setown(void)
+{
+    return refused(fcntl(sock, F_SETOWN, 1));
+}
+static int try_ioctl(void)
+{
+    return refused(syscall(SYS_ioctl, 0, 0x5412, "x"));
+}
+static int try_io_uring(void)
+{
+    return refused(syscall(SYS_io_uring_setup, 1, (char[128]){0}));
+}
+static int try_memfd(void)
+{
+    return refused(memfd_create("x", 0));
+}
 
 /* mmap's and mprotect's failure under another name. */
 static int try_mmap_exec(void)
@@ -108,17 +217,52 @@ static int try_mprotect_exec(void)
     return refused(p == MAP_FAILED ? 0 : mprotect(p, 4096, PROT_READ | PROT_EXEC));
 }
 
-#define ATTEMPT(name) {#name, try_##name}
+#define ATTEMPT(name)     \
+    {                     \
+#name, try_##name \
+    }
 static const struct attempt {
     const char *name;
     int (*attempt)(void);
 } attempts[] = {
-    ATTEMPT(open), ATTEMPT(openat), ATTEMPT(openat2), ATTEMPT(creat), ATTEMPT(unlink), ATTEMPT(stat), ATTEMPT(fstatat),
-    ATTEMPT(readlink), ATTEMPT(socket_inet), ATTEMPT(socket_unix), ATTEMPT(socketpair), ATTEMPT(connect), ATTEMPT(ptrace),
-    ATTEMPT(kill), ATTEMPT(kill_all), ATTEMPT(tgkill_other), ATTEMPT(tkill), ATTEMPT(execve), ATTEMPT(execveat), ATTEMPT(fork),
-    ATTEMPT(vfork), ATTEMPT(clone3), ATTEMPT(unshare), ATTEMPT(process_vm_readv), ATTEMPT(process_vm_writev), ATTEMPT(pidfd_open),
-    ATTEMPT(perf_event), ATTEMPT(bpf), ATTEMPT(prctl), ATTEMPT(setrlimit), ATTEMPT(dup), ATTEMPT(dupfd), ATTEMPT(setown),
-    ATTEMPT(ioctl), ATTEMPT(io_uring), ATTEMPT(memfd), ATTEMPT(mmap_exec), ATTEMPT(mprotect_exec),
+    ATTEMPT(open),
+    ATTEMPT(openat),
+    ATTEMPT(openat2),
+    ATTEMPT(creat),
+    ATTEMPT(unlink),
+    ATTEMPT(stat),
+    ATTEMPT(fstatat),
+    ATTEMPT(readlink),
+    ATTEMPT(socket_inet),
+    ATTEMPT(socket_unix),
+    ATTEMPT(socketpair),
+    ATTEMPT(connect),
+    ATTEMPT(ptrace),
+    ATTEMPT(kill),
+    ATTEMPT(kill_all),
+    ATTEMPT(tgkill_other),
+    ATTEMPT(tkill),
+    ATTEMPT(execve),
+    ATTEMPT(execveat),
+    ATTEMPT(fork),
+    ATTEMPT(vfork),
+    ATTEMPT(clone3),
+    ATTEMPT(unshare),
+    ATTEMPT(process_vm_readv),
+    ATTEMPT(process_vm_writev),
+    ATTEMPT(pidfd_open),
+    ATTEMPT(perf_event),
+    ATTEMPT(bpf),
+    ATTEMPT(prctl),
+    ATTEMPT(setrlimit),
+    ATTEMPT(dup),
+    ATTEMPT(dupfd),
+    ATTEMPT(setown),
+    ATTEMPT(ioctl),
+    ATTEMPT(io_uring),
+    ATTEMPT(memfd),
+    ATTEMPT(mmap_exec),
+    ATTEMPT(mprotect_exec),
 };
 
 START_TEST(test_refused)
@@ -149,7 +293,8 @@ static int use_what_is_left(void)
         return 1;
     if (mprotect(p, 4096, PROT_READ) < 0 || munmap(p, 1 << 20) < 0)
         return 2;
-    if (read(file, buf, 4) != 4 || pread(file, buf, 4, 0) != 4 || lseek(file, 0, SEEK_END) <= 0 || fstat(file, &st) < 0)
+    if (read(file, buf, 4) != 4 || pread(file, buf, 4, 0) != 4 || lseek(file, 0, SEEK_END) <= 0 ||
+        fstat(file, &st) < 0)
         return 3;
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts) < 0 || fcntl(file, F_GETFD) < 0)
         return 4;
@@ -210,7 +355,8 @@ START_TEST(test_capabilities_dumpable_and_limits)
     if (pid == 0) {
         close(pair[0]);
         sock = pair[1];
-        struct sandbox s = {.parent = parent, .last_fd = sock, .memory_bytes = 1ull << 30, .file_bytes = 1 << 20};
+        struct sandbox s = {
+            .parent = parent, .last_fd = sock, .memory_bytes = 1ull << 30, .file_bytes = 1 << 20};
         _exit(sandbox_enter(&s) < 0 ? NOT_ENTERED : hold_still());
     }
     close(pair[1]);
@@ -218,7 +364,8 @@ START_TEST(test_capabilities_dumpable_and_limits)
     (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     FILE *f = fopen(path, "re");
     while (fgets(line, sizeof(line), f)) {
-        if (strncmp(line, "CapPrm:", 7) == 0 || strncmp(line, "CapEff:", 7) == 0 || strncmp(line, "CapAmb:", 7) == 0)
+        if (strncmp(line, "CapPrm:", 7) == 0 || strncmp(line, "CapEff:", 7) == 0 ||
+            strncmp(line, "CapAmb:", 7) == 0)
             seen += strtoull(line + 7, NULL, 16) == 0;
         seen += strcmp(line, "NoNewPrivs:\t1\n") == 0;
         seen += strcmp(line, "Seccomp:\t2\n") == 0;

@@ -1,5 +1,5 @@
-/* The real worker in its real sandbox, as an own process, behind the pool: profiles, symbols, probes; and files that are not what
- * they seem. Its path is the first argument. */
+/* The real worker in its real sandbox, as an own process, behind the pool: profiles, symbols, probes; and
+ * files that are not what they seem. Its path is the first argument. */
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -79,7 +79,10 @@ static const struct worker_job_ops ops = {on_need, on_done};
 static void setup(void)
 {
     struct worker_limits limits = {
-        .workers = 1, .memory_bytes = 1ull << 30, .cache_bytes = 64 << 20, .job_timeout_ns = 600 * NSEC_PER_SEC,
+        .workers = 1,
+        .memory_bytes = 1ull << 30,
+        .cache_bytes = 64 << 20,
+        .job_timeout_ns = 600 * NSEC_PER_SEC,
         .executable = real_worker,
     };
     build_init(&b);
@@ -128,7 +131,10 @@ START_TEST(test_a_profile_of_this_process)
 {
     build_own(&b, (void *)sampled_function)->main_binary = 1;
     build_named(&b, 0x7fff00000000, 0x7fff00002000, "[vdso]");
-    build_count(&b, build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){SAMPLED, 0x7fff00000801}, 2, STACK_END_ROOT), 3);
+    build_count(&b,
+                build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, (uint64_t[]){SAMPLED, 0x7fff00000801}, 2,
+                            STACK_END_ROOT),
+                3);
     for (int i = 0; i < 3; i++) {
         struct outcome o = render_fd(build_finish(&b));
         ck_assert_msg(o.error == 0, "%s", o.message);
@@ -189,7 +195,8 @@ START_TEST(test_probe_places)
     ck_assert_msg(o.error == 0, "%s", o.message);
     ck_assert_uint_eq(o.len, sizeof(struct usdt_site));
     struct raw_mapping *own = build_own(&b, (void *)cprofd_test_site);
-    ck_assert_uint_eq(((struct usdt_site *)o.body)->file_offset, (uint64_t)(uintptr_t)cprofd_test_site - own->start + own->offset);
+    ck_assert_uint_eq(((struct usdt_site *)o.body)->file_offset,
+                      (uint64_t)(uintptr_t)cprofd_test_site - own->start + own->offset);
     free(o.body);
 }
 END_TEST

@@ -1,5 +1,5 @@
-/* The pool against real processes that crash, hang, hog memory and lie (fault_worker.c, whose path is the first argument): each job
- * ends exactly once, with what could be had. */
+/* The pool against real processes that crash, hang, hog memory and lie (fault_worker.c, whose path is the
+ * first argument): each job ends exactly once, with what could be had. */
 #include <check.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -77,7 +77,10 @@ static const struct worker_job_ops ops = {on_need, on_done};
 static void setup_pool(unsigned workers, uint64_t timeout_ns)
 {
     struct worker_limits limits = {
-        .workers = workers, .memory_bytes = 256 << 20, .cache_bytes = 1 << 20, .job_timeout_ns = timeout_ns,
+        .workers = workers,
+        .memory_bytes = 256 << 20,
+        .cache_bytes = 1 << 20,
+        .job_timeout_ns = timeout_ns,
         .executable = fault_worker,
     };
     log_set_level(LOG_LEVEL_ERROR);
@@ -170,7 +173,8 @@ END_TEST
 START_TEST(test_a_few_hangs_are_enough)
 {
     setup_pool(1, SHORT_NS);
-    struct outcome o = run("touch 1\nunless 1 hang\ntouch 2\nunless 2 hang\ntouch 3\nunless 3 hang\ntouch 4\nsymbols hang\nexcluded");
+    struct outcome o = run(
+        "touch 1\nunless 1 hang\ntouch 2\nunless 2 hang\ntouch 3\nunless 3 hang\ntouch 4\nsymbols hang\nexcluded");
     ck_assert_str_eq(o.body, "1:2;2:2;3:2;no_symbols 2");
     o = run("symbols hang\nexcluded");
     ck_assert_str_eq(o.body, "no_symbols 2");
@@ -363,7 +367,8 @@ START_TEST(test_cancelled_jobs_tell_nothing_and_free_their_worker)
     worker_job_cancel(running.job);
     worker_job_cancel(queued.job);
     worker_job_cancel(NULL);
-    ck_assert_str_eq(run("write next").body, "next"); /* after the hanging one was given its moment, and killed */
+    /* After the hanging one was given its moment, and killed. */
+    ck_assert_str_eq(run("write next").body, "next");
     ck_assert_uint_eq(stats().restarts, 1);
     start(&asking, "need 1\nneed 2\nwrite y");
     wait_for(&asking.needs, 1);
@@ -377,7 +382,8 @@ END_TEST
 
 START_TEST(test_new_limits_are_for_new_workers)
 {
-    struct worker_limits limits = {.workers = 3, .memory_bytes = 128 << 20, .job_timeout_ns = LONG_NS, .executable = fault_worker};
+    struct worker_limits limits = {
+        .workers = 3, .memory_bytes = 128 << 20, .job_timeout_ns = LONG_NS, .executable = fault_worker};
     struct outcome o = {.hold = true};
     setup_pool(2, LONG_NS);
     start(&o, "need 1");
@@ -398,7 +404,8 @@ END_TEST
 
 START_TEST(test_without_an_executable_jobs_fail)
 {
-    struct worker_limits limits = {.workers = 1, .job_timeout_ns = LONG_NS, .executable = "/nonexistent/worker"};
+    struct worker_limits limits = {
+        .workers = 1, .job_timeout_ns = LONG_NS, .executable = "/nonexistent/worker"};
     struct outcome o = {0};
     setup_pool(1, LONG_NS);
     worker_pool_set_limits(pool, &limits);
@@ -447,7 +454,8 @@ START_TEST(test_no_descriptor_is_left)
 }
 END_TEST
 
-/* A daemon that is killed while its worker hangs: the worker ends too. As its subreaper, this test sees both ends. */
+/* A daemon that is killed while its worker hangs: the worker ends too. As its subreaper, this test sees both
+ * ends. */
 START_TEST(test_workers_die_with_the_daemon)
 {
     int ready[2], status;
@@ -495,7 +503,8 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_a_job_that_always_breaks_fails_at_last);
     tcase_add_test(tc, test_an_error_is_passed_on);
     tcase_add_test(tc, test_a_probe_that_breaks_fails_after_a_second_try);
-    tcase_add_loop_test(tc, test_a_worker_that_breaks_the_protocol_is_killed, 0, (int)(sizeof(lies) / sizeof(lies[0])));
+    tcase_add_loop_test(tc, test_a_worker_that_breaks_the_protocol_is_killed, 0,
+                        (int)(sizeof(lies) / sizeof(lies[0])));
     tcase_add_test(tc, test_an_answer_to_a_dead_worker_goes_to_no_other);
     tcase_add_test(tc, test_jobs_are_taken_in_order_by_so_many_workers);
     tcase_add_test(tc, test_a_bystander_does_not_wait_for_one_that_waits_for_a_file);
