@@ -88,6 +88,7 @@ START_TEST(test_each_end_is_counted_and_shown)
         [STACK_END_UNREADABLE] = "[truncated: unreadable]",
         [STACK_END_TOO_DEEP] = "[truncated: too_deep]",
         [STACK_END_NO_USER] = "[truncated: no_user]",
+        [STACK_END_NO_CODE] = "[truncated: no_code]",
     };
     for (int end = 0; end < STACK_END_COUNT; end++)
         build_user(&b, (uint64_t[]){0x10010, 0x10021}, 2, (enum stack_end)end, 1u << end);
@@ -102,14 +103,15 @@ START_TEST(test_each_end_is_counted_and_shown)
                 ck_assert_int_eq(pb->sample[i]->value[0], 1 << end);
                 seen++;
             }
-    ck_assert_uint_eq(seen, 4);
-    ck_assert_uint_eq(pb->n_sample, 5); /* a proven and a guessed bottom look alike, and are one */
+    ck_assert_uint_eq(seen, 5);
+    ck_assert_uint_eq(pb->n_sample, 6); /* a proven and a guessed bottom look alike, and are one */
     ck_assert(has_comment(pb, "cprofd.rooted=1"));
     ck_assert(has_comment(pb, "cprofd.guessed=2"));
     ck_assert(has_comment(pb, "cprofd.truncated.bad_fp=4"));
     ck_assert(has_comment(pb, "cprofd.truncated.unreadable=8"));
     ck_assert(has_comment(pb, "cprofd.truncated.too_deep=16"));
     ck_assert(has_comment(pb, "cprofd.truncated.no_user=32"));
+    ck_assert(has_comment(pb, "cprofd.truncated.no_code=64"));
     reader_free(pb);
 }
 END_TEST
