@@ -47,14 +47,33 @@ static Dwarf *dwarf_open(const struct elf_file *file, size_t *sum)
     return dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
 }
 
-static int file_request(const struct symbolizer_ops *ops, void *userdata, const struct debug_file_request *request,
-                        struct elf_file *ret)
+/* Not an answer about the file: asked again, it may be another. */
+static bool is_passing(int error)
+{
+    switch (-error) {
+    case ETIMEDOUT:
+    case EAGAIN:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case EIO:
+    case EPIPE:
+    case ECANCELED:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int file_request(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata,
+                        const struct debug_file_request *request, struct elf_file *ret)
 {
     AUTO_CLOSE int fd = -1;
     int r = ops->open_debug_file(userdata, request, &fd);
-    if (r < 0)
-        return r;
-    return elf_file_open(fd, ret);
+    if (r == 0)
+        r = elf_file_open(fd, ret);
+    files->incomplete = files->incomplete || is_passing(r);
+    return r;
 }
 
 static bool same_build_id(const struct elf_file *file, const char *wanted)
@@ -71,15 +90,15 @@ static bool same_checksum(const struct elf_file *file, GElf_Word wanted)
     return bytes && crc32_z(crc32_z(0, NULL, 0), (const Bytef *)bytes, size) == wanted;
 }
 
-static int separate_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct elf_file *ret)
+static int separate_open(struct debug_files *files, const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata)
 {
     CLEANUP(elf_file_close) struct elf_file file = {0};
     char id[BUILD_ID_HEX_ROOM];
     GElf_Word checksum = 0;
     elf_file_build_id(main, id);
     struct debug_file_request by_id = {DEBUG_FILE_BUILD_ID, id, id};
-    if (id[0] && file_request(ops, userdata, &by_id, &file) == 0 && same_build_id(&file, id)) {
-        *ret = file;
+    if (id[0] && file_request(files, ops, userdata, &by_id, &file) == 0 && same_build_id(&file, id)) {
+        files->separate = file;
         file = (struct elf_file){0};
         return 0;
     }
@@ -87,12 +106,12 @@ static int separate_open(const struct elf_file *main, const struct symbolizer_op
     struct debug_file_request by_link = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum), id[0] ? id : NULL};
     if (!by_link.name)
         return -ENOENT;
-    int r = file_request(ops, userdata, &by_link, &file);
+    int r = file_request(files, ops, userdata, &by_link, &file);
     if (r < 0)
         return r;
     if (!(id[0] && same_build_id(&file, id)) && !same_checksum(&file, checksum))
         return -ESTALE;
-    *ret = file;
+    files->separate = file;
     file = (struct elf_file){0};
     return 0;
 }
@@ -107,7 +126,7 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
         return 0;
     build_id_to_hex(id, (size_t)len, hex);
     struct debug_file_request request = {DEBUG_FILE_ALTLINK, name, hex};
-    int r = file_request(ops, userdata, &request, &files->common);
+    int r = file_request(files, ops, userdata, &request, &files->common);
     if (r < 0)
         return r;
     if (!same_build_id(&files->common, hex))
@@ -119,12 +138,12 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
     return 0;
 }
 
-int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret)
+void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret)
 {
     struct debug_files files = {0};
     bool own = has_dwarf(main);
-    if (!own && separate_open(main, ops, userdata, &files.separate) == -ENOMEM)
-        return -ENOMEM;
+    if (!own)
+        (void)separate_open(&files, main, ops, userdata);
     if (own || (files.separate.elf && has_dwarf(&files.separate)))
         files.dwarf = dwarf_open(own ? main : &files.separate, &files.uncompressed_bytes);
     if (files.dwarf && common_open(&files, ops, userdata) < 0) {
@@ -132,7 +151,6 @@ int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *o
         files.dwarf = NULL;
     }
     *ret = files;
-    return 0;
 }
 
 void debug_files_close(struct debug_files *files)

@@ -13,10 +13,11 @@ struct debug_files {
     Dwarf *dwarf;             /* NULL: there is none */
     Dwarf *common_dwarf;
     size_t uncompressed_bytes;
+    bool incomplete;          /* a file could not be had this time, but may be had the next */
 };
 
-/* Finds and checks what there is; outcomes without DWARF are no error. main outlives *ret. 0 or -ENOMEM. */
-int debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret);
+/* Finds and checks what there is, which may be nothing. main outlives *ret. */
+void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret);
 void debug_files_close(struct debug_files *files);
 /* Address space of the mapped files; memory for all else, above all for what was compressed in them. */
 size_t debug_files_mapped_bytes(const struct debug_files *files);

@@ -91,7 +91,7 @@ bool dwarf_lines_find(struct dwarf_lines *lines, Dwarf_Die *unit, struct arena *
     if (!line || dwarf_lineno(line, &number) != 0 || dwarf_line_file(line, &files, &file) != 0)
         return false;
     *ret_path = dwarf_lines_path(lines, arena, file);
-    *ret_line = number;
+    *ret_line = number > 0 ? number : 0;
     return true;
 }
 

@@ -46,8 +46,8 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret)
         r = -ENOEXEC;
     if (r == 0)
         r = elf_segments_load(m->file.elf, &m->segments);
-    if (r == 0)
-        r = elf_symbols_load(m->file.elf, &m->symbols);
+    if (r == 0 && elf_symbols_load(m->file.elf, &m->symbols) == -ENOMEM)
+        r = -ENOMEM;
     if (r < 0)
         return r;
     elf_file_build_id(&m->file, m->build_id);
@@ -60,6 +60,7 @@ void module_free(struct module *m)
 {
     if (!m)
         return;
+    frame_cache_deinit(&m->frames);
     symbol_names_deinit(&m->names);
     dwarf_index_free(m->index);
     elf_symbols_deinit(&m->debug_symbols);
@@ -73,21 +74,24 @@ void module_free(struct module *m)
 
 int module_need_debug(struct module *m)
 {
+    int r = 0;
     if (m->debug_tried)
         return 0;
     m->debug_tried = true;
-    int r = debug_files_open(&m->file, m->ops, m->userdata, &m->debug);
-    if (r == 0 && m->debug.separate.elf)
+    debug_files_open(&m->file, m->ops, m->userdata, &m->debug);
+    if (m->debug.separate.elf)
         r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
-    if (r == 0 && m->debug.dwarf)
+    if (r != -ENOMEM && m->debug.dwarf)
         r = dwarf_index_new(m->debug.dwarf, &m->segments, &m->index);
-    return r;
+    m->incomplete = m->debug.incomplete || r == -ENOMEM;
+    return r == -ENOMEM ? r : 0;
 }
 
 size_t module_bytes(const struct module *m)
 {
-    return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
-           + debug_files_bytes(&m->debug) + (m->index ? dwarf_index_bytes(m->index) : 0);
+    return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
+           + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols) + debug_files_bytes(&m->debug)
+           + (m->index ? dwarf_index_bytes(m->index) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)
@@ -230,20 +234,32 @@ static size_t module_resolve_dwarf(struct module *m, uint64_t address, struct sy
     return n;
 }
 
-size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
-                      struct symbol_frame out[SYMBOL_MAX_INLINED])
+static size_t module_resolve_symbol(struct module *m, uint64_t address, enum symbolize_mode mode,
+                                    struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
-    uint64_t address = module_vaddr(m, file_offset);
-    out[0] = (struct symbol_frame){0};
-    if (mode == SYMBOLIZE_FULL) {
-        (void)module_need_debug(m);
-        size_t n = module_resolve_dwarf(m, address, out);
-        if (n > 0)
-            return n;
-    }
     const struct symbol_name *name = module_symbol(m, address, mode);
     if (!name)
         return 0;
     frame_name(&out[0], name);
     return 1;
+}
+
+size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
+                      struct symbol_frame out[SYMBOL_MAX_INLINED])
+{
+    uint64_t address = module_vaddr(m, file_offset);
+    if (mode == SYMBOLIZE_FAST) {
+        out[0] = (struct symbol_frame){0};
+        return module_resolve_symbol(m, address, mode, out);
+    }
+    int known = frame_cache_find(&m->frames, file_offset, out);
+    if (known >= 0)
+        return (size_t)known;
+    (void)module_need_debug(m);
+    out[0] = (struct symbol_frame){0};
+    size_t n = module_resolve_dwarf(m, address, out);
+    if (n == 0)
+        n = module_resolve_symbol(m, address, mode, out);
+    frame_cache_add(&m->frames, &m->arena, file_offset, out, n);
+    return n;
 }

@@ -11,6 +11,7 @@
 #include "symbolize/elf_file.h"
 #include "symbolize/elf_segments.h"
 #include "symbolize/elf_symbols.h"
+#include "symbolize/frame_cache.h"
 #include "symbolize/symbol_names.h"
 #include "symbolize/symbolizer.h"
 
@@ -21,12 +22,14 @@ struct module {
     struct elf_segments segments;
     char build_id[BUILD_ID_HEX_ROOM];
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
+    bool incomplete;             /* what it knows should not be kept for the next job */
     struct debug_files debug;
     struct elf_symbols symbols;  /* of the file */
     struct elf_symbols debug_symbols; /* of its separate debug file */
     struct dwarf_index *index;   /* NULL: no DWARF */
     struct arena arena;          /* all strings that were handed out */
     struct symbol_names names;
+    struct frame_cache frames;   /* of full lookups */
     uint64_t entry, entry_end;   /* of the code at the entry point */
 };
 

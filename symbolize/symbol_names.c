@@ -57,7 +57,7 @@ static const struct symbol_name *symbol_name_from_die(struct arena *arena, Dwarf
         qualified = bare ? symbol_scope_qualify(die, bare) : NULL;
         raw = qualified ? qualified : bare;
     }
-    if (dwarf_decl_line(die, &line) != 0)
+    if (dwarf_decl_line(die, &line) != 0 || line < 0)
         line = 0;
     return raw ? symbol_name_new(arena, raw, line) : NULL;
 }

@@ -77,13 +77,16 @@ void symbolizer_trim(struct symbolizer *s)
     struct cache_entry *entry, *next;
     size_t bytes = 0, mapped = 0, n = 0;
     DL_FOREACH_SAFE(s->by_use, entry, next) {
-        bytes += entry_bytes(entry);
-        mapped += entry->module ? module_mapped_bytes(entry->module) : 0;
-        if (bytes <= s->cache_bytes && mapped / MAPPED_PER_CACHE_BYTE <= s->cache_bytes && ++n <= CACHE_MAX_ENTRIES)
+        size_t entry_mapped = entry->module ? module_mapped_bytes(entry->module) : 0;
+        bool fits = bytes + entry_bytes(entry) <= s->cache_bytes
+                    && (mapped + entry_mapped) / MAPPED_PER_CACHE_BYTE <= s->cache_bytes && n < CACHE_MAX_ENTRIES;
+        if (!fits || (entry->module && entry->module->incomplete)) {
+            cache_drop(s, entry);
             continue;
-        bytes -= entry_bytes(entry);
-        mapped -= entry->module ? module_mapped_bytes(entry->module) : 0;
-        cache_drop(s, entry);
+        }
+        bytes += entry_bytes(entry);
+        mapped += entry_mapped;
+        n++;
     }
 }
 

@@ -52,7 +52,8 @@ bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
 int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
                       struct module **ret_module);
 
-/* Drops least recently used modules until the cache keeps its bound; called between jobs. */
+/* Drops what the cache's bound has no room for, least recently used modules first, and modules whose debug file could not be had for
+ * a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
 void symbolizer_trim(struct symbolizer *s);
 
 /* Lower-case hex; NULL where the file has none. */
@@ -61,7 +62,7 @@ const char *module_build_id(const struct module *m);
 struct symbol_frame {
     const char *name;        /* demangled; never NULL */
     const char *system_name; /* mangled */
-    const char *filename;    /* absolute, or NULL */
+    const char *filename;    /* absolute where DWARF tells the directory; NULL: unknown */
     int64_t start_line;      /* 0: unknown */
     int64_t line;            /* 0: unknown */
 };

@@ -1,7 +1,7 @@
 /* resolve [--times] [--fast] [--debug-dir DIR]... FILE < addresses
  *
  * Prints the functions at link-time addresses (hex, one a line) the way `addr2line -a -i -f` does, so that the two can be compared:
- * the address, a name and a "file:line" for each frame, an empty line. --times: how long it took, cold and warm, to stderr. */
+ * the address, a name and a "file:line" for each frame, an empty line. --times: the CPU time that it took, cold and warm, to stderr. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -103,19 +103,19 @@ static int resolve_all(struct resolve *r, int fd)
     if (!s || fstat(fd, &st) < 0)
         return -ENOMEM;
     struct file_identity id = {.dev = st.st_dev, .ino = st.st_ino, .size = (uint64_t)st.st_size};
-    uint64_t begin = monotonic_ns();
+    uint64_t begin = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     int error = symbolizer_module(s, &id, dup(fd), r, &module);
     for (size_t i = 0; error == 0 && i < r->n; i++) {
         size_t n = module_resolve(module, r->offsets[i], r->mode, frames);
         if (!r->times)
             print_frames(r->addresses[i], frames, n);
     }
-    uint64_t cold = monotonic_ns();
+    uint64_t cold = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t i = 0; error == 0 && r->times && i < r->n; i++)
         (void)module_resolve(module, r->offsets[i], r->mode, frames);
     if (error == 0 && r->times && r->n > 0)
         fprintf(stderr, "%zu addresses, cold %.1f ms, warm %.3f us each, cache %zu KiB\n", r->n, (double)(cold - begin) / 1e6,
-                (double)(monotonic_ns() - cold) / 1e3 / (double)r->n, symbolizer_cache_bytes(s) / 1024);
+                (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cold) / 1e3 / (double)r->n, symbolizer_cache_bytes(s) / 1024);
     symbolizer_free(s);
     return error;
 }

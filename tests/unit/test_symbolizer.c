@@ -21,7 +21,8 @@ static const char *debug_path; /* what was split from it */
 
 /* What the callback was asked for, and its answer. */
 struct answers {
-    const char *path; /* NULL: -ENOENT */
+    const char *path; /* NULL: */
+    int error;        /* or -ENOENT */
     int asked[3];     /* by kind */
 };
 
@@ -31,7 +32,7 @@ static int open_debug_file(void *userdata, const struct debug_file_request *requ
     ck_assert_ptr_nonnull(request->name);
     answers->asked[request->kind]++;
     if (!answers->path)
-        return -ENOENT;
+        return answers->error ? answers->error : -ENOENT;
     *ret_fd = open(answers->path, O_RDONLY | O_CLOEXEC);
     return 0;
 }
@@ -177,6 +178,26 @@ START_TEST(test_wrong_debug_file)
 }
 END_TEST
 
+START_TEST(test_passing_failure)
+{
+    struct answers answers = {.error = -ETIMEDOUT};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    const struct file_identity id = {.ino = 1};
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, stripped_path, 1, &answers);
+    (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+    ck_assert(symbolizer_has(s, &id));
+    symbolizer_trim(s);
+    ck_assert(!symbolizer_has(s, &id)); /* the next job asks again */
+    answers.error = -ENOENT;
+    m = open_module(s, stripped_path, 1, &answers);
+    (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+    symbolizer_trim(s);
+    ck_assert(symbolizer_has(s, &id));
+    symbolizer_free(s);
+}
+END_TEST
+
 START_TEST(test_find_function)
 {
     struct answers none = {0};
@@ -301,6 +322,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_not_elf);
     tcase_add_test(tc, test_debug_file);
     tcase_add_test(tc, test_wrong_debug_file);
+    tcase_add_test(tc, test_passing_failure);
     tcase_add_test(tc, test_find_function);
     tcase_add_test(tc, test_find_demangled);
     tcase_add_test(tc, test_c_library);
