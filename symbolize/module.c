@@ -134,20 +134,19 @@ static const struct symbol_name *module_symbol(struct module *m, uint64_t addres
     return name;
 }
 
-/* True where a symbol that others can link with, at the same address as symbol, is called name. */
-static bool symbol_has_public_name(Elf *elf, const struct elf_symbols *symbols, const struct elf_symbol *symbol, const char *name)
+/* True where a local symbol at the address of symbol, which others can link with, is called name. */
+static bool is_local_alias(Elf *elf, const struct elf_symbols *symbols, const struct elf_symbol *symbol, const char *name)
 {
-    size_t len = strlen(name);
     for (const struct elf_symbol *s = symbol; s < symbols->list + symbols->n && s->start == symbol->start; s++) {
-        const char *raw = s->local ? NULL : elf_symbol_raw_name(elf, s);
-        if (raw && strncmp(raw, name, len) == 0 && (raw[len] == '\0' || raw[len] == '@'))
+        const char *raw = s->local ? elf_symbol_raw_name(elf, s) : NULL;
+        if (raw && strcmp(raw, name) == 0)
             return true;
     }
     return false;
 }
 
-/* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C library calls by
- * local aliases (__GI___libc_malloc), and the scopes and parameters of a C++ function without a linkage name. */
+/* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C library calls by a
+ * local alias (__GI___libc_malloc), and the scopes and parameters of a C++ function without a linkage name. */
 static const struct symbol_name *name_choose(struct module *m, const struct symbol_name *name, uint64_t entry)
 {
     const struct elf_symbols *symbols = &m->debug_symbols;
@@ -158,14 +157,16 @@ static const struct symbol_name *name_choose(struct module *m, const struct symb
         elf = m->file.elf;
         symbol = elf_symbols_find(symbols, entry);
     }
-    if (!symbol || symbol->start != entry || symbol_name_is_mangled(name))
+    const char *raw = symbol && symbol->start == entry ? elf_symbol_raw_name(elf, symbol) : NULL;
+    if (!raw || symbol_name_is_mangled(name))
         return name;
-    const char *raw = elf_symbol_raw_name(elf, symbol);
-    if (!raw || (!symbol->local && symbol_has_public_name(elf, symbols, symbol, name->system_name)))
+    /* Clones of a C++ function (.constprop.0) are that function. */
+    bool cxx = strncmp(raw, "_Z", 2) == 0;
+    if (!cxx && (symbol->local || !is_local_alias(elf, symbols, symbol, name->system_name)))
         return name;
-    AUTO_FREE char *plain = strndup(raw, strcspn(raw, "@."));
+    AUTO_FREE char *plain = strndup(raw, strcspn(raw, cxx ? "@." : "@"));
     const struct symbol_name *chosen = plain ? symbol_name_new(&m->arena, plain, name->start_line) : NULL;
-    return chosen && (!symbol->local || symbol_name_is_mangled(chosen)) ? chosen : name;
+    return chosen ? chosen : name;
 }
 
 static const struct symbol_name *function_name(struct module *m, struct dwarf_function *function)
