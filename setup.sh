@@ -28,7 +28,8 @@ as_root() {
 BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev libelf-dev libdw-dev libprotobuf-c-dev
     protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev uthash-dev zlib1g-dev check
     curl python3)
-TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps util-linux binutils)
+TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps util-linux binutils
+    debootstrap systemd-container)
 
 read_os() {
     [ -r /etc/os-release ] || die "no /etc/os-release: only Debian 12 and Ubuntu 24.04 are supported"
@@ -261,6 +262,18 @@ e2e_tests() {
     count $counts
 }
 
+# In a booted container, whose tree is kept for the next time.
+service_tests() {
+    say "The service under systemd"
+    as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 CPROFD_TREES="${CPROFD_TREES:-/var/cache/cprofd-trees}" \
+        timeout 1800 /usr/bin/python3 tests/system/nspawn.py build </dev/null
+    case $? in
+    0) count 1 0 0 ;;
+    77) count 0 0 1 ;;
+    *) count 0 1 0 ;;
+    esac
+}
+
 run_tests() {
     install_for_tests
     if step "Build" build build; then
@@ -278,7 +291,10 @@ run_tests() {
     fi
     step "Static analysis of the C code" static_analysis
     step "Static analysis of the scripts" shellcheck setup.sh .ci/run
-    [ -x build/daemon/cprofd ] && e2e_tests
+    if [ -x build/daemon/cprofd ]; then
+        e2e_tests
+        service_tests
+    fi
     printf '\n%d passed, %d failed, %d skipped\n' "$n_passed" "$n_failed" "$n_skipped"
     [ "$n_failed" -eq 0 ] && [ "$n_passed" -gt 0 ]
 }

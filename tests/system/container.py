@@ -74,6 +74,8 @@ def base_tree(cache, packages):
         try:
             run("debootstrap", "--variant=minbase", "--include=" + ",".join(packages), codename, partial, uri)
             os.rename(partial, tree)
+        except subprocess.CalledProcessError as error:
+            raise Missing(f"debootstrap of {codename} from {uri}: {error.stdout[-2000:]}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return tree
