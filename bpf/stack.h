@@ -29,12 +29,12 @@ static inline __attribute__((always_inline)) void stack_hash(__u64 hash[2], __u6
     hash[1] ^= hash[1] >> 29;
 }
 
-/* Adds the current frame. 0 where there is no room. */
+/* Adds the current frame. 0 where there is no room: what the kernel's part left over is not the user's. */
 static inline __attribute__((always_inline)) int stack_push(struct stack_walk *walk)
 {
     __u32 n = walk->n;
 
-    if (n >= STACK_WALK_FRAMES)
+    if (n >= STACK_WALK_FRAMES || n >= (__u32)walk->record.n_kernel + CPROFD_MAX_FRAMES)
         return 0;
     walk->frames[n] = walk->pc;
     walk->n = n + 1;

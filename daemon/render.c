@@ -246,6 +246,8 @@ static int render_fill(struct render_job *job, struct profile *p)
     struct frame *main_binary = r == 0 ? render_main_binary(job) : NULL;
     if (r == 0)
         r = frames_resolve(job);
+    if (r == 0)
+        render_prove_roots(job);
     if (r == 0 && main_binary &&
         frame_mapping(job, p, main_binary) == 0) /* the first mapping: readers take it for the main binary */
         r = -ENOMEM;

@@ -356,6 +356,14 @@ bool frame_is_known(const struct frame *frame)
     return frame->known;
 }
 
+const char *frame_symbol(const struct frame *frame)
+{
+    if (!frame->known)
+        return "";
+    const struct profile_line *outer = &frame->lines[frame->n_lines - 1];
+    return outer->system_name ? outer->system_name : outer->name;
+}
+
 const char *frame_outer_name(const struct frame *frame)
 {
     return frame->n_lines > 0 ? frame->lines[frame->n_lines - 1].name : "";

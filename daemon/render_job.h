@@ -102,6 +102,8 @@ uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
 int render_join(struct render_job *job);
 /* Adds to the frame table what samples and their ends need. 0 or -ENOMEM. */
 int render_collect(struct render_job *job);
+/* Once frames have names: marks the stacks whose outermost function is where threads start. */
+void render_prove_roots(struct render_job *job);
 /* Adds the samples that pass focus to the profile, and counts them. 0 or -errno. */
 int render_add_samples(struct render_job *job, struct profile *p);
 /* "bad_fp": of truncated.REASON and [truncated: REASON]. */
@@ -128,6 +130,8 @@ bool frame_matches(struct frame *frame, const regex_t *focus);
 bool frame_is_unmapped(const struct frame *frame);
 /* A symbol was found, and the name is not made from an address. */
 bool frame_is_known(const struct frame *frame);
+/* The symbol of a resolved frame's outermost function, as the linker knows it; "" where there is none. */
+const char *frame_symbol(const struct frame *frame);
 /* Of the outermost and the innermost function of a resolved frame. */
 const char *frame_outer_name(const struct frame *frame);
 const char *frame_inner_name(const struct frame *frame);

@@ -207,6 +207,33 @@ int render_collect(struct render_job *job)
     return 0;
 }
 
+/* ---- roots */
+
+/* Functions that nothing of the program calls: the kernel or the thread library enters them (glibc, musl), so a stack whose
+ * outermost frame is in one is whole at that end, whatever the frame pointer says that they left in place. */
+static bool render_is_start(const char *symbol)
+{
+    static const char *const starts[] = {"_start", "__libc_start_call_main", "__libc_start_main", "libc_start_main_stage2",
+                                         "start_thread", "__clone", "__clone3", "clone3"};
+
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
+        if (strcmp(symbol, starts[i]) == 0)
+            return true;
+    return false;
+}
+
+void render_prove_roots(struct render_job *job)
+{
+    for (size_t i = 0; i < job->n_samples; i++) {
+        struct render_sample *sample = &job->samples[i];
+        if (sample->n_user == 0 || sample->end == STACK_END_TOO_DEEP)
+            continue;
+        const struct frame *outer = render_frame_at(job, sample, sample->stack->n_kernel + sample->n_user - 1);
+        if (outer && render_is_start(frame_symbol(outer)))
+            sample->end = STACK_END_ROOT;
+    }
+}
+
 /* ---- samples */
 
 bool render_focused(struct render_job *job, const struct render_sample *sample)

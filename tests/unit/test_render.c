@@ -24,6 +24,13 @@ __attribute__((noinline, noclone)) static int first_function(int x)
     return x * 3;
 }
 
+/* Named as the C library's. */
+__attribute__((noinline, noclone)) static int start_thread(int x)
+{
+    __asm__ volatile("" : "+r"(x));
+    return x + 11;
+}
+
 __attribute__((noinline, noclone)) static int second_function(int x)
 {
     __asm__ volatile("" : "+r"(x));
@@ -78,8 +85,20 @@ START_TEST(test_a_null_call_has_an_address)
 }
 END_TEST
 
-/* What lies in no code is no return address: the stack is cut there, and says so. In between, and at the
- * leaf, it is shown. */
+/* What a frame pointer says beyond the function that starts a thread means nothing: that stack is whole. */
+START_TEST(test_a_stack_that_reaches_its_start_is_rooted)
+{
+    build_own(&b, (void *)first_function);
+    build_user(&b, (uint64_t[]){FIRST, (uint64_t)(uintptr_t)start_thread + 1}, 2, STACK_END_BAD_FP, 2);
+    build_user(&b, (uint64_t[]){(uint64_t)(uintptr_t)start_thread, FIRST + 1}, 2, STACK_END_BAD_FP, 1);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert(has_comment(pb, "cprofd.rooted=2"));
+    ck_assert(has_comment(pb, "cprofd.truncated.bad_fp=1"));
+    reader_free(pb);
+}
+END_TEST
+
+/* What lies in no code is no return address: the stack is cut there, and says so. In between, and at the leaf, it is shown. */
 START_TEST(test_addresses_outside_of_code_end_a_stack)
 {
     build_own(&b, (void *)first_function);
@@ -442,6 +461,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, test_leaf_and_callers);
     tcase_add_test(tc, test_a_null_call_has_an_address);
+    tcase_add_test(tc, test_a_stack_that_reaches_its_start_is_rooted);
     tcase_add_test(tc, test_addresses_outside_of_code_end_a_stack);
     tcase_add_test(tc, test_kernel_frames_come_first);
     tcase_add_test(tc, test_hidden_kernel_symbols_are_said);

@@ -98,8 +98,12 @@ START_TEST(test_too_deep)
 {
     lay_frames(STACK_WORDS / 2, 0);
     unsigned frames = walk_all();
-    ck_assert_uint_eq(frames, STACK_WALK_FRAMES);
+    ck_assert_uint_eq(frames, CPROFD_MAX_FRAMES);
     ck_assert_uint_eq(walk.end, STACK_END_TOO_DEEP);
+    ck_assert_uint_eq(walk.n, CPROFD_MAX_FRAMES);
+    lay_frames(STACK_WORDS / 2, 0);
+    walk.n = walk.record.n_kernel = CPROFD_MAX_KERNEL_FRAMES;
+    walk_all();
     ck_assert_uint_eq(walk.n, STACK_WALK_FRAMES);
 }
 END_TEST
