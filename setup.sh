@@ -135,14 +135,15 @@ free_port() {
 
 start_daemon() {
     as_root true || die "needs root to sample other processes"
-    as_root build/daemon/cprofd --listen "$address" &
+    as_root build/daemon/cprofd --listen "$address" >build/cprofd.log 2>&1 &
     children+=($!)
     for _ in {1..100}; do
         answers "$address" && return
         kill -0 "${children[0]}" 2>/dev/null || as_root kill -0 "${children[0]}" 2>/dev/null || break
         sleep 0.1
     done
-    die "the daemon did not start: see its message above"
+    cat build/cprofd.log >&2
+    die "the daemon did not start: its message is above"
 }
 
 # A table of functions from folded stacks: own time, and time with all that they called.
@@ -163,8 +164,8 @@ show_profile() {
     local pid=$1 url=http://$address/pid/$1/debug/pprof/profile folded
 
     say "5 seconds of process $pid, whose functions part1 to part10 take 1/55 to 10/55 of its time"
-    echo "curl '$url?seconds=5&format=folded'"
-    folded=$(curl -sf --noproxy '*' "$url?seconds=5&format=folded") || die "no profile: $(curl -s --noproxy '*' "$url?seconds=1")"
+    echo "curl '$url?seconds=5&hz=499&format=folded'"
+    folded=$(curl -sf --noproxy '*' "$url?seconds=5&hz=499&format=folded") || die "no profile: $(curl -s --noproxy '*' "$url?seconds=1")"
     printf '%9s %9s  %s\n' own total function
     top_functions <<<"$folded"
     say "What the profile says of itself"
@@ -181,7 +182,7 @@ run() {
     address=127.0.0.1:$(free_port)
     trap end_children EXIT
     trap 'exit 130' INT TERM
-    say "Starting the daemon on $address"
+    say "Starting the daemon on $address (its log: build/cprofd.log)"
     start_daemon
     build/tests/programs/ten_series </dev/null >/dev/null &
     pid=$!

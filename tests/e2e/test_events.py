@@ -102,17 +102,16 @@ def test_page_faults(daemon, start_target):
 
 
 def test_context_switches(daemon, start_target):
-    """Each sleep is one; preemption may add a few."""
+    """Each sleep is one, but for one whose time is over before it begins; preemption may add a few."""
     target = start_target("counted")
     profile = count(daemon, target, event="context-switches")
-    check(profile, "context-switches", "count_switches", N, N + 50)
+    check(profile, "context-switches", "count_switches", N - N // 100, N + 50)
 
 
 def test_tracepoint(daemon, start_target):
-    if not os.path.exists("/sys/kernel/tracing/events/syscalls/sys_enter_getppid") and not os.path.exists(
-        "/sys/kernel/debug/tracing/events/syscalls/sys_enter_getppid"
-    ):
-        pytest.skip("needs tracefs with syscall tracepoints")
+    with open("/proc/kallsyms", encoding="ascii") as file:
+        if not any(line.split()[2] == "event_enter__getppid" for line in file):
+            pytest.skip("needs a kernel with tracepoints of system calls")
     target = start_target("counted")
     profile = count(daemon, target, event="tracepoint:syscalls:sys_enter_getppid")
     check(profile, "sys_enter_getppid", "count_system_calls", N, N)

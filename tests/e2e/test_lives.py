@@ -180,7 +180,9 @@ def probes_of(pids):
 
 
 @pytest.mark.parametrize(
-    "event", ["cpu-clock", f"uprobe:{PROGRAMS}/counted:counted_function", "context-switches"]
+    "event",
+    ["cpu-clock", f"uprobe:{PROGRAMS}/counted:counted_function", "context-switches"],
+    ids=["timer", "uprobe", "context-switches"],
 )
 def test_killed_daemon_leaves_nothing(new_daemon, start_target, event):
     """SIGKILL in mid-session: the target is unharmed, no process of the daemon lives on, and the kernel holds

@@ -79,7 +79,8 @@ def test_shares_and_total(daemon, start_target, name, options, hz, seconds, lane
     names = list(recorder.truths[0][1])
     if len(names) > 1 and name != "many_threads":
         check_shares(profile, recorder)
-    check_belongs(profile, names, 0.9 if name in ("short_threads", "wake_burn", "many_threads") else 0.97)
+    # Making a thread, and waking, cost something too.
+    check_belongs(profile, names, {"many_threads": 0.7, "short_threads": 0.85, "wake_burn": 0.9}.get(name, 0.97))
     assert target.is_alive()
 
 
