@@ -37,6 +37,8 @@ int access_check_asker(const struct access *a, struct denial *d);
  * (404: it ended). */
 int access_check_target(const struct access *a, const struct target *t, const struct target_status *s,
                         struct denial *d);
+/* May the asker profile every process (with the kernel's part of it), whatever it is? */
+bool access_is_unlimited(const struct access *a, bool kernel);
 /* May the asker see the kernel's part of it? After access_check_target. 0, or -EACCES with a 403. */
 int access_check_kernel(const struct access *a, const struct target_status *s, struct denial *d);
 

@@ -36,6 +36,7 @@ struct collector {
     struct collector_check check;
     struct mapping_table *table; /* NULL unless the request is a session's */
     uint32_t epoch;              /* the newest that was told */
+    uint32_t image_epoch;        /* the one that the current image was looked at for */
     bool finished;
     struct {                     /* EPOCH messages that wait to be acted upon together */
         unsigned n, n_exec;
@@ -49,19 +50,22 @@ static int collector_send(const struct collector *c, const struct collector_mess
     return fdmsg_send(c->sock, m, sizeof(*m), &fd, fd >= 0 ? 1 : 0);
 }
 
-static int collector_send_access(const struct collector *c, uint32_t epoch, const struct denial *d)
+static int collector_send_access(const struct collector *c, uint32_t epoch, uint32_t unseen, const struct denial *d)
 {
-    struct collector_message m = {.type = COLLECTOR_ACCESS,
-                                  .u.access = {.epoch = epoch, .status = d->status}};
+    struct collector_message m = {.type = COLLECTOR_ACCESS};
 
+    m.u.access.epoch = epoch;
+    m.u.access.unseen = unseen;
+    m.u.access.status = d->status;
     memcpy(m.u.access.message, d->message, sizeof(m.u.access.message));
     return collector_send(c, &m, -1);
 }
 
 /* ---- mappings */
 
-/* The first look. The process may exec meanwhile: then what is there now is looked at, by the same rule. */
-static int collector_first_image(struct collector *c, struct denial *d)
+/* Looks at the image that runs, which nobody told of: the first one, or one that came before events were
+ * attached. The process may exec meanwhile: then what is there now is looked at, by the same rule. */
+static int collector_look(struct collector *c, struct denial *d)
 {
     int r = -ESRCH;
 
@@ -70,8 +74,9 @@ static int collector_first_image(struct collector *c, struct denial *d)
         if (collector_check_again(&c->check, d) < 0)
             return -EACCES;
         if (r == 0)
-            r = mapping_table_set_image(c->table, &c->check.target, 0, 0);
+            r = mapping_table_set_image(c->table, &c->check.target, c->epoch, c->epoch);
     }
+    c->image_epoch = c->epoch;
     if (r == -ESRCH && collector_check_again(&c->check, d) < 0)
         return -EACCES; /* it ended */
     if (r == -ESRCH)
@@ -84,17 +89,23 @@ static int collector_first_image(struct collector *c, struct denial *d)
 }
 
 /* A new image. What it maps is read only where the asker may trace it; where it cannot be read, nothing is
- * known of it. */
+ * known of it. Images that were gone by now were not judged: those of execs that were told together with a later
+ * one, and that of the exec before, if what was looked at then was this image already. */
 static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
 {
     struct denial d = {0};
     int r = mapping_table_open_image(c->table, &c->check.target);
+    uint32_t unseen = mapping_table_is_same_image(c->table) ? c->image_epoch : ends;
+
+    if (access_is_unlimited(&c->check.access, c->check.request->kernel))
+        unseen = begins; /* whatever they were, they were granted */
 
     if (collector_check_again(&c->check, &d) < 0 || r < 0)
         mapping_table_end_image(c->table, ends);
     else
         (void)mapping_table_set_image(c->table, &c->check.target, ends, begins);
-    return collector_send_access(c, begins, &d);
+    c->image_epoch = begins;
+    return collector_send_access(c, begins, unseen, &d);
 }
 
 /* Acts upon the EPOCH messages that came since the last look. 0 or -errno of the socket. */
@@ -117,7 +128,7 @@ static int collector_settle(struct collector *c)
 
 static void collector_on_epoch(struct collector *c, uint32_t epoch, bool exec)
 {
-    if (!c->table || c->finished || epoch < c->epoch)
+    if (c->finished || epoch < c->epoch)
         return;
     c->epoch = epoch;
     if (c->pending.n++ == 0)
@@ -129,20 +140,23 @@ static void collector_on_epoch(struct collector *c, uint32_t epoch, bool exec)
     c->pending.last_exec = epoch;
 }
 
+/* Before the window opens: what changed since the first look, before anybody watched, is there from the first
+ * sample on. */
 static int collector_on_recheck(struct collector *c)
 {
     struct denial d = {0};
 
-    (void)collector_check_again(&c->check, &d);
-    return collector_send_access(c, c->epoch, &d);
+    if (!c->finished && mapping_table_snapshot(c->table, &c->check.target, c->epoch) < 0)
+        (void)collector_look(c, &d);
+    else
+        (void)collector_check_again(&c->check, &d);
+    return collector_send_access(c, c->epoch, c->epoch, &d);
 }
 
 static int collector_on_finish(struct collector *c)
 {
     struct collector_message m = {.type = COLLECTOR_TABLE};
 
-    if (!c->table)
-        return -EPROTO;
     if (!c->finished) /* an exec that was not told yet shows as an image that is gone */
         (void)mapping_table_final(c->table, &c->check.target, c->epoch);
     c->finished = true;
@@ -226,8 +240,6 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
     struct collector_message m = {.type = COLLECTOR_FILE,
                                   .u.file = {.type = WORKER_FILE, .job_id = need->job_id}};
 
-    if (!c->table)
-        return -EPROTO;
     AUTO_CLOSE int fd = collector_open(c, need);
     m.u.file.u.file.error = fd < 0 ? fd : 0;
     return collector_send(c, &m, fd);
@@ -299,7 +311,7 @@ static int collector_begin(struct collector *c, const struct collector_request *
     c->table = mapping_table_new();
     if (!c->table)
         return deny(d, 503, "no memory for the mappings of process %d", request->pid);
-    return collector_first_image(c, d);
+    return collector_look(c, d);
 }
 
 int collector_main(int sock, void *arg)

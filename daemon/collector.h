@@ -3,7 +3,8 @@
  *
  *   child -> loop  READY    access granted; who the target is
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
- *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by ACCESS
+ *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by
+ *                           ACCESS, once the mappings were read again: what changed before is told by nobody
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
  *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs that were told
  *                           together are answered once, for the last)
@@ -52,7 +53,9 @@ struct collector_message {
         } epoch;
         struct {
             uint32_t epoch;
-            int32_t status; /* 0: granted; else an HTTP status */
+            uint32_t unseen; /* epochs from this one on and before `epoch` are of images that were gone before
+                                anybody could look at them: nobody knows whether the asker might trace them */
+            int32_t status;  /* 0: granted; else an HTTP status */
             char message[1024];
         } access;
         struct {

@@ -4,7 +4,7 @@
  * A maps file that was opened before an exec is empty after it, so a snapshot can only see the image that it
  * is meant to see. An exec is told some time after it happened, though, and the next one may have happened by
  * then: the image that is opened on word of the first is then the second's already, which is found out when
- * word of the second comes (table_is_same_image). */
+ * word of the second comes (mapping_table_is_same_image). */
 #include "daemon/mapping_table.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ struct mapping_table {
     struct mapping_list live, past;
     struct image image;  /* the current one */
     struct image opened; /* to be the next */
-    bool by_exec;        /* the current one was opened on word of an exec */
+    unsigned n_images;   /* that were current so far */
     uint64_t past_cut;   /* ended, and not kept */
     uint64_t most_cut;   /* of the snapshot that had most to leave out */
 };
@@ -300,14 +300,14 @@ static int fingerprint_entry(const struct maps_entry *e, void *userdata)
     return 0;
 }
 
-/* Is the image that was opened on word of an earlier exec the very one that runs now? Its maps would be
- * empty, had it been replaced since, unless somebody shares it (vfork); where the kernel put its stack and
- * vdso tells the two apart. */
-static bool table_is_same_image(const struct mapping_table *t)
+/* The current image's maps would be empty, had it been replaced, unless somebody shares it (vfork); where the
+ * kernel put its stack and vdso tells the two apart. The first image was there before any exec was told. */
+bool mapping_table_is_same_image(const struct mapping_table *t)
 {
     struct fingerprint a = {0}, b = {0};
 
-    return t->by_exec && t->image.maps_fd >= 0 && maps_read(t->image.maps_fd, fingerprint_entry, &a) == 0 &&
+    return t->n_images > 1 && t->image.maps_fd >= 0 && t->opened.maps_fd >= 0 &&
+           maps_read(t->image.maps_fd, fingerprint_entry, &a) == 0 &&
            maps_read(t->opened.maps_fd, fingerprint_entry, &b) == 0 && a.vdso == b.vdso &&
            a.stack_end == b.stack_end;
 }
@@ -328,7 +328,7 @@ int mapping_table_set_image(struct mapping_table *t, const struct target *target
 {
     if (t->opened.maps_fd < 0)
         return -ESRCH;
-    if (table_is_same_image(t)) {
+    if (mapping_table_is_same_image(t)) {
         for (size_t i = 0; i < t->live.n; i++)
             if (t->live.items[i].first_epoch < begins)
                 t->live.items[i].first_epoch = begins;
@@ -338,7 +338,7 @@ int mapping_table_set_image(struct mapping_table *t, const struct target *target
     image_close(&t->image);
     t->image = t->opened;
     t->opened = (struct image)IMAGE_INIT;
-    t->by_exec = begins > 0;
+    t->n_images++;
     return mapping_table_snapshot(t, target, begins);
 }
 

@@ -5,6 +5,7 @@
  * before its epoch. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,12 +28,13 @@ void mapping_table_free(struct mapping_table *t);
 /* Opens the image that runs now, without reading it. What is read of it later is read of no other, so access
  * is checked between the two. 0; -ESRCH: the process has ended; -errno. */
 int mapping_table_open_image(struct mapping_table *t, const struct target *target);
-/* Makes it the current one, and reads it: the first one (ends = begins = 0), or an exec's, which is there
- * since the epoch `begins`. What was there ends before the epoch `ends`: the same one, or that of an earlier
- * exec whose image was not seen. 0; -ESRCH: it is gone already; -errno. Then there is no current image, but
- * what was there stays known. */
-int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends,
-                            uint32_t begins);
+/* Is the one just opened the very one that is current? Word of an exec comes late: the image that was opened for
+ * it may have been that of the next exec already, of which word comes now. */
+bool mapping_table_is_same_image(const struct mapping_table *t);
+/* Makes the image just opened the current one, and reads it. It is there since the epoch `begins`; what was there
+ * ends before the epoch `ends`: the same one, or that of an earlier exec whose image was not seen. 0; -ESRCH: it is
+ * gone already; -errno. Then there is no current image, but what was there stays known. */
+int mapping_table_set_image(struct mapping_table *t, const struct target *target, uint32_t ends, uint32_t begins);
 
 /* Reads the image's mappings as they are in an epoch, opening files seen for the first time. 0; -ESRCH: the
  * image is gone, and the table as it was; -errno (the table as it was). */

@@ -68,6 +68,8 @@ struct session {
     bool execed, exited;
     uint32_t exec_epoch;            /* of the newest exec */
     uint32_t unapproved_epoch;      /* the first epoch of an exec whose access is not granted (yet): it and all later ones don't count */
+    struct epoch_range hidden[SESSION_MAX_HIDDEN]; /* images that were gone before access could be checked */
+    size_t n_hidden;
     const char *ended;              /* why the window ended early */
     const char *mappings;           /* why there are none */
 };
@@ -376,6 +378,7 @@ static void session_render(struct session *s)
         .pid = s->pid, .time_ns = (int64_t)s->time_ns, .window_ns = s->window_ns, .cpu_actual_ns = s->cpu_actual_ns,
         .cpu_actual_known = s->cpu_known, .daemon_cpu_ns = s->daemon_cpu_ns, .ended = s->ended, .mappings = s->mappings,
         .target = s->exited ? "exited" : s->execed ? "execed" : NULL, .denied_epoch = s->unapproved_epoch,
+        .hidden = s->hidden, .n_hidden = s->n_hidden,
     };
     char message[128];
 
@@ -405,6 +408,17 @@ static void session_on_ready(struct session *s, const struct collector_target *t
         session_ask_probe_file(s);
     else
         session_attach(s, NULL, 0);
+}
+
+/* Samples of images that nobody could judge are those of nobody. */
+static void session_hide(struct session *s, uint32_t first, uint32_t end)
+{
+    if (first >= end)
+        return;
+    if (s->n_hidden == SESSION_MAX_HIDDEN)
+        s->hidden[s->n_hidden - 1].end = end;
+    else
+        s->hidden[s->n_hidden++] = (struct epoch_range){first, end};
 }
 
 /* Whether the asker may trace what the target has become. */
@@ -471,6 +485,7 @@ static void session_on_collector_message(struct child *c, const void *data, size
         session_error(s, m->u.denied.status, m->u.denied.message);
         break;
     case COLLECTOR_ACCESS:
+        session_hide(s, m->u.access.unseen, m->u.access.epoch);
         session_on_access(s, m->u.access.epoch, m->u.access.status, m->u.access.message);
         break;
     case COLLECTOR_TABLE:

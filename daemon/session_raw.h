@@ -6,6 +6,14 @@
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
 
+/* Epochs whose samples do not count: [first, end). */
+struct epoch_range {
+    uint32_t first, end;
+};
+
+/* Further ranges are merged into the last one, and what lies between them is hidden as well. */
+#define SESSION_MAX_HIDDEN 16
+
 /* What a session knows of itself when its window is closed. */
 struct session_facts {
     pid_t pid;
@@ -19,6 +27,8 @@ struct session_facts {
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     uint32_t denied_epoch;        /* samples of this epoch and later do not count (an exec to what the asker may not trace);
                                      UINT32_MAX: none */
+    const struct epoch_range *hidden; /* images that were gone before access to them could be checked */
+    size_t n_hidden;
 };
 
 /* table_fd: the collector's sections, or -1. The memfd, or -errno. */

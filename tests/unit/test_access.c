@@ -253,6 +253,26 @@ START_TEST(test_grant_to_everyone)
 }
 END_TEST
 
+START_TEST(test_unlimited)
+{
+    struct asker askers[] = {talk_asker(0), talk_asker(ALICE), talk_asker(-1)};
+    struct access a[3];
+
+    for (int i = 0; i < 3; i++)
+        access_init(&a[i], &settings, &askers[i]);
+    ck_assert(access_is_unlimited(&a[0], true));
+    grant((struct settings_grant){.to = GRANT_TO_EVERYONE, .target = GRANT_TARGET_UID, .target_uid = ALICE, .kernel = true});
+    ck_assert(!access_is_unlimited(&a[1], false));
+    ck_assert(!access_is_unlimited(&a[2], false));
+    grant((struct settings_grant){.to = GRANT_TO_UID, .to_id = ALICE, .target = GRANT_ANY_TARGET});
+    ck_assert(access_is_unlimited(&a[1], false));
+    ck_assert(!access_is_unlimited(&a[1], true));
+    ck_assert(!access_is_unlimited(&a[2], false));
+    grant((struct settings_grant){.to = GRANT_TO_UID, .to_id = ALICE, .target = GRANT_ANY_TARGET, .kernel = true});
+    ck_assert(access_is_unlimited(&a[1], true));
+}
+END_TEST
+
 /* A stranger's uid field means nothing. */
 START_TEST(test_stranger_is_not_root)
 {
@@ -350,6 +370,7 @@ int main(void)
     tcase_add_test(tc, test_grant_to_a_user);
     tcase_add_test(tc, test_grant_to_a_group);
     tcase_add_test(tc, test_grant_to_everyone);
+    tcase_add_test(tc, test_unlimited);
     tcase_add_test(tc, test_stranger_is_not_root);
     tcase_add_test(tc, test_kernel_rule);
     tcase_add_test(tc, test_kernel_by_asker);

@@ -226,120 +226,6 @@ START_TEST(test_target_that_ends)
 }
 END_TEST
 
-/* ---- exec */
-
-START_TEST(test_exec)
-{
-    struct mapper m = {.exe = scratch_path("second"), .fd = {scratch_file("a.so", 'a'), -1}};
-    scratch_copy_self(m.exe);
-    struct puppet target = puppet_start(run_mapper, &m);
-    struct talk *t = talk_new(target.pid, talk_asker(0));
-
-    puppet_do(&target, 'a');
-    talk_start(t, collector_main);
-    (void)talk_expect(t, COLLECTOR_READY, NULL);
-    puppet_do(&target, 'x');
-    /* A change that is told late, when the new image is there already, changes nothing: it was the old one's. */
-    talk_epoch(t, 1, false);
-    talk_epoch(t, 2, true);
-    const struct collector_message *access = talk_expect(t, COLLECTOR_ACCESS, NULL);
-    ck_assert_uint_eq(access->u.access.epoch, 2);
-    ck_assert_int_eq(access->u.access.status, 0);
-    struct raw_profile p = talk_finish(t);
-    const struct raw_mapping *first = program_in(&p, 1), *second = program_in(&p, 2);
-    check_epochs(first, 0, 1);
-    check_epochs(second, 2, UINT32_MAX);
-    ck_assert_str_eq(object_path(&p, second), m.exe);
-    ck_assert_str_ne(object_path(&p, first), m.exe);
-    check_epochs(find_mapping(&p, "/a.so", 0), 0, 1);
-    raw_profile_close(&p);
-    talk_free(t);
-    puppet_end(&target);
-    close(m.fd[0]);
-}
-END_TEST
-
-/* Word of the first exec is heard when the second has happened: what is there now is the second's, not the first's. */
-START_TEST(test_two_execs_told_late)
-{
-    for (int together = 0; together < 2; together++) {
-        struct mapper m = {.exe = "/proc/self/exe"};
-        struct puppet target = puppet_start(run_mapper, &m);
-        struct talk *t = talk_new(target.pid, talk_asker(0));
-
-        talk_start(t, collector_main);
-        (void)talk_expect(t, COLLECTOR_READY, NULL);
-        puppet_do(&target, 'x');
-        puppet_do(&target, 'x');
-        talk_epoch(t, 3, true);
-        if (!together)
-            ck_assert_int_eq(talk_expect(t, COLLECTOR_ACCESS, NULL)->u.access.status, 0);
-        talk_epoch(t, 8, true);
-        while (talk_expect(t, COLLECTOR_ACCESS, NULL)->u.access.epoch != 8)
-            continue;
-        struct raw_profile p = talk_finish(t);
-        check_epochs(program_in(&p, 0), 0, 2);
-        ck_assert_ptr_null(program_in(&p, 3));
-        ck_assert_ptr_null(program_in(&p, 7));
-        check_epochs(program_in(&p, 8), 8, UINT32_MAX);
-        raw_profile_close(&p);
-        talk_free(t);
-        puppet_end(&target);
-    }
-}
-END_TEST
-
-/* An exec that was not told by the end: the last look must not take the new image for the old one. */
-START_TEST(test_exec_that_was_not_told)
-{
-    struct mapper m = {.exe = scratch_path("second")};
-    scratch_copy_self(m.exe);
-    struct puppet target = puppet_start(run_mapper, &m);
-    struct talk *t = talk_new(target.pid, talk_asker(0));
-    talk_start(t, collector_main);
-    (void)talk_expect(t, COLLECTOR_READY, NULL);
-    puppet_do(&target, 'x');
-    struct raw_profile p = talk_finish(t);
-    ck_assert_ptr_null(find_mapping(&p, "/second", 0));
-    check_epochs(program_in(&p, 0), 0, UINT32_MAX);
-    raw_profile_close(&p);
-    talk_free(t);
-    puppet_end(&target);
-}
-END_TEST
-
-/* A program that its user may not read is none that he may trace. */
-START_TEST(test_exec_that_is_denied)
-{
-    if (getuid() != 0) {
-        fprintf(stderr, "skipped: only root can start processes as other users\n");
-        return;
-    }
-    struct mapper m = {.exe = scratch_path("secret"), .uid = 60001};
-    scratch_copy_self(m.exe);
-    ck_assert_int_eq(chmod(m.exe, 0711), 0);
-    struct puppet target = puppet_start(run_mapper, &m);
-    struct talk *t = talk_new(target.pid, talk_asker(60001));
-
-    talk_start(t, collector_main);
-    (void)talk_expect(t, COLLECTOR_READY, NULL);
-    ck_assert_int_eq(talk_recheck(t)->u.access.status, 0);
-    puppet_do(&target, 'x');
-    ck_assert_int_eq(talk_recheck(t)->u.access.status, 403);
-    talk_epoch(t, 4, true);
-    const struct collector_message *access = talk_expect(t, COLLECTOR_ACCESS, NULL);
-    ck_assert_uint_eq(access->u.access.epoch, 4);
-    ck_assert_int_eq(access->u.access.status, 403);
-    ck_assert_ptr_nonnull(strstr(access->u.access.message, "not dumpable"));
-    struct raw_profile p = talk_finish(t);
-    ck_assert_ptr_null(find_mapping(&p, "/secret", 0));
-    check_epochs(program_in(&p, 0), 0, 3);
-    raw_profile_close(&p);
-    talk_free(t);
-    puppet_end(&target);
-}
-END_TEST
-
 /* ---- size, and targets that do not answer */
 
 /* Every other page executable: none is merged with its neighbour. */
@@ -548,10 +434,6 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_epochs_told_together);
     tcase_add_test(tc, test_last_look);
     tcase_add_test(tc, test_target_that_ends);
-    tcase_add_test(tc, test_exec);
-    tcase_add_test(tc, test_two_execs_told_late);
-    tcase_add_test(tc, test_exec_that_was_not_told);
-    tcase_add_test(tc, test_exec_that_is_denied);
     tcase_add_test(tc, test_many_mappings);
     tcase_add_test(tc, test_target_that_never_answers);
     tcase_add_test(tc, test_deadline);
