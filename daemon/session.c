@@ -71,7 +71,8 @@ struct session {
     struct epoch_range hidden[SESSION_MAX_HIDDEN]; /* images that were gone before access could be checked */
     size_t n_hidden;
     const char *ended;              /* why the window ended early */
-    const char *mappings;           /* why there are none */
+    const char *mappings;           /* why there are none, or not all */
+    char cut[160];                  /* what `mappings` points to, where some found no room */
 };
 
 static void session_render(struct session *s);
@@ -212,6 +213,8 @@ static void session_on_recorder_ready(struct recorder *r, void *userdata)
     s->phase = PHASE_RECHECKING;
     if (!s->collector || child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
         session_error(s, 404, "no such process: it ended before sampling began");
+    else
+        child_set_deadline(s->collector, SESSION_CHECK_DEADLINE_NS); /* it reads the mappings again */
 }
 
 static void session_on_recorder_failed(struct recorder *r, int status, const char *message, void *userdata)
@@ -319,6 +322,7 @@ static void session_ask_probe_file(struct session *s)
     m.u.file.u.need.kind = WORKER_FILE_PATH;
     (void)snprintf(m.u.file.u.need.name, sizeof(m.u.file.u.need.name), "%s", s->params.object);
     (void)child_send(s->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+    child_set_deadline(s->collector, SESSION_CHECK_DEADLINE_NS);
 }
 
 /* ---- the reply */
@@ -331,6 +335,8 @@ static void session_on_need(struct worker_job *job, const struct worker_message 
 
     if (!s->collector || child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
         worker_job_file(job, -ESRCH, -1);
+    else
+        child_set_deadline(s->collector, SESSION_FINISH_DEADLINE_NS);
 }
 
 static void session_reply_headers(struct session *s, const struct worker_result *result)
@@ -429,6 +435,7 @@ static void session_on_access(struct session *s, uint32_t epoch, int status, con
         return;
     }
     if (s->phase == PHASE_RECHECKING) {
+        child_set_deadline(s->collector, 0);
         session_open(s);
         return;
     }
@@ -446,6 +453,7 @@ static void session_on_access(struct session *s, uint32_t epoch, int status, con
 
 static void session_on_file(struct session *s, int error, int fd)
 {
+    child_set_deadline(s->collector, 0);
     if (s->phase == PHASE_PLACING && !s->job)
         session_find_places(s, error, fd);
     else if (s->phase == PHASE_RENDERING && s->job)
@@ -454,11 +462,18 @@ static void session_on_file(struct session *s, int error, int fd)
         (void)close(fd);
 }
 
-static void session_on_table(struct session *s, int fd)
+static void session_on_table(struct session *s, const struct collector_message *m, int fd)
 {
+    uint64_t mappings = m->u.table.mappings_cut, files = m->u.table.files_cut;
+
     if (s->phase != PHASE_CLOSING || s->table_fd >= 0) {
         (void)close(fd);
         return;
+    }
+    if (mappings || files) {
+        (void)snprintf(s->cut, sizeof(s->cut), "too many: %llu mappings have no name, %llu files no symbols",
+                       (unsigned long long)mappings, (unsigned long long)files);
+        s->mappings = s->cut;
     }
     s->table_fd = fd;
     s->tabled = true;
@@ -489,7 +504,7 @@ static void session_on_collector_message(struct child *c, const void *data, size
         session_on_access(s, m->u.access.epoch, m->u.access.status, m->u.access.message);
         break;
     case COLLECTOR_TABLE:
-        session_on_table(s, fd);
+        session_on_table(s, m, fd);
         break;
     case COLLECTOR_FILE:
         session_on_file(s, m->u.file.u.file.error, fd);
