@@ -20,7 +20,6 @@ void service_reloading(struct service *service); /* until the next service_ready
 void service_stopping(struct service *service);
 
 /* The listening sockets that were passed, CLOEXEC, now the caller's; *ret_n is 0 where there are none. 0, or
- * -errno
- * (-ENOTSOCK, -EINVAL: what was passed is not a listening stream socket; -E2BIG), and then all are closed.
- * Call once, before anything else opens descriptors. */
+ * -errno (-ENOTSOCK, -EINVAL: what was passed is not a listening stream socket; -E2BIG), and then all are
+ * closed. Call once, before a child is started: until then it would inherit them. */
 int service_sockets(int ret_fds[SERVICE_MAX_SOCKETS], size_t *ret_n);

@@ -81,6 +81,9 @@ class Service(unittest.TestCase):
     def show(self, name):
         return self.systemctl("show", "--value", "-p", name, "cprofd")
 
+    def kill(self, name, pid):
+        self.container.run("sh", "-c", f"kill -{name} {pid}")
+
     def status(self, pid):
         text = self.container.output("cat", f"/proc/{pid}/status")
         return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
@@ -232,6 +235,10 @@ class Service(unittest.TestCase):
         self.assertNotEqual(self.container.run("systemctl", "start", "cprofd", check=False).returncode, 0)
         self.assertIn(f"{self.config}:2: max-hz: \"many\"", self.journal())
 
+    def test_units_are_well_formed(self):
+        done = self.container.run("systemd-analyze", "verify", "--man=no", "cprofd.service", "cprofd.socket", check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
     def test_exposure(self):
         text = self.container.output("systemd-analyze", "security", "--no-pager", "cprofd.service")
         self.assertLessEqual(float(re.search(r"exposure level for cprofd.service: ([\d.]+)", text).group(1)), EXPOSURE_MAX,
@@ -243,7 +250,7 @@ class Service(unittest.TestCase):
         self.systemctl("daemon-reload")
         self.systemctl("restart", "cprofd")
         hung = self.show("MainPID")
-        self.container.run("kill", "-STOP", hung)
+        self.kill("STOP", hung)
         wait_for(lambda: self.show("MainPID") not in ("0", hung) and self.show("ActiveState") == "active",
                  "a new daemon runs", 60)
         self.assertEqual(self.curl("/healthz")[0], 200)
@@ -272,7 +279,7 @@ class Service(unittest.TestCase):
     def test_killed_daemon_leaves_nothing_and_is_started_again(self):
         self.curl("/")
         before = self.show("MainPID")
-        self.container.run("kill", "-KILL", before)
+        self.kill("KILL", before)
         wait_for(lambda: self.show("MainPID") not in ("0", before) and self.show("ActiveState") == "active", "it is restarted")
         left = self.container.inner_pids("cprofd")
         self.assertNotIn(before, left)
@@ -285,7 +292,7 @@ class Service(unittest.TestCase):
         self.assertEqual(self.show("Result"), "success")
         self.assertEqual(self.container.inner_pids("cprofd"), [])
         self.assertFalse(os.path.exists(self.container.path("/run/cprofd")))
-        self.assertEqual(self.container.run("kill", "-0", pid).returncode, 0)
+        self.kill("0", pid)
 
 
 def install(container):
