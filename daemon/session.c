@@ -21,59 +21,11 @@
 #include "daemon/raw_profile.h"
 #include "daemon/recorder.h"
 #include "daemon/server.h"
+#include "daemon/session_internal.h"
 #include "daemon/session_raw.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
-
-/* How long a target may hold up the collector: before the window, and after it. */
-#define SESSION_CHECK_DEADLINE_NS (3 * NSEC_PER_SEC)
-#define SESSION_FINISH_DEADLINE_NS (2 * NSEC_PER_SEC)
-
-#define NO_EPOCH UINT32_MAX
-
-enum session_phase {
-    PHASE_CHECKING,   /* the collector looks at the target */
-    PHASE_PLACING,    /* a probe's file is opened, its places are found */
-    PHASE_ATTACHING,
-    PHASE_RECHECKING,
-    PHASE_OPEN,
-    PHASE_CLOSING,    /* detaching; the collector reads the mappings for the last time */
-    PHASE_RENDERING,
-};
-
-struct session {
-    struct server *server;
-    struct http_request *request;
-    struct asker asker;
-    struct session_params params;
-    char kind[32];
-    pid_t pid;
-    uint32_t slot;
-    enum session_phase phase;
-
-    struct collector_request collect;
-    struct collector_target target; /* once ready */
-    struct child *collector;
-    bool watching;                  /* sampler_watch and sampler_target_add are done */
-    struct recorder *recorder;
-    bool drained, tabled;           /* CLOSING is over when both are */
-    int table_fd, probe_fd;
-    struct worker_job *job;
-    struct event *timer;            /* the window's end */
-
-    uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
-    bool cpu_known;
-    uint64_t runtime_ns;            /* of a target that ended: all its CPU time; else 0 */
-    bool execed, exited;
-    uint32_t exec_epoch;            /* of the newest exec */
-    uint32_t unapproved_epoch;      /* the first epoch of an exec whose access is not granted (yet): it and all later ones don't count */
-    struct epoch_range hidden[SESSION_MAX_HIDDEN]; /* images that were gone before access could be checked */
-    size_t n_hidden;
-    const char *ended;              /* why the window ended early */
-    const char *mappings;           /* why there are none, or not all */
-    char cut[160];                  /* what `mappings` points to, where some found no room */
-};
 
 static void session_render(struct session *s);
 
@@ -108,7 +60,7 @@ static void session_over(struct session *s, int status, const char *how)
     session_free(s);
 }
 
-static void session_error(struct session *s, int status, const char *message)
+void session_error(struct session *s, int status, const char *message)
 {
     if (status == 429)
         http_reply_header(s->request, "Retry-After", "10");
@@ -246,7 +198,7 @@ static int session_watch(struct session *s)
     return 0;
 }
 
-static void session_attach(struct session *s, const struct probe_place *places, size_t n_places)
+void session_attach(struct session *s, const struct probe_place *places, size_t n_places)
 {
     static const struct recorder_ops ops = {
         .ready = session_on_recorder_ready, .failed = session_on_recorder_failed, .drained = session_on_drained,
@@ -264,65 +216,6 @@ static void session_attach(struct session *s, const struct probe_place *places, 
         (void)snprintf(message, sizeof(message), "the session could not be started: %s", strerror(-r));
         session_error(s, 503, message);
     }
-}
-
-/* ---- places of probes */
-
-static void session_on_places(struct worker_job *job, const struct worker_result *result, void *userdata)
-{
-    struct session *s = userdata;
-    struct usdt_site sites[256];
-    struct probe_place places[256];
-    char message[1024];
-
-    s->job = NULL;
-    if (result->error) {
-        (void)snprintf(message, sizeof(message), "event %.300s: %s", s->params.event_text, result->message);
-        session_error(s, 400, message);
-        return;
-    }
-    ssize_t len = pread(result->body_fd, sites, sizeof(sites), 0);
-    if (len <= 0 || result->len > sizeof(sites)) {
-        (void)snprintf(message, sizeof(message), "event %.300s: it has more than %zu places", s->params.event_text,
-                       sizeof(sites) / sizeof(sites[0]));
-        session_error(s, 400, message);
-        return;
-    }
-    size_t n = (size_t)len / sizeof(sites[0]);
-    for (size_t i = 0; i < n; i++)
-        places[i] = (struct probe_place){sites[i].file_offset, sites[i].semaphore_file_offset};
-    session_attach(s, places, n);
-}
-
-/* The probed file has come from the collector. */
-static void session_find_places(struct session *s, int error, int fd)
-{
-    static const struct worker_job_ops ops = {.done = session_on_places};
-    struct worker_probe probe = {.usdt = s->params.event == EVENT_USDT, .offset = s->params.symbol_offset};
-    char message[512];
-
-    (void)snprintf(probe.symbol, sizeof(probe.symbol), "%s", s->params.symbol);
-    if (error < 0) {
-        (void)snprintf(message, sizeof(message), "event %.300s: the process's file can't be opened: %s",
-                       s->params.event_text, strerror(-error));
-        session_error(s, 400, message);
-        return;
-    }
-    s->probe_fd = dup(fd);
-    s->job = worker_pool_probe(s->server->pool, fd, &probe, &ops, s);
-    if (!s->job || s->probe_fd < 0)
-        session_error(s, 503, "too much to do: no worker is free to look for the probe's place");
-}
-
-static void session_ask_probe_file(struct session *s)
-{
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
-
-    s->phase = PHASE_PLACING;
-    m.u.file.u.need.kind = WORKER_FILE_PATH;
-    (void)snprintf(m.u.file.u.need.name, sizeof(m.u.file.u.need.name), "%s", s->params.object);
-    (void)child_send(s->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
-    child_set_deadline(s->collector, SESSION_CHECK_DEADLINE_NS);
 }
 
 /* ---- the reply */
