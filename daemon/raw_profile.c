@@ -198,20 +198,26 @@ static bool raw_text_ends(const char *text, size_t cap)
     return memchr(text, '\0', cap) != NULL;
 }
 
+/* A sample type; symbols have none. */
+static bool raw_type_ok(const struct raw_params *params, int i)
+{
+    return raw_text_ends(params->type[i], sizeof(params->type[i])) &&
+           raw_text_ends(params->unit[i], sizeof(params->unit[i])) &&
+           (params->format == RAW_FORMAT_SYMBOL || (params->type[i][0] && params->unit[i][0]));
+}
+
 static int raw_check_params(const struct raw_section *section, struct raw_params *ret)
 {
     if (section->type != RAW_PARAMS || section->len != sizeof(*ret))
         return -EBADMSG;
     memcpy(ret, raw_section_data(section), sizeof(*ret));
-    bool ok = ret->format <= RAW_FORMAT_SYMBOL && ret->symbolize <= RAW_SYMBOLIZE_NONE && ret->period >= 0 &&
+    bool ok = raw_type_ok(ret, 0) && raw_type_ok(ret, 1) && ret->format <= RAW_FORMAT_SYMBOL &&
+              ret->symbolize <= RAW_SYMBOLIZE_NONE && ret->period >= 0 &&
               raw_text_ends(ret->period_type, sizeof(ret->period_type)) &&
               raw_text_ends(ret->period_unit, sizeof(ret->period_unit)) &&
               raw_text_ends(ret->default_type, sizeof(ret->default_type)) &&
               raw_text_ends(ret->focus, sizeof(ret->focus)) &&
               raw_text_ends(ret->thread, sizeof(ret->thread));
-    for (int i = 0; i < 2; i++)
-        ok = ok && raw_text_ends(ret->type[i], sizeof(ret->type[i])) &&
-             raw_text_ends(ret->unit[i], sizeof(ret->unit[i]));
     return ok ? 0 : -EBADMSG;
 }
 

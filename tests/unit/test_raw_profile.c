@@ -11,7 +11,12 @@
 #include "daemon/raw_profile.h"
 
 static const struct raw_params params = {
-    .format = RAW_FORMAT_PPROF, .pid = 7, .period = 10000000, .type = {"samples", "cpu"}};
+    .format = RAW_FORMAT_PPROF,
+    .pid = 7,
+    .period = 10000000,
+    .type = {"samples", "cpu"},
+    .unit = {"count", "nanoseconds"},
+};
 static const struct raw_object object = {.path = 1, .available = 1};
 static const struct raw_mapping mapping = {
     .start = 0x1000, .end = 0x2000, .last_epoch = UINT32_MAX, .object = 0};
@@ -191,6 +196,18 @@ START_TEST(test_texts_of_parameters_end)
 }
 END_TEST
 
+START_TEST(test_sample_types_have_names)
+{
+    for (int i = 0; i < 4; i++) {
+        struct raw_params bad = params;
+        *(i < 2 ? bad.type[i] : bad.unit[i - 2]) = '\0';
+        ck_assert_int_eq(verdict(writer(&bad)), -EBADMSG);
+        bad.format = RAW_FORMAT_SYMBOL; /* which has no samples */
+        ck_assert_int_eq(verdict(writer(&bad)), 0);
+    }
+}
+END_TEST
+
 START_TEST(test_sections_stand_once_and_hold_whole_items)
 {
     struct raw_writer *w = writer(&params);
@@ -287,6 +304,7 @@ int main(void)
     tcase_add_test(tc, test_unsealed_empty_and_other_files_are_refused);
     tcase_add_test(tc, test_parameters_come_first_and_are_in_bounds);
     tcase_add_test(tc, test_texts_of_parameters_end);
+    tcase_add_test(tc, test_sample_types_have_names);
     tcase_add_test(tc, test_sections_stand_once_and_hold_whole_items);
     tcase_add_test(tc, test_indices_are_in_bounds);
     tcase_add_test(tc, test_texts_end);
