@@ -1,5 +1,5 @@
 /* The real worker in its real sandbox, as an own process, behind the pool: profiles, symbols, probes; and
- * files that are not what they seem. Its path is the first argument. */
+ * files that are not what they seem. The arguments are its path, and that of a small program. */
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -9,7 +9,7 @@
 #include "daemon/worker_pool.h"
 #include "tests/unit/render_fixture.h"
 
-static const char *real_worker;
+static const char *real_worker, *small_program;
 static struct event_base *base;
 static struct worker_pool *pool;
 static struct raw_build b;
@@ -253,6 +253,51 @@ START_TEST(test_a_file_cut_off_in_use_costs_its_names_only)
 }
 END_TEST
 
+/* The small program with some bytes changed: others for each seed, the same ones in every run. */
+static void write_broken_program(const char *path, unsigned seed)
+{
+    static uint8_t data[1 << 20];
+    FILE *in = fopen(small_program, "re"), *out = fopen(path, "we");
+    ck_assert(in && out);
+    size_t len = fread(data, 1, sizeof(data), in);
+    ck_assert_uint_gt(len, 4096);
+    srandom(seed);
+    for (size_t i = 0; i < len / 256; i++)
+        data[(size_t)random() % len] = (uint8_t)random();
+    for (int i = 0; i < 8; i++) /* headers decide about all the rest; the magic number stays */
+        data[seed % 2 ? len - 1 - (size_t)random() % 2048 : 16 + (size_t)random() % 1024] ^= (uint8_t)random();
+    ck_assert_uint_eq(fwrite(data, 1, len, out), len);
+    fclose(in);
+    fclose(out);
+}
+
+/* The worker survives, or dies alone: the reply comes all the same. */
+START_TEST(test_broken_files)
+{
+    char path[] = "/tmp/cprofd-test-XXXXXX";
+    int fd = mkostemp(path, O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    write_broken_program(path, (unsigned)_i);
+    build_mapping(&b, 0x10000, 0x10000 + (1 << 20), 0, build_object(&b, path))->main_binary = 1;
+    uint64_t frames[512];
+    for (uint64_t i = 0; i < 512; i++)
+        frames[i] = 0x10000 + i * 61;
+    build_user(&b, frames, 512, STACK_END_ROOT, 1);
+    struct outcome o = render_fd(build_finish(&b));
+    ck_assert_msg(o.error == 0, "%s", o.message);
+    Perftools__Profiles__Profile *pb = reader_decode(o.body, o.len);
+    reader_check(pb);
+    ck_assert_uint_eq(pb->sample[0]->n_location_id, 512);
+    ck_assert_uint_le(restarts(), 1); /* once is enough to leave it out */
+    reader_free(pb);
+    free(o.body);
+    o = probe(path, (struct worker_probe){.symbol = "main"});
+    free(o.body);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(test_wrong_arguments)
 {
     int status;
@@ -269,9 +314,10 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc != 3)
         return EXIT_FAILURE;
     real_worker = argv[1];
+    small_program = argv[2];
     Suite *suite = suite_create("worker");
     TCase *tc = tcase_create("worker");
     tcase_add_checked_fixture(tc, setup, teardown);
@@ -281,6 +327,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_probe_places);
     tcase_add_test(tc, test_probe_errors_help);
     tcase_add_test(tc, test_a_file_cut_off_in_use_costs_its_names_only);
+    tcase_add_loop_test(tc, test_broken_files, 0, 40);
     tcase_add_test(tc, test_wrong_arguments);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
