@@ -90,10 +90,11 @@ static int render_object_fd(struct render_job *job, uint32_t object, int *ret_fd
 
 static void render_unavailable(struct render_job *job, uint32_t object, int error)
 {
-    const char *why = error == -ESTALE    ? "changed since it was mapped"
-                      : error == -ENOEXEC ? "no ELF file"
-                      : error == -ENODEV  ? "could not be opened"
-                                          : strerror(-error);
+    const char *why = error == -ESTALE      ? "changed since it was mapped"
+                      : error == -ENOEXEC   ? "no ELF file"
+                      : error == -ENODEV    ? "could not be opened"
+                      : error == -ETIMEDOUT ? "could not be opened in time"
+                                            : strerror(-error);
     facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
 }
 

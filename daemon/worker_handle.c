@@ -16,6 +16,7 @@
 #include "util/clock.h"
 
 #define WORKER_MAX_NEEDS 65536               /* of a job in one worker */
+#define WORKER_MAX_WAITS 4                   /* of a job, in need_timeout_ns */
 #define WORKER_STALL_NS (20 * NSEC_PER_MSEC) /* who waits longer for a file lets another worker compute */
 /* For a cancelled job to end by itself: killing costs the caches. */
 #define WORKER_CANCEL_GRACE_NS (1000 * NSEC_PER_MSEC)
@@ -36,7 +37,7 @@ static struct worker_job *worker_release_job(struct worker *w)
 
     (void)event_del(w->timer);
     close_fd(&w->output_fd);
-    w->stalled = false;
+    w->waiting = w->stalled = false;
     if (job) {
         TAILQ_REMOVE(&w->pool->running, job, link);
         job->worker = NULL;
@@ -128,7 +129,7 @@ static void worker_on_done(struct worker *w, const struct worker_message *m)
         .lost = m->u.done.lost,
     };
 
-    if (w->job->need_pending || result.error > 0 || !worker_output_ok(w->output_fd, m->u.done.len)) {
+    if (w->waiting || result.error > 0 || !worker_output_ok(w->output_fd, m->u.done.len)) {
         worker_fault(w, WORKER_BLAME_CRASH);
         return;
     }
@@ -151,23 +152,50 @@ static void worker_send_file(struct worker *w, int error, int fd)
         worker_fault(w, WORKER_BLAME_CRASH);
 }
 
+/* Whoever opens a target's file can be held up by the target. So a job does without a file that does not come
+ * in time, without all others until that answer has come (it must not be taken for another's), and without
+ * any further one once it has waited too long in all. */
+static int worker_refusal(const struct worker *w)
+{
+    const struct worker_job *job = w->job;
+
+    if (job->cancelled)
+        return -ECANCELED;
+    return job->owed || job->waited_ns >= WORKER_MAX_WAITS * w->pool->limits.need_timeout_ns ? -ETIMEDOUT : 0;
+}
+
 static void worker_on_need(struct worker *w, const struct worker_message *m)
 {
     struct worker_job *job = w->job;
     uint64_t now_ns = monotonic_ns();
 
-    if (job->need_pending || ++w->needs > WORKER_MAX_NEEDS) {
+    if (w->waiting || ++w->needs > WORKER_MAX_NEEDS) {
         worker_fault(w, WORKER_BLAME_CRASH);
         return;
     }
-    if (job->cancelled) {
-        worker_send_file(w, -ECANCELED, -1);
+    int refusal = worker_refusal(w);
+    if (refusal < 0) {
+        worker_send_file(w, refusal, -1);
         return;
     }
+    w->waiting_since_ns = now_ns;
     w->deadline_ns = w->deadline_ns > now_ns ? w->deadline_ns - now_ns : 0;
     worker_set_timer(w, WORKER_STALL_NS);
-    job->need_pending = true;
+    w->waiting = true;
+    job->owed = true;
     job->ops->need(job, m, job->userdata);
+}
+
+/* Ends its waiting, and its job's time goes on. */
+static void worker_answer(struct worker *w, int error, int fd)
+{
+    uint64_t now_ns = monotonic_ns();
+
+    w->job->waited_ns += now_ns - w->waiting_since_ns;
+    w->waiting = w->stalled = false;
+    worker_set_timer(w, w->deadline_ns);
+    w->deadline_ns += now_ns;
+    worker_send_file(w, error, fd);
 }
 
 static void worker_on_message(struct worker_process *process, const struct worker_message *m, void *userdata)
@@ -216,11 +244,14 @@ static void worker_on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *w = arg;
 
-    if (w->job->need_pending) {
+    if (!w->waiting) {
+        worker_fault(w, WORKER_BLAME_HANG);
+    } else if (!w->stalled) {
         w->stalled = true;
+        worker_set_timer(w, w->pool->limits.need_timeout_ns);
         worker_pool_wake(w->pool);
     } else {
-        worker_fault(w, WORKER_BLAME_HANG);
+        worker_answer(w, -ETIMEDOUT, -1);
     }
 }
 
@@ -264,21 +295,12 @@ void worker_take(struct worker *w, struct worker_job *job, int output_fd)
 void worker_job_file(struct worker_job *job, int error, int fd)
 {
     AUTO_CLOSE int owned = fd;
-    struct worker *w = job->worker;
-    uint64_t now_ns = monotonic_ns();
 
-    if (!job->need_pending)
+    if (!job->owed)
         return;
-    job->need_pending = false;
-    if (!w) {
-        /* It was only waiting for the answer that its dead worker had asked for. */
-        worker_pool_wake(job->pool);
-        return;
-    }
-    w->stalled = false;
-    worker_set_timer(w, w->deadline_ns);
-    w->deadline_ns += now_ns;
-    worker_send_file(w, error, owned);
+    job->owed = false;
+    if (job->worker && job->worker->waiting)
+        worker_answer(job->worker, error, owned);
 }
 
 void worker_job_cancel(struct worker_job *job)
@@ -293,10 +315,9 @@ void worker_job_cancel(struct worker_job *job)
         worker_job_free(job);
         return;
     }
-    bool pending = job->need_pending;
-    job->need_pending = false;
-    w->stalled = false;
-    worker_set_timer(w, WORKER_CANCEL_GRACE_NS);
-    if (pending)
-        worker_send_file(w, -ECANCELED, -1);
+    w->deadline_ns = WORKER_CANCEL_GRACE_NS;
+    if (w->waiting)
+        worker_answer(w, -ECANCELED, -1);
+    else
+        worker_set_timer(w, WORKER_CANCEL_GRACE_NS);
 }

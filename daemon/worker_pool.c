@@ -12,9 +12,11 @@
 
 #include "daemon/log.h"
 #include "daemon/worker_process.h"
+#include "util/clock.h"
 
 #define WORKER_MAX_SPARE 4  /* living processes, in multiples of those that may compute */
 #define WORKER_MAX_DYING 16 /* killed, and not gone yet */
+#define WORKER_NEED_TIMEOUT_NS (5 * NSEC_PER_SEC)
 
 void worker_pool_wake(struct worker_pool *pool)
 {
@@ -62,23 +64,13 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
         worker_take(w, job, output_fd);
 }
 
-static struct worker_job *worker_pool_runnable(struct worker_pool *pool)
-{
-    struct worker_job *job;
-
-    TAILQ_FOREACH(job, &pool->queue, link)
-        if (!job->need_pending)
-            return job;
-    return NULL;
-}
-
 static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
 {
     struct worker_pool *pool = arg;
     struct worker_job *job;
     struct worker *w;
 
-    while ((job = worker_pool_runnable(pool))) {
+    while ((job = TAILQ_FIRST(&pool->queue))) {
         int r = worker_pool_pick(pool, &w);
         if (r == -EAGAIN)
             return;
@@ -98,6 +90,8 @@ static void worker_pool_take_limits(struct worker_pool *pool, const struct worke
     pool->limits = *limits;
     if (pool->limits.workers == 0)
         pool->limits.workers = cores > 0 ? (unsigned)cores : 1;
+    if (pool->limits.need_timeout_ns == 0)
+        pool->limits.need_timeout_ns = WORKER_NEED_TIMEOUT_NS;
 }
 
 int worker_pool_new(struct event_base *base, const struct worker_limits *limits, struct worker_pool **ret)

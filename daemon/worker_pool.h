@@ -16,11 +16,13 @@ struct worker_job;
 struct worker_limits {
     unsigned workers; /* at most that compute; started on demand, kept. Ones that wait long for a file don't
                          count */
-    uint64_t memory_bytes;   /* address space of each (RLIMIT_AS) */
-    uint64_t cache_bytes;    /* symbol cache of each */
-    uint64_t job_timeout_ns; /* a job that takes longer is killed, and tried again without its last file;
-                                waiting for files not counted */
-    const char *executable;  /* what is executed as a worker; borrowed; NULL: /proc/self/exe */
+    uint64_t memory_bytes;    /* address space of each (RLIMIT_AS) */
+    uint64_t cache_bytes;     /* symbol cache of each */
+    uint64_t job_timeout_ns;  /* a job that takes longer is killed, and tried again without its last file;
+                                 waiting for files not counted */
+    uint64_t need_timeout_ns; /* a file that does not come in this time is done without, and any after four
+                                 times that in all; 0: 5 s */
+    const char *executable;   /* what is executed as a worker; borrowed; NULL: /proc/self/exe */
 };
 
 struct worker_result {
@@ -53,8 +55,8 @@ struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, cons
  * usdt_site[]. */
 struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,
                                      const struct worker_job_ops *ops, void *userdata);
-/* error 0: fd (becomes the pool's) answers the job's pending NEED; else -errno. Without a NEED pending (its
- * worker died) nothing happens. */
+/* error 0: fd (becomes the pool's) answers the job's last NEED; else -errno. Where nobody waits for it any
+ * more (its worker died, or it was too late) it is dropped. */
 void worker_job_file(struct worker_job *job, int error, int fd);
 /* No callback comes any more. NULL is fine. */
 void worker_job_cancel(struct worker_job *job);

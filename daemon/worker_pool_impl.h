@@ -21,7 +21,9 @@ struct worker {
     enum worker_state state;
     bool crashed; /* DYING, and not because the pool wanted it */
     bool retire;  /* ends with its job */
-    bool stalled; /* BUSY, and has waited long for a file */
+    bool waiting; /* BUSY, for a file */
+    uint64_t waiting_since_ns;
+    bool stalled; /* waiting, and for long */
     struct worker_job *job;
     int output_fd;
     uint32_t touched; /* WORKER_TOUCH_NONE: nothing */
@@ -39,8 +41,9 @@ struct worker_job {
     int input_fd;
     struct worker_message message; /* the JOB as it will be sent next */
     struct worker *worker;         /* NULL: queued */
-    bool need_pending;             /* the loop owes an answer, and no other worker may get it */
+    bool owed; /* the loop has not answered the last need; perhaps nobody waits any more */
     bool cancelled;
+    uint64_t waited_ns; /* for files, in all */
     unsigned crashes, hangs, tries;
 };
 

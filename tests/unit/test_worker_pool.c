@@ -262,24 +262,27 @@ START_TEST(test_a_probe_that_breaks_fails_after_a_second_try)
 }
 END_TEST
 
-static const char *const lies[] = {"lie", "mumble", "stray", "greedy", "endless"};
+static const struct {
+    const char *command, *body;
+    unsigned restarts;
+} lies[] = {
+    {"lie", "no_symbols 1", 3},
+    {"mumble", "no_symbols 1", 3},
+    {"stray", "no_symbols 1", 3},
+    {"endless", "no_symbols 1", 3},
+    {"greedy", "no_symbols 0", 1}, /* which is refused at once from then on, and so never asks twice */
+};
 
 START_TEST(test_a_worker_that_breaks_the_protocol_is_killed)
 {
     char script[64];
     setup_pool(1, LONG_NS);
-    (void)snprintf(script, sizeof(script), "symbols %s\nexcluded", lies[_i]);
+    (void)snprintf(script, sizeof(script), "symbols %s\nexcluded", lies[_i].command);
     struct outcome o = {.hold = true};
     start(&o, script);
-    while (o.done == 0) {
-        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-        if (o.needs > 0 && stats().alive == 0) { /* the answer that the killed one had asked for */
-            o.needs = 0;
-            worker_job_file(o.job, -ENOENT, -1);
-        }
-    }
-    ck_assert_str_eq(o.body, "no_symbols 1");
-    ck_assert_uint_eq(stats().restarts, 3);
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, lies[_i].body);
+    ck_assert_uint_eq(stats().restarts, lies[_i].restarts);
     teardown_pool();
 }
 END_TEST
@@ -288,16 +291,68 @@ START_TEST(test_an_answer_to_a_dead_worker_goes_to_no_other)
 {
     setup_pool(1, LONG_NS);
     struct outcome o = {.hold = true};
-    start(&o, "unless 1 touch 1\nunless 1 greedy\nneed 8");
+    start(&o, "unless 1 touch 1\nunless 1 greedy\nneed 8\nneed 9");
+    wait_for(&o.needs, 1);
     while (stats().restarts < 1)
         ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-    for (int i = 0; i < 10; i++)
-        ck_assert_int_ge(event_base_loop(base, EVLOOP_NONBLOCK), 0);
-    ck_assert_uint_eq(stats().alive, 0); /* the job waits until the answer has come */
-    o.hold = false;
-    worker_job_file(o.job, 0, text_fd("stale;"));
     wait_for(&o.done, 1);
-    ck_assert_str_eq(o.body, "file;");
+    ck_assert_str_eq(o.body, "error 110;error 110;"); /* the first one's answer is still to come */
+    ck_assert_uint_eq(o.needs, 1);
+    teardown_pool();
+}
+END_TEST
+
+static void setup_impatient_pool(uint64_t need_timeout_ns)
+{
+    struct worker_limits limits = {
+        .workers = 1,
+        .memory_bytes = 256 << 20,
+        .job_timeout_ns = LONG_NS,
+        .need_timeout_ns = need_timeout_ns,
+        .executable = fault_worker,
+    };
+    setup_pool(1, LONG_NS);
+    worker_pool_set_limits(pool, &limits);
+}
+
+START_TEST(test_a_file_that_does_not_come_is_done_without)
+{
+    setup_impatient_pool(SHORT_NS);
+    struct outcome o = {.hold = true};
+    start(&o, "need 1\nneed 2\nwrite end");
+    wait_for(&o.done, 1);
+    ck_assert_str_eq(o.body, "error 110;error 110;end");
+    ck_assert_uint_eq(o.needs, 1);
+    ck_assert_uint_eq(stats().restarts, 0);
+    teardown_pool();
+}
+END_TEST
+
+static void answer_late(evutil_socket_t fd, short what, void *arg)
+{
+    worker_job_file(((struct outcome *)arg)->job, 0, text_fd("file;"));
+}
+
+START_TEST(test_files_that_come_slowly_are_not_waited_for_for_ever)
+{
+    char script[512] = "";
+    unsigned answered = 0;
+    setup_impatient_pool(SHORT_NS);
+    struct outcome o = {.hold = true};
+    for (int i = 0; i < 40; i++)
+        strcat(script, "need 1\n");
+    start(&o, script);
+    struct event *late = evtimer_new(base, answer_late, &o);
+    while (!o.done) {
+        if (o.needs > answered) {
+            answered = o.needs;
+            evtimer_add(late, &(struct timeval){.tv_usec = 50000});
+        }
+        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
+    }
+    ck_assert_uint_lt(o.needs, 12); /* of 50 ms each, within 400 ms */
+    ck_assert_ptr_nonnull(strstr(o.body, "error 110;error 110;"));
+    event_free(late);
     teardown_pool();
 }
 END_TEST
@@ -506,6 +561,8 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tc, test_a_worker_that_breaks_the_protocol_is_killed, 0,
                         (int)(sizeof(lies) / sizeof(lies[0])));
     tcase_add_test(tc, test_an_answer_to_a_dead_worker_goes_to_no_other);
+    tcase_add_test(tc, test_a_file_that_does_not_come_is_done_without);
+    tcase_add_test(tc, test_files_that_come_slowly_are_not_waited_for_for_ever);
     tcase_add_test(tc, test_jobs_are_taken_in_order_by_so_many_workers);
     tcase_add_test(tc, test_a_bystander_does_not_wait_for_one_that_waits_for_a_file);
     tcase_add_test(tc, test_time_spent_waiting_for_a_file_is_not_the_jobs);
