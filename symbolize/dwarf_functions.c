@@ -15,11 +15,12 @@
 
 #define DIE_MAX_DEPTH 256u
 #define DIE_RANGES_MAX (1u << 22) /* of one unit or function */
+#define DIE_FUNCTIONS_MAX (1u << 22)
 #define DIE_INLINES_MAX (1u << 20)
 
 struct die_walk {
-    const struct elf_segments *segments;
-    uint32_t budget; /* DIEs */
+    struct dwarf_reader *reader;
+    uint32_t budget; /* DIEs of this walk */
     bool nested;
     struct range_list ranges;
     struct dwarf_function *functions;
@@ -34,14 +35,23 @@ static void die_walk_deinit(struct die_walk *w)
     free(w->inlines);
 }
 
-int dwarf_ranges_add(Dwarf_Die *die, const struct elf_segments *segments, uint32_t value, uint32_t depth,
-                     struct range_list *list)
+static bool spend(struct dwarf_reader *reader)
+{
+    if (reader->budget == 0)
+        return false;
+    reader->budget--;
+    return true;
+}
+
+int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth, struct range_list *list)
 {
     Dwarf_Addr base, low, high;
     ptrdiff_t offset = 0;
     while ((offset = dwarf_ranges(die, offset, &base, &low, &high)) > 0) {
+        if (!spend(reader))
+            return -ELOOP;
         /* Linkers leave the ranges of code that they dropped at 0, 1 or -1. */
-        if (!elf_segments_is_code(segments, low))
+        if (!elf_segments_is_code(reader->segments, low))
             continue;
         int r = range_list_add(list, (struct range){low, high, value, depth}, DIE_RANGES_MAX);
         if (r < 0)
@@ -60,20 +70,16 @@ static bool die_next(Dwarf_Die *die)
     return true;
 }
 
-static int walk_room(struct die_walk *w, void *list, size_t size)
+/* list with room for one more; NULL when memory is short. */
+static void *walk_grow(struct die_walk *w, void *list, size_t size)
 {
-    void **grown = list;
-    if (w->n >= DIE_INLINES_MAX)
-        return -E2BIG;
     if (w->n < w->room)
-        return 0;
+        return list;
     size_t room = w->room ? 2 * w->room : 32;
-    void *p = reallocarray(*grown, room, size);
-    if (!p)
-        return -ENOMEM;
-    *grown = p;
-    w->room = room;
-    return 0;
+    void *grown = reallocarray(list, room, size);
+    if (grown)
+        w->room = room;
+    return grown;
 }
 
 static int function_add(struct die_walk *w, Dwarf_Die *die, unsigned depth)
@@ -81,9 +87,13 @@ static int function_add(struct die_walk *w, Dwarf_Die *die, unsigned depth)
     size_t before = w->ranges.n;
     if (!dwarf_hasattr(die, DW_AT_low_pc) && !dwarf_hasattr(die, DW_AT_ranges))
         return 0;
-    int r = walk_room(w, &w->functions, sizeof(*w->functions));
-    if (r == 0)
-        r = dwarf_ranges_add(die, w->segments, (uint32_t)w->n, depth, &w->ranges);
+    if (w->n >= DIE_FUNCTIONS_MAX)
+        return -E2BIG;
+    struct dwarf_function *grown = walk_grow(w, w->functions, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    w->functions = grown;
+    int r = dwarf_ranges_add(die, w->reader, (uint32_t)w->n, depth, &w->ranges);
     if (r == 0 && w->ranges.n > before)
         w->functions[w->n++] = (struct dwarf_function){.die = *die, .entry = w->ranges.ranges[before].low};
     return r;
@@ -97,9 +107,8 @@ static int functions_walk(struct die_walk *w, Dwarf_Die *parent, unsigned depth)
         return 0;
     do {
         int tag = dwarf_tag(&die);
-        if (w->budget == 0)
+        if (w->budget-- == 0 || !spend(w->reader))
             return -ELOOP;
-        w->budget--;
         if (tag == DW_TAG_subprogram)
             r = function_add(w, &die, depth);
         if (r == 0 && (w->nested || tag == DW_TAG_namespace || tag == DW_TAG_module))
@@ -108,10 +117,10 @@ static int functions_walk(struct die_walk *w, Dwarf_Die *parent, unsigned depth)
     return r;
 }
 
-int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, const struct elf_segments *segments, bool nested,
+int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, struct dwarf_reader *reader, bool nested,
                          struct dwarf_functions *ret)
 {
-    CLEANUP(die_walk_deinit) struct die_walk w = {.segments = segments, .budget = info_bytes, .nested = nested};
+    CLEANUP(die_walk_deinit) struct die_walk w = {.reader = reader, .budget = info_bytes, .nested = nested};
     struct dwarf_functions functions = {.nested = nested};
     int r = functions_walk(&w, unit, 0);
     if (r == -ENOMEM)
@@ -137,9 +146,13 @@ static void inline_call_site(Dwarf_Die *die, struct dwarf_inline *node)
 
 static int inline_add(struct die_walk *w, Dwarf_Die *die, uint32_t parent, unsigned inlined)
 {
-    int r = walk_room(w, &w->inlines, sizeof(*w->inlines));
-    if (r == 0)
-        r = dwarf_ranges_add(die, w->segments, (uint32_t)w->n, inlined, &w->ranges);
+    if (w->n >= DIE_INLINES_MAX)
+        return -E2BIG;
+    struct dwarf_inline *grown = walk_grow(w, w->inlines, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    w->inlines = grown;
+    int r = dwarf_ranges_add(die, w->reader, (uint32_t)w->n, inlined, &w->ranges);
     if (r < 0)
         return r;
     struct dwarf_inline node = {.die = *die, .parent = parent, .call_file = UINT32_MAX};
@@ -157,9 +170,8 @@ static int inlines_walk(struct die_walk *w, Dwarf_Die *parent_die, uint32_t pare
         return 0;
     do {
         int tag = dwarf_tag(&die);
-        if (w->budget == 0)
+        if (w->budget-- == 0 || !spend(w->reader))
             return -ELOOP;
-        w->budget--;
         if (tag == DW_TAG_inlined_subroutine) {
             r = inline_add(w, &die, parent, inlined + 1);
             if (r == 0)
@@ -171,9 +183,9 @@ static int inlines_walk(struct die_walk *w, Dwarf_Die *parent_die, uint32_t pare
     return r;
 }
 
-static int inlines_load(struct dwarf_function *function, uint32_t info_bytes, const struct elf_segments *segments)
+static int inlines_load(struct dwarf_function *function, uint32_t info_bytes, struct dwarf_reader *reader)
 {
-    CLEANUP(die_walk_deinit) struct die_walk w = {.segments = segments, .budget = info_bytes};
+    CLEANUP(die_walk_deinit) struct die_walk w = {.reader = reader, .budget = info_bytes};
     int r = inlines_walk(&w, &function->die, INLINE_NONE, 0, 0);
     if (r == -ENOMEM)
         return r;
@@ -185,7 +197,7 @@ static int inlines_load(struct dwarf_function *function, uint32_t info_bytes, co
     return 0;
 }
 
-struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, const struct elf_segments *segments,
+struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, struct dwarf_reader *reader,
                                             uint32_t info_bytes, uint64_t address)
 {
     uint32_t i = range_map_find(&functions->map, address);
@@ -193,7 +205,7 @@ struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, c
         return NULL;
     struct dwarf_function *function = &functions->list[i];
     if (!function->inlines_loaded)
-        function->inlines_loaded = inlines_load(function, info_bytes, segments) == 0;
+        function->inlines_loaded = inlines_load(function, info_bytes, reader) == 0;
     return function;
 }
 

@@ -6,10 +6,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "symbolize/elf_segments.h"
 #include "symbolize/range_map.h"
 
-struct elf_segments;
 struct symbol_name;
+
+/* What a module's DWARF is read with: where its code can be, and how much may still be looked at. A small hostile file can
+ * ask for any amount of work (each of many DIEs with the same long list of ranges); when the budget is spent, the rest of the module
+ * stays as if it had no DWARF. */
+struct dwarf_reader {
+    const struct elf_segments *segments;
+    uint64_t budget; /* DIEs and ranges */
+};
+#define DWARF_BUDGET (1ull << 28)
 
 #define INLINE_NONE UINT32_MAX
 
@@ -41,14 +50,13 @@ struct dwarf_functions {
 };
 
 /* Collects a unit's functions: at first those at its top level and in namespaces, which are nearly all. 0 or -errno. */
-int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, const struct elf_segments *segments, bool nested,
+int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, struct dwarf_reader *reader, bool nested,
                          struct dwarf_functions *ret);
 void dwarf_functions_deinit(struct dwarf_functions *functions);
 /* NULL: none holds the address. What was inlined into it is loaded. */
-struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, const struct elf_segments *segments,
+struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, struct dwarf_reader *reader,
                                             uint32_t info_bytes, uint64_t address);
 size_t dwarf_functions_bytes(const struct dwarf_functions *functions);
 
 /* Adds the ranges of a DIE with code. 0 or -errno. */
-int dwarf_ranges_add(Dwarf_Die *die, const struct elf_segments *segments, uint32_t value, uint32_t depth,
-                     struct range_list *list);
+int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth, struct range_list *list);

@@ -55,7 +55,7 @@ static int units_map(struct dwarf_index *index)
     CLEANUP(range_list_deinit) struct range_list ranges = {0};
     for (size_t i = 0; i < index->n_units; i++) {
         size_t before = ranges.n;
-        int r = dwarf_ranges_add(&index->units[i].die, index->segments, (uint32_t)i, 0, &ranges);
+        int r = dwarf_ranges_add(&index->units[i].die, &index->reader, (uint32_t)i, 0, &ranges);
         if (r == -ENOMEM)
             return r;
         index->units[i].ranged = ranges.n > before;
@@ -69,7 +69,7 @@ int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct dw
     if (!index)
         return -ENOMEM;
     index->dwarf = dwarf;
-    index->segments = segments;
+    index->reader = (struct dwarf_reader){segments, DWARF_BUDGET};
     int r = units_collect(index, dwarf);
     if (r == 0)
         r = units_map(index);
@@ -110,7 +110,7 @@ static void unit_load(struct dwarf_index *index, struct dwarf_unit *unit)
         return;
     unit->loaded = true;
     unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
-    (void)dwarf_functions_load(&unit->die, unit->info_bytes, index->segments, false, &unit->functions);
+    (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, false, &unit->functions);
     (void)dwarf_lines_load(&unit->die, &unit->lines);
 }
 
@@ -124,7 +124,7 @@ static void others_map(struct dwarf_index *index)
             continue;
         unit_load(index, unit);
         for (size_t f = 0; f < unit->functions.n; f++)
-            if (dwarf_ranges_add(&unit->functions.list[f].die, index->segments, (uint32_t)i, 0, &ranges) < 0)
+            if (dwarf_ranges_add(&unit->functions.list[f].die, &index->reader, (uint32_t)i, 0, &ranges) < 0)
                 break;
     }
     (void)range_map_build(ranges.ranges, ranges.n, &index->others);
@@ -147,13 +147,13 @@ struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address)
 struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t address)
 {
     struct dwarf_functions *functions = &unit->functions;
-    struct dwarf_function *function = dwarf_functions_find(functions, index->segments, unit->info_bytes, address);
+    struct dwarf_function *function = dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
     if (function || functions->nested)
         return function;
     dwarf_functions_deinit(functions);
     functions->nested = true;
-    (void)dwarf_functions_load(&unit->die, unit->info_bytes, index->segments, true, functions);
-    return dwarf_functions_find(functions, index->segments, unit->info_bytes, address);
+    (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, true, functions);
+    return dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
 }
 
 size_t dwarf_index_bytes(const struct dwarf_index *index)

@@ -10,8 +10,6 @@
 #include "symbolize/dwarf_lines.h"
 #include "symbolize/range_map.h"
 
-struct elf_segments;
-
 struct dwarf_unit {
     Dwarf_Die die;
     uint32_t info_bytes; /* of .debug_info */
@@ -23,7 +21,7 @@ struct dwarf_unit {
 
 struct dwarf_index {
     Dwarf *dwarf;
-    const struct elf_segments *segments;
+    struct dwarf_reader reader;
     struct dwarf_unit *units;
     size_t n_units;
     struct range_map map;    /* address -> unit */
