@@ -91,7 +91,7 @@ size_t module_bytes(const struct module *m)
 {
     return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
            + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols) + debug_files_bytes(&m->debug)
-           + (m->index ? dwarf_index_bytes(m->index) : 0);
+           + m->names.scopes.bytes + (m->index ? dwarf_index_bytes(m->index) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)

@@ -11,7 +11,6 @@
 #include <uthash.h>
 
 #include "symbolize/demangle.h"
-#include "symbolize/symbol_scope.h"
 #include "util/cleanup.h"
 
 #define SYMBOL_NAME_MAX_BYTES 65536u
@@ -47,14 +46,14 @@ static const char *linkage_name(Dwarf_Die *die)
     return raw ? raw : dwarf_formstring(dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr));
 }
 
-static const struct symbol_name *symbol_name_from_die(struct arena *arena, Dwarf_Die *die)
+static const struct symbol_name *symbol_name_from_die(struct symbol_names *names, struct arena *arena, Dwarf_Die *die)
 {
     AUTO_FREE char *qualified = NULL;
     int line = 0;
     const char *raw = linkage_name(die);
     if (!raw) {
         const char *bare = dwarf_diename(die);
-        qualified = bare ? symbol_scope_qualify(die, bare) : NULL;
+        qualified = bare ? symbol_scope_qualify(&names->scopes, die, bare) : NULL;
         raw = qualified ? qualified : bare;
     }
     if (dwarf_decl_line(die, &line) != 0 || line < 0)
@@ -72,7 +71,7 @@ const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct
     HASH_FIND_PTR(names->entries, &origin.addr, entry);
     if (entry)
         return entry->name;
-    const struct symbol_name *name = symbol_name_from_die(arena, &origin);
+    const struct symbol_name *name = symbol_name_from_die(names, arena, &origin);
     entry = arena_alloc(arena, sizeof(*entry));
     if (entry) {
         entry->die = origin.addr;
@@ -85,4 +84,5 @@ const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct
 void symbol_names_deinit(struct symbol_names *names)
 {
     HASH_CLEAR(hh, names->entries);
+    symbol_scopes_deinit(&names->scopes);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "symbolize/arena.h"
+#include "symbolize/symbol_scope.h"
 
 struct symbol_name {
     const char *name;        /* demangled */
@@ -17,6 +18,7 @@ struct symbol_name {
 /* Names of DWARF functions by their DIE, shared by all places where one was inlined. Zeroed: empty. */
 struct symbol_names {
     struct symbol_name_entry *entries;
+    struct symbol_scopes scopes;
 };
 
 /* From a symbol table's name. NULL when memory is short, or the name is empty. */

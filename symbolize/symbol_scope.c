@@ -9,11 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "util/cleanup.h"
 
 #define SCOPE_MAX_DEPTH 64
 #define SCOPE_MAX_HOPS 8
-#define SCOPE_MAX_DIES (1u << 20)
+#define SCOPE_MAX_CHILDREN (1u << 20) /* of one scope */
+#define SCOPE_MAX_BYTES (64u << 20)   /* of all that is remembered */
+
+struct scope_children {
+    const void *parent; /* all are places of DIEs in memory */
+    void **children;    /* ascending */
+    size_t n;
+    UT_hash_handle hh;
+};
 
 /* What several units share (dwz) stands in a unit that may not name a language. */
 static bool is_cxx(Dwarf_Die *unit)
@@ -47,20 +58,64 @@ static Dwarf_Die declaration_of(Dwarf_Die *die)
     return at;
 }
 
-/* Moves *die, a first child, on to the last one of its siblings that begins at or before target. */
-static bool sibling_before(Dwarf_Die *die, const void *target, unsigned *budget)
+/* The children of a DIE; what can't be read ends the list. False: memory is short. */
+static bool children_collect(Dwarf_Die *parent, struct scope_children *ret)
 {
-    Dwarf_Die next;
-    if ((const char *)die->addr > (const char *)target)
-        return false;
-    while (dwarf_siblingof(die, &next) == 0 && (const char *)next.addr <= (const char *)target
-           && (const char *)next.addr > (const char *)die->addr) {
-        if (*budget == 0)
-            return false;
-        --*budget;
-        *die = next;
-    }
+    Dwarf_Die die;
+    size_t room = 0;
+    const void *last = parent->addr;
+    if (dwarf_child(parent, &die) != 0)
+        return true;
+    do {
+        if (ret->n == room) {
+            room = room ? 2 * room : 16;
+            void **grown = reallocarray(ret->children, room, sizeof(*grown));
+            if (!grown)
+                return false;
+            ret->children = grown;
+        }
+        if ((const char *)die.addr <= (const char *)last)
+            break;
+        last = ret->children[ret->n++] = die.addr;
+    } while (ret->n < SCOPE_MAX_CHILDREN && dwarf_siblingof(&die, &die) == 0);
     return true;
+}
+
+static const struct scope_children *children_of(struct symbol_scopes *scopes, Dwarf_Die *parent)
+{
+    struct scope_children *found;
+    HASH_FIND_PTR(scopes->parents, &parent->addr, found);
+    if (found || scopes->bytes > SCOPE_MAX_BYTES)
+        return found;
+    found = calloc(1, sizeof(*found));
+    if (!found)
+        return NULL;
+    found->parent = parent->addr;
+    bool whole = children_collect(parent, found);
+    if (whole)
+        HASH_ADD_PTR(scopes->parents, parent, found);
+    if (!whole || !found->hh.tbl) {
+        free(found->children);
+        free(found);
+        return NULL;
+    }
+    scopes->bytes += sizeof(*found) + found->n * sizeof(*found->children);
+    return found;
+}
+
+/* The child of *at that begins last at or before target, into *at. */
+static bool descend(struct symbol_scopes *scopes, Dwarf_Die *at, const void *target)
+{
+    const struct scope_children *c = children_of(scopes, at);
+    size_t low = 0, high = c ? c->n : 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if ((const char *)c->children[middle] <= (const char *)target)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 && dwarf_die_addr_die(dwarf_cu_getdwarf(at->cu), c->children[low - 1], at) != NULL;
 }
 
 /* NULL: a DIE that is no scope (a block). function: the name that is qualified. */
@@ -81,12 +136,11 @@ static const char *scope_name(Dwarf_Die *die, const char *function)
     }
 }
 
-char *symbol_scope_qualify(Dwarf_Die *die, const char *name)
+char *symbol_scope_qualify(struct symbol_scopes *scopes, Dwarf_Die *die, const char *name)
 {
     Dwarf_Die target = declaration_of(die), at;
     AUTO_FREE char *qualified = NULL;
     size_t len = 0;
-    unsigned budget = SCOPE_MAX_DIES;
     bool any = false;
     if (!dwarf_diecu(&target, &at, NULL, NULL) || !is_cxx(&at))
         return NULL;
@@ -94,18 +148,27 @@ char *symbol_scope_qualify(Dwarf_Die *die, const char *name)
     if (!out)
         return NULL;
     for (int depth = 0; depth < SCOPE_MAX_DEPTH; depth++) {
-        Dwarf_Die child;
-        if (dwarf_child(&at, &child) != 0 || !sibling_before(&child, target.addr, &budget) || child.addr == target.addr)
+        if (!descend(scopes, &at, target.addr) || at.addr == target.addr)
             break;
-        const char *scope = scope_name(&child, name);
+        const char *scope = scope_name(&at, name);
         if (scope) {
             (void)fprintf(out, "%s::", scope);
             any = true;
         }
-        at = child;
     }
     (void)fputs(name, out);
     if (fclose(out) != 0 || !any)
         return NULL;
     return TAKE_PTR(qualified);
+}
+
+void symbol_scopes_deinit(struct symbol_scopes *scopes)
+{
+    struct scope_children *c, *next;
+    HASH_ITER(hh, scopes->parents, c, next) {
+        HASH_DEL(scopes->parents, c);
+        free(c->children);
+        free(c);
+    }
+    scopes->bytes = 0;
 }
