@@ -49,7 +49,8 @@ static void demangle_piece(const char *piece, size_t len, void *opaque)
             longjmp(out->too_much, 1);
         return;
     }
-    memcpy(out->text + out->len, piece, len);
+    if (len > 0) /* an empty piece may have no address */
+        memcpy(out->text + out->len, piece, len);
     out->len += len;
 }
 
