@@ -124,7 +124,7 @@ static int timer_open(int cpu, void *arg)
         int fd = perf_open(&attr, -1, cpu);
         if (fd < 0)
             return -errno;
-        int r = attach_link(t->sampler->timer_prog, fd, COOKIE(t->slot, i), t->to);
+        int r = attach_link(t->sampler->timer_prog, fd, COOKIE(t->slot, i, ctl->instance), t->to);
         if (r < 0)
             return r;
         if (getrandom(&random, sizeof(random), 0) < 0)
@@ -201,7 +201,7 @@ static int perf_open_one(int cpu, void *arg)
     int fd = perf_open(&p->attr, -1, cpu);
     if (fd < 0)
         return -errno;
-    int r = attach_link(p->sampler->perf_prog, fd, COOKIE(p->slot, 0), p->to);
+    int r = attach_link(p->sampler->perf_prog, fd, COOKIE(p->slot, 0, p->sampler->ctl[p->slot].instance), p->to);
     if (r < 0)
         return r;
     return ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) < 0 ? -errno : 0;
@@ -227,7 +227,7 @@ static int attach_probes_multi(const struct sampler *s, uint32_t slot, const cha
     for (size_t i = 0; i < n; i++) {
         columns[i] = places[i].offset;
         columns[n + i] = places[i].semaphore;
-        columns[2 * n + i] = COOKIE(slot, 0);
+        columns[2 * n + i] = COOKIE(slot, 0, s->ctl[slot].instance);
         semaphores = semaphores || places[i].semaphore;
     }
     union {
@@ -266,7 +266,7 @@ static int attach_probes_perf(const struct sampler *s, uint32_t slot, const char
         int fd = perf_open(&attr, (pid_t)pid, -1);
         if (fd < 0)
             return -errno;
-        int r = attach_link(s->probe_prog, fd, COOKIE(slot, 0), ret);
+        int r = attach_link(s->probe_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
         if (r < 0)
             return r;
     }
@@ -337,7 +337,7 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
     int fd = perf_open(&attr, -1, 0);
     if (fd < 0)
         return -errno;
-    return attach_link(s->tracepoint_prog, fd, COOKIE(slot, 0), ret);
+    return attach_link(s->tracepoint_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
 }
 
 /* ---- the end */

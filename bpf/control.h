@@ -12,10 +12,12 @@ enum session_state {
     SESSION_CLOSED, /* its end, or the target's */
 };
 
-/* How an event's cookie names its session. */
-#define COOKIE(slot, timer) ((__u64)(slot) | (__u64)(timer) << 8)
+/* How an event's cookie names its session: by instance too, so that an event that outlives its session (its attacher was
+ * killed and hangs in the kernel) counts for none. */
+#define COOKIE(slot, timer, instance) ((__u64)(slot) | (__u64)(timer) << 8 | (__u64)(instance) << 32)
 #define COOKIE_SLOT(cookie) ((cookie) & 0xff)
 #define COOKIE_TIMER(cookie) (((cookie) >> 8) & 0xff)
+#define COOKIE_INSTANCE(cookie) ((cookie) >> 32)
 
 struct session_ctl {
     /* written by the loop before the session is armed */
@@ -36,7 +38,9 @@ struct session_ctl {
     __u64 mm;            /* the target's address space: a change is an exec */
     __u64 exec_vm;       /* its executable pages: a change is a dlopen, a dlclose or new JIT code */
     __u32 epoch;
-    __u32 announced;     /* the epoch last sent as a notice */
+    __u32 exec_epoch;    /* of the newest exec; 0: none. What notices tell of it may be lost, this is not */
+    __u32 pending_exec;  /* of the oldest exec that the loop has not taken (it then stores 0) */
+    __u32 reserved;
     __u64 samples;
     __u64 hits;          /* probes and tracepoints: events of the target in the window */
     __u64 late_weight;   /* the part of all weight that stands for ticks that the kernel refused or delayed */

@@ -76,7 +76,7 @@ static __always_inline void notify(__u32 type, __u32 slot, struct session_ctl *s
         .type = type, .slot = slot, .instance = s->instance, .epoch = s->epoch,
         .runtime_ns = runtime_ns, .time_ns = bpf_ktime_get_ns(),
     };
-    /* A full ring loses no truth: the final reading of the mappings finds what this would have told. */
+    /* A full ring loses no truth: of an exec the control word knows too, and of mappings the final reading. */
     bpf_ringbuf_output(&notices, &notice, sizeof(notice), 0);
 }
 
@@ -85,25 +85,35 @@ static __always_inline bool session_is_of(const struct session_ctl *s, __u32 tgi
     return s && s->tgid == tgid && (s->state == SESSION_ARMED || s->state == SESSION_OPEN);
 }
 
+/* A new image begins a new epoch. */
+static __always_inline void session_new_image(struct session_ctl *s, struct task_struct *task)
+{
+    s->mm = (__u64)task->mm;
+    s->exec_vm = task->mm->exec_vm;
+    __sync_fetch_and_add(&s->epoch, 1);
+    s->exec_epoch = s->epoch;
+    if (!s->pending_exec)
+        s->pending_exec = s->epoch;
+}
+
 /* Begins a new epoch where the target's address space or its executable pages are others than at the last sample. */
 static __always_inline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
 {
-    __u64 mm = (__u64)task->mm, exec_vm;
-    bool exec;
+    __u64 mm = (__u64)task->mm;
 
     if (!mm)
         return;
-    exec_vm = task->mm->exec_vm;
-    if (s->mm == mm && s->exec_vm == exec_vm)
-        return;
-    exec = s->mm && s->mm != mm;
-    bool first = !s->mm;
-    s->mm = mm;
-    s->exec_vm = exec_vm;
-    if (first)
-        return;
-    __sync_fetch_and_add(&s->epoch, 1);
-    notify(exec ? NOTICE_EXEC : NOTICE_EPOCH, slot, s, 0);
+    if (!s->mm) {
+        s->mm = mm;
+        s->exec_vm = task->mm->exec_vm;
+    } else if (s->mm != mm) {
+        session_new_image(s, task);
+        notify(NOTICE_EXEC, slot, s, 0);
+    } else if (s->exec_vm != task->mm->exec_vm) {
+        s->exec_vm = task->mm->exec_vm;
+        __sync_fetch_and_add(&s->epoch, 1);
+        notify(NOTICE_EPOCH, slot, s, 0);
+    }
 }
 
 /* ---- one sample */
@@ -361,9 +371,9 @@ int on_timer(struct bpf_perf_event_data *ctx)
     struct task_struct *task;
     __u64 picks;
 
-    if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
+    if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || s->instance != COOKIE_INSTANCE(cookie) || s->decimation == 0)
         return 0;
-    if (s->decimation == 0)
+    if (s->state != SESSION_ARMED && s->state != SESSION_OPEN)
         return 0;
     picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns));
     if (!picks || s->state != SESSION_OPEN)
@@ -377,18 +387,40 @@ int on_timer(struct bpf_perf_event_data *ctx)
     return 0;
 }
 
+/* How many periods of a CPU's counter passed since its last overflow that was not refused: the kernel drops those that come while
+ * a BPF program runs, or too fast. */
+static __always_inline __u64 overflows_passed(struct bpf_perf_event_data *ctx, struct session_ctl *s, struct tick *t)
+{
+    struct bpf_perf_event_value value = {};
+    __u64 n = 1;
+
+    if (s->weight == 0 || bpf_perf_prog_read_value(ctx, &value, sizeof(value)))
+        return 1;
+    if (t->instance == s->instance && value.counter > t->position)
+        n = (value.counter - t->position + s->weight / 2) / s->weight;
+    t->instance = s->instance;
+    t->position = value.counter;
+    return n ? n : 1;
+}
+
 /* Hardware, software and raw events: the kernel counts to the period. */
 SEC("perf_event")
 int on_perf_event(struct bpf_perf_event_data *ctx)
 {
-    __u64 now_ns = bpf_ktime_get_ns();
-    __u32 slot = COOKIE_SLOT(bpf_get_attach_cookie(ctx));
+    __u64 now_ns = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx), n;
+    __u32 slot = COOKIE_SLOT(cookie), key = slot * CPROFD_TIMERS_PER_CPU;
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct tick *t = bpf_map_lookup_elem(&ticks, &key);
     struct task_struct *task = bpf_get_current_task_btf();
 
-    if (!s || s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
+    if (!s || !t || s->instance != COOKIE_INSTANCE(cookie))
         return 0;
-    take_sample(ctx, slot, s, task, s->weight, now_ns);
+    n = overflows_passed(ctx, s, t);
+    if (s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
+        return 0;
+    if (n > 1)
+        __sync_fetch_and_add(&s->late_weight, (n - 1) * s->weight);
+    take_sample(ctx, slot, s, task, n * s->weight, now_ns);
     return 0;
 }
 
@@ -401,7 +433,7 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
     struct hit_count *h = bpf_map_lookup_elem(&hit_counts, &slot);
     struct task_struct *task = bpf_get_current_task_btf();
 
-    if (!s || !h || s->state != SESSION_OPEN || task_tgid(task) != s->tgid || s->every == 0)
+    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || s->state != SESSION_OPEN || task_tgid(task) != s->tgid || s->every == 0)
         return 0;
     __sync_fetch_and_add(&s->hits, 1);
     if (h->instance != s->instance) {
@@ -457,11 +489,8 @@ __noinline int session_exec(__u32 slot, __u32 tgid)
 
     if (!s || !session_is_of(s, tgid))
         return 0;
-    if (s->mm != (__u64)task->mm) {
-        s->mm = (__u64)task->mm;
-        s->exec_vm = task->mm->exec_vm;
-        __sync_fetch_and_add(&s->epoch, 1);
-    }
+    if (s->mm != (__u64)task->mm)
+        session_new_image(s, task);
     notify(NOTICE_EXEC, slot, s, 0);
     return 0;
 }
@@ -474,7 +503,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 {
     __u32 tgid = task_tgid(task);
     struct target_state *target = bpf_map_lookup_elem(&targets, &tgid);
-    bool last;
+    __u64 runtime_ns, released_ns;
 
     if (!target)
         return 0;
@@ -486,11 +515,15 @@ int BPF_PROG(on_exit, struct task_struct *task)
         __sync_fetch_and_add(&target->reaped_runtime_ns, reaped);
     }
     __sync_fetch_and_add(&target->exited_runtime_ns, task->se.sum_exec_runtime);
-    last = task->signal->live.counter == 0;
-    if (!last)
+    if (task->signal->live.counter != 0)
         return 0;
+    runtime_ns = target->reaped_runtime_ns + target->exited_runtime_ns;
+    /* Threads whose exit we have not seen, or that ran on after it, may be released by now. */
+    released_ns = task->signal->sum_sched_runtime + task->se.sum_exec_runtime;
+    if (released_ns > runtime_ns)
+        runtime_ns = released_ns;
     for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS; slot++)
-        session_exit(slot, tgid, target->reaped_runtime_ns + target->exited_runtime_ns);
+        session_exit(slot, tgid, runtime_ns);
     return 0;
 }
 

@@ -74,20 +74,29 @@ void sampler_unwatch(struct sampler *s)
     close_fd(&s->exec_link);
 }
 
-int sampler_target_add(struct sampler *s, uint32_t slot)
-{
-    struct target_state target = {0};
-    int r = bpf_map_update_elem(s->targets_map, &s->ctl[slot].tgid, &target, BPF_NOEXIST);
-
-    return r == -EEXIST ? 0 : r; /* watched already, for another session */
-}
-
-void sampler_target_remove(struct sampler *s, uint32_t slot)
+/* Whether another session that still counts has the same target. */
+static bool sampler_target_shared(const struct sampler *s, uint32_t slot)
 {
     for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
         uint32_t state = s->ctl[i].state;
         if (i != slot && s->ctl[i].tgid == s->ctl[slot].tgid && (state == SESSION_ARMED || state == SESSION_OPEN))
-            return;
+            return true;
     }
-    (void)bpf_map_delete_elem(s->targets_map, &s->ctl[slot].tgid);
+    return false;
+}
+
+int sampler_target_add(struct sampler *s, uint32_t slot)
+{
+    struct target_state target = {0};
+
+    /* What another session's watch has counted is this one's too; what is left of an earlier process of that number is not. */
+    if (sampler_target_shared(s, slot))
+        return 0;
+    return bpf_map_update_elem(s->targets_map, &s->ctl[slot].tgid, &target, BPF_ANY);
+}
+
+void sampler_target_remove(struct sampler *s, uint32_t slot)
+{
+    if (!sampler_target_shared(s, slot))
+        (void)bpf_map_delete_elem(s->targets_map, &s->ctl[slot].tgid);
 }

@@ -49,10 +49,10 @@ struct {
     __array(values, struct records_map);
 } records SEC(".maps");
 
-/* A timer's ticks on one CPU. */
+/* A timer's ticks on one CPU; of other perf events, only the counter at the last overflow. */
 struct tick {
     __u64 last_ns;
-    __u64 position;  /* the index of its next tick */
+    __u64 position;  /* the index of its next tick, or the counter */
     __u64 next_pick; /* the index of the tick that counts next */
     __u32 instance;
     __u32 pad;

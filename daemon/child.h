@@ -15,7 +15,7 @@ struct event_base;
 struct child;
 
 /* Children at one time, those included that were killed and hang in the kernel; one more is -EAGAIN. */
-#define CHILD_MAX 256
+#define CHILD_MAX 512
 
 struct child_ops {
     /* A message (util/fdmsg.h). The fds become the callee's. */

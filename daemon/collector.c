@@ -240,7 +240,13 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
     struct collector_message m = {.type = COLLECTOR_FILE,
                                   .u.file = {.type = WORKER_FILE, .job_id = need->job_id}};
 
+    struct denial d;
     AUTO_CLOSE int fd = collector_open(c, need);
+    /* A path is looked up in what the process is now, which may have become another image meanwhile. */
+    if (need->u.need.kind == WORKER_FILE_PATH && fd >= 0 && collector_check_again(&c->check, &d) < 0) {
+        close_fd(&fd);
+        fd = -EACCES;
+    }
     m.u.file.u.file.error = fd < 0 ? fd : 0;
     return collector_send(c, &m, fd);
 }

@@ -1,4 +1,5 @@
-/* Reads the ring by which the BPF watches tell of exec, exit and new code, and hands each notice to its session. */
+/* What the watches tell: the ring of the BPF programs (exec, exit, new code as samples see it) and perf's records of new executable
+ * mappings. Each is handed to the sessions that it concerns. */
 #pragma once
 
 struct notices;
@@ -6,3 +7,7 @@ struct server;
 
 int notices_new(struct server *server, struct notices **ret);
 void notices_free(struct notices *n);
+
+/* The watches are attached while anybody needs them. 0 or -errno. */
+int notices_watch(struct notices *n);
+void notices_unwatch(struct notices *n);

@@ -7,6 +7,7 @@
 
 #include "daemon/collector.h"
 #include "daemon/http.h"
+#include "daemon/quota.h"
 #include "daemon/server.h"
 #include "util/clock.h"
 
@@ -68,7 +69,9 @@ static void oneshot_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, v
     struct oneshot *o = userdata;
 
     o->child = NULL;
-    if (timed_out)
+    if (timed_out && o->collect.pid == 0)
+        http_reply_error(o->request, 503, "the list of processes took too long");
+    else if (timed_out)
         http_reply_error(o->request, 503, "the process does not let itself be read: its memory lock is held (is it stuck?)");
     else
         http_reply_error(o->request, 503, "the process that reads the target died");
@@ -78,8 +81,14 @@ static void oneshot_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, v
 static void oneshot_spawn(const struct oneshot *like, pid_t pid, child_fn fn)
 {
     static const struct child_ops ops = {.message = oneshot_on_message, .ended = oneshot_on_ended};
-    struct oneshot *o = malloc(sizeof(*o));
+    char message[128];
 
+    if (quota_check_child(http_request_asker(like->request), message, sizeof(message)) < 0) {
+        http_reply_header(like->request, "Retry-After", "1");
+        http_reply_error(like->request, 429, "%s", message);
+        return;
+    }
+    struct oneshot *o = malloc(sizeof(*o));
     if (!o) {
         http_reply_error(like->request, 503, "no memory for another request");
         return;

@@ -2,10 +2,12 @@
 #include "daemon/quota.h"
 
 #include <errno.h>
+#include <linux/perf_event.h>
 #include <stdbool.h>
 #include <stdio.h>
 
 #include "daemon/asker.h"
+#include "daemon/child.h"
 #include "daemon/server.h"
 #include "daemon/session.h"
 #include "util/clock.h"
@@ -14,6 +16,19 @@ struct quota_use {
     unsigned all, target, asker;
     double hz, asker_hz;
 };
+
+/* Children that only root may start. */
+#define QUOTA_ROOT_CHILDREN 64
+
+int quota_check_child(const struct asker *asker, char *message, size_t message_len)
+{
+    bool root = asker->known && asker->uid == 0;
+
+    if (root || child_count() < CHILD_MAX - QUOTA_ROOT_CHILDREN)
+        return 0;
+    (void)snprintf(message, message_len, "too much to do: %zu requests look at processes already", child_count());
+    return -EBUSY;
+}
 
 /* All that come from elsewhere count as one asker: nothing tells them apart that they could not change. */
 static bool quota_same_asker(const struct asker *a, const struct asker *b)
@@ -43,12 +58,26 @@ static struct quota_use quota_count(const struct server *server, const struct as
     return use;
 }
 
+/* A CPU's counter of cycles or instructions runs at about this rate; other hardware events at less. */
+#define QUOTA_HARDWARE_HZ 3e9
+/* Events of software and probes come as often as the host makes them: each is counted as so many. */
+#define QUOTA_SOFTWARE_HZ 1000
+
+double quota_rate_hz(const struct session_params *params)
+{
+    if (params->event == EVENT_CPU_CLOCK)
+        return (double)NSEC_PER_SEC / (double)params->period;
+    if (params->event == EVENT_PERF && params->perf_type != PERF_TYPE_SOFTWARE)
+        return QUOTA_HARDWARE_HZ / (double)params->period;
+    return QUOTA_SOFTWARE_HZ;
+}
+
 int quota_check(const struct server *server, const struct asker *asker, pid_t pid, const struct session_params *params,
                  char *message, size_t message_len)
 {
     const struct settings *set = server->settings;
     struct quota_use use = quota_count(server, asker, pid);
-    double hz = params->event == EVENT_CPU_CLOCK ? (double)NSEC_PER_SEC / (double)params->period : 0;
+    double hz = quota_rate_hz(params);
 
     if (asker->known && asker->uid == 0)
         return 0;

@@ -11,3 +11,9 @@ struct session_params;
 /* 0, or -EBUSY with a message that gives the figures. Root is refused only when no slot is left. */
 int quota_check(const struct server *server, const struct asker *asker, pid_t pid, const struct session_params *params,
                  char *message, size_t message_len);
+
+/* Whether a child may be started for this asker: the last places are root's. 0, or -EBUSY with a message. */
+int quota_check_child(const struct asker *asker, char *message, size_t message_len);
+
+/* What a session's events are counted as, in events a second: timers by their rate, others by what they may come to on the host. */
+double quota_rate_hz(const struct session_params *params);

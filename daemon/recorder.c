@@ -23,7 +23,12 @@
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
-#define RECORDER_MAX_RECORD_BYTES (256u << 20)
+/* Stacks that were read: of one recorder, and of all together. What finds no room is counted as lost. */
+#define RECORDER_MAX_BYTES (64u << 20)
+#define RECORDERS_MAX_BYTES (256u << 20)
+
+static size_t recorders_bytes;
+
 /* Attaching: making maps, opening events on each CPU, and a period of waiting. Two seconds more are for locks. */
 #define RECORDER_ATTACH_DEADLINE_NS (5 * NSEC_PER_SEC)
 #define RECORDER_END_DEADLINE_NS (2 * NSEC_PER_SEC)
@@ -125,6 +130,7 @@ static void recorder_destroy(struct recorder *r)
     if (r->progress)
         (void)munmap(r->progress, sizeof(*r->progress));
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_FREE, __ATOMIC_RELEASE);
+    recorders_bytes -= r->records_cap;
     free(r->records);
     free(r->counts);
     free(r);
@@ -132,23 +138,30 @@ static void recorder_destroy(struct recorder *r)
 
 /* ---- reading */
 
+static int recorder_make_room(struct recorder *r, size_t len)
+{
+    size_t need = r->records_len + len, cap = need + need / 4 + 65536;
+
+    if (need <= r->records_cap)
+        return 0;
+    if (need > RECORDER_MAX_BYTES || recorders_bytes + cap - r->records_cap > RECORDERS_MAX_BYTES)
+        return -ENOBUFS;
+    uint8_t *records = realloc(r->records, cap);
+    if (!records)
+        return -ENOMEM;
+    recorders_bytes += cap - r->records_cap;
+    r->records = records;
+    r->records_cap = cap;
+    return 0;
+}
+
 static int recorder_on_record(void *arg, void *data, size_t len)
 {
     struct recorder *r = arg;
 
-    if (r->records_len + len > RECORDER_MAX_RECORD_BYTES) {
+    if (recorder_make_room(r, len) < 0) {
         r->lost_memory++;
         return 0;
-    }
-    if (r->records_len + len > r->records_cap) {
-        size_t cap = 2 * (r->records_len + len) + 65536;
-        uint8_t *records = realloc(r->records, cap);
-        if (!records) {
-            r->lost_memory++;
-            return 0;
-        }
-        r->records = records;
-        r->records_cap = cap;
     }
     memcpy(r->records + r->records_len, data, len);
     r->records_len += len;

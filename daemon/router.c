@@ -216,6 +216,10 @@ void router_handle(struct http_request *request, void *userdata)
     struct server *server = userdata;
     const char *path = http_request_path(request), *rest;
 
+    if (server->stopping) {
+        http_reply_error(request, 503, "the daemon is stopping");
+        return;
+    }
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         if (strcmp(path, fixed[i].path) == 0) {
             if (router_is_get(request))

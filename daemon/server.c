@@ -196,6 +196,7 @@ static void server_wait_for_children(struct server *server)
 
     if (!end || event_add(end, &patience) < 0)
         return;
+    (void)event_base_loop(server->base, EVLOOP_NONBLOCK); /* the errors just replied are on their way */
     while (child_count() > 0 && event_pending(end, EV_TIMEOUT, NULL))
         (void)event_base_loop(server->base, EVLOOP_ONCE);
     event_free(end);
@@ -203,6 +204,7 @@ static void server_wait_for_children(struct server *server)
 
 static void server_stop(struct server *server)
 {
+    server->stopping = true;
     if (server->http)
         http_server_stop_listening(server->http);
     session_stop_all(server);

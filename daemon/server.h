@@ -24,6 +24,7 @@ struct server {
     struct worker_pool *pool;
     struct service *service;
     struct event *signals[3];
+    bool stopping;             /* nothing new is begun */
     bool can_sample;           /* the BPF programs are loaded; else sampler_error says why not */
     struct sampler sampler;
     char sampler_error[1024];

@@ -22,10 +22,12 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
                    const char *kind);
 /* From the notices ring: the target exec'd, ended, or mapped new code. */
 void session_notice(struct session *s, const struct session_notice *notice);
+/* A file was mapped executable in the target. */
+void session_new_code(struct session *s);
 /* Ends all sessions with an error: the daemon stops. */
 void session_stop_all(struct server *server);
 
 /* For limits and metrics. */
 pid_t session_pid(const struct session *s);
 const struct asker *session_asker(const struct session *s);
-double session_rate_hz(const struct session *s); /* 0 for events that are not timed */
+double session_rate_hz(const struct session *s); /* what quotas count it as */

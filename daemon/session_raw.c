@@ -49,36 +49,11 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
     return raw_writer_section(w, RAW_PARAMS, &params, sizeof(params));
 }
 
-static bool epoch_is_hidden(const struct session_facts *facts, uint32_t epoch)
+/* Copies the records without the overflowed counts of images that the asker may not see; *lost counts those samples. */
+static int session_raw_records(struct raw_writer *w, const struct recorder_data *data, const struct image_access *access,
+                               uint64_t *lost)
 {
-    for (size_t i = 0; i < facts->n_hidden; i++)
-        if (epoch >= facts->hidden[i].first && epoch < facts->hidden[i].end)
-            return true;
-    return false;
-}
-
-/* What is hidden within the window is lost, and counted; what follows the window's end is not. */
-static bool sample_counts(const struct session_facts *facts, const struct sample_key *key,
-                          const struct sample_value *value, uint64_t *lost)
-{
-    if (key->epoch >= facts->denied_epoch)
-        return false;
-    if (!epoch_is_hidden(facts, key->epoch))
-        return true;
-    *lost += value->samples;
-    return false;
-}
-
-static bool all_count(const struct session_facts *facts)
-{
-    return facts->denied_epoch == UINT32_MAX && facts->n_hidden == 0;
-}
-
-/* Copies the records without the overflowed counts of epochs that the asker may not see. */
-static int session_raw_records(struct raw_writer *w, const struct recorder_data *data,
-                               const struct session_facts *facts, uint64_t *lost)
-{
-    if (all_count(facts))
+    if (image_access_allows_all(access))
         return raw_writer_section(w, RAW_RECORDS, data->records, data->records_len);
     AUTO_FREE uint8_t *kept = malloc(data->records_len + 1);
     size_t n = 0, at = 0;
@@ -94,7 +69,8 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
         if (stack.type == RECORD_SAMPLE) {
             memcpy(&sample, record, sizeof(sample));
             len = sizeof(sample);
-            keep = sample_counts(facts, &sample.key, &sample.value, lost);
+            keep = image_access_allows(access, sample.key.epoch);
+            *lost += keep ? 0 : sample.value.samples;
         }
         if (at + len > data->records_len)
             break;
@@ -107,26 +83,28 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
     return raw_writer_section(w, RAW_RECORDS, kept, n);
 }
 
-static int session_raw_counts(struct raw_writer *w, const struct recorder_data *data,
-                              const struct session_facts *facts, uint64_t *lost)
+static int session_raw_counts(struct raw_writer *w, const struct recorder_data *data, const struct image_access *access,
+                              uint64_t *lost)
 {
     const struct raw_count *counts = data->counts;
     size_t n = data->counts_len / sizeof(*counts), kept = 0;
 
-    if (all_count(facts))
+    if (image_access_allows_all(access) || n == 0)
         return raw_writer_section(w, RAW_COUNTS, counts, data->counts_len);
-    AUTO_FREE struct raw_count *allowed = calloc(n + 1, sizeof(*allowed));
+    AUTO_FREE struct raw_count *allowed = calloc(n, sizeof(*allowed));
     if (!allowed)
         return -ENOMEM;
-    for (size_t i = 0; i < n; i++)
-        if (sample_counts(facts, &counts[i].key, &counts[i].value, lost))
+    for (size_t i = 0; i < n; i++) {
+        if (image_access_allows(access, counts[i].key.epoch))
             allowed[kept++] = counts[i];
+        else
+            *lost += counts[i].value.samples;
+    }
     return raw_writer_section(w, RAW_COUNTS, allowed, kept * sizeof(*allowed));
 }
 
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
-                             const struct session_facts *facts, const struct recorder_data *data,
-                             uint64_t lost_access)
+                             const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
     const struct session_ctl *ctl = recorder_ctl(r);
     double period = recorder_period(r);
@@ -143,9 +121,9 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
     e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
-    if (facts->n_hidden > 0)
+    if (lost_access)
         e = e ? e : raw_writer_fact(w, "lost.access", "%llu", (unsigned long long)lost_access);
-    if (p->event == EVENT_CPU_CLOCK)
+    if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
         e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);
     if (p->period_raised)
         e = e ? e : raw_writer_fact(w, "period_raised", "%llu", (unsigned long long)p->period);
@@ -165,13 +143,13 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
 {
     CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
     struct recorder_data data;
-    uint64_t lost_access = 0;
     if (!w)
         return -ENOMEM;
     recorder_data(recorder, &data);
     int r = session_raw_params(w, recorder, params, facts);
-    r = r ? r : session_raw_records(w, &data, facts, &lost_access);
-    r = r ? r : session_raw_counts(w, &data, facts, &lost_access);
+    uint64_t lost_access = 0;
+    r = r ? r : session_raw_records(w, &data, facts->access, &lost_access);
+    r = r ? r : session_raw_counts(w, &data, facts->access, &lost_access);
     if (table_fd >= 0)
         r = r ? r : raw_writer_append(w, table_fd);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);

@@ -3,16 +3,9 @@
 
 #include <stdint.h>
 
+#include "daemon/image_access.h"
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
-
-/* Epochs whose samples do not count: [first, end). */
-struct epoch_range {
-    uint32_t first, end;
-};
-
-/* Further ranges are merged into the last one, and what lies between them is hidden as well. */
-#define SESSION_MAX_HIDDEN 16
 
 /* What a session knows of itself when its window is closed. */
 struct session_facts {
@@ -25,10 +18,7 @@ struct session_facts {
     const char *target;           /* "exited", "execed", or NULL */
     const char *ended;            /* why the window ended early, or NULL */
     const char *mappings;         /* why the target's mappings are not known, or NULL */
-    uint32_t denied_epoch;        /* samples of this epoch and later do not count (an exec to what the asker may not trace);
-                                     UINT32_MAX: none */
-    const struct epoch_range *hidden; /* images that were gone before access to them could be checked */
-    size_t n_hidden;
+    const struct image_access *access; /* samples of other images than these do not count */
 };
 
 /* table_fd: the collector's sections, or -1. The memfd, or -errno. */

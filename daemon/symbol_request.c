@@ -11,6 +11,7 @@
 #include "daemon/child.h"
 #include "daemon/collector.h"
 #include "daemon/http.h"
+#include "daemon/quota.h"
 #include "daemon/raw_profile.h"
 #include "daemon/server.h"
 #include "daemon/worker_pool.h"
@@ -93,6 +94,8 @@ static void symbol_on_need(struct worker_job *job, const struct worker_message *
 
     if (!q->collector || child_send(q->collector, &m, sizeof(m), NULL, 0) < 0)
         worker_job_file(job, -ESRCH, -1);
+    else
+        child_set_deadline(q->collector, SYMBOL_DEADLINE_NS);
 }
 
 static void symbol_on_done(struct worker_job *job, const struct worker_result *result, void *userdata)
@@ -138,6 +141,12 @@ static void symbol_on_table(struct symbol_request *q, int table_fd)
         symbol_error(q, 503, "too much to do: no worker is free to look the names up");
 }
 
+static void symbol_on_file(struct symbol_request *q, int error, int fd)
+{
+    child_set_deadline(q->collector, 0);
+    worker_job_file(q->job, error, fd);
+}
+
 static void symbol_on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
 {
     struct symbol_request *q = userdata;
@@ -154,7 +163,7 @@ static void symbol_on_message(struct child *c, const void *data, size_t len, int
     else if (m->type == COLLECTOR_TABLE && fd >= 0 && !q->job)
         symbol_on_table(q, fd);
     else if (m->type == COLLECTOR_FILE && q->job)
-        worker_job_file(q->job, m->u.file.u.file.error, TAKE_FD(fd));
+        symbol_on_file(q, m->u.file.u.file.error, TAKE_FD(fd));
 }
 
 static void symbol_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
@@ -172,8 +181,14 @@ static void symbol_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, vo
 void symbol_request_start(struct server *server, struct http_request *request, pid_t pid)
 {
     static const struct child_ops ops = {.message = symbol_on_message, .ended = symbol_on_ended};
-    struct symbol_request *q = calloc(1, sizeof(*q));
+    char message[128];
 
+    if (quota_check_child(http_request_asker(request), message, sizeof(message)) < 0) {
+        http_reply_header(request, "Retry-After", "1");
+        http_reply_error(request, 429, "%s", message);
+        return;
+    }
+    struct symbol_request *q = calloc(1, sizeof(*q));
     if (!q) {
         http_reply_error(request, 503, "no memory for another request");
         return;
@@ -182,8 +197,10 @@ void symbol_request_start(struct server *server, struct http_request *request, p
     q->collect = (struct collector_request){.settings = server->settings, .asker = *http_request_asker(request), .pid = pid,
                                             .mappings = true};
     http_request_on_gone(request, symbol_on_gone, q);
-    if (symbol_read_addresses(q) < 0) {
-        symbol_error(q, 400, "too many addresses: at most 100000 in one request");
+    int r = symbol_read_addresses(q);
+    if (r < 0) {
+        symbol_error(q, r == -ENOMEM ? 503 : 400, r == -ENOMEM ? "no memory for the addresses"
+                                                               : "too many addresses: at most 100000 in one request");
         return;
     }
     if (child_spawn(server->base, collector_main, &q->collect, NULL, 0, SYMBOL_DEADLINE_NS, &ops, q, &q->collector) < 0)

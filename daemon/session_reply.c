@@ -1,0 +1,89 @@
+/* From a closed window to the reply: the raw profile, the worker, the headers. Owns nothing: the session does. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/http.h"
+#include "daemon/metrics.h"
+#include "daemon/raw_profile.h"
+#include "daemon/server.h"
+#include "daemon/session_impl.h"
+#include "daemon/session_raw.h"
+
+/* ---- the reply */
+
+/* A worker needs a file: only the collector may open it. */
+static void session_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
+{
+    struct session *s = userdata;
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
+
+    if (!s->collector || child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
+        worker_job_file(job, -ESRCH, -1);
+    else
+        child_set_deadline(s->collector, SESSION_ANSWER_DEADLINE_NS);
+}
+
+static void session_reply_headers(struct session *s, const struct worker_result *result)
+{
+    char text[64];
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {{"Cprofd-Samples", result->samples}, {"Cprofd-Rooted", result->rooted}, {"Cprofd-Lost", result->lost}};
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)counts[i].value);
+        http_reply_header(s->request, counts[i].name, text);
+    }
+}
+
+static void session_on_rendered(struct worker_job *job, const struct worker_result *result, void *userdata)
+{
+    struct session *s = userdata;
+
+    s->job = NULL;
+    if (result->error) {
+        session_error(s, 503, result->message);
+        return;
+    }
+    session_reply_headers(s, result);
+    const char *type = "application/octet-stream";
+    if (s->params.format == RAW_FORMAT_FOLDED)
+        type = "text/plain; charset=utf-8";
+    else if (s->params.format == RAW_FORMAT_QUALITY)
+        type = "application/json";
+    else
+        http_reply_header(s->request, "Content-Disposition", "attachment; filename=\"profile\"");
+    metrics_add_samples(s->kind, recorder_ctl(s->recorder)->samples);
+    metrics_add_lost(s->kind, "ring", recorder_ctl(s->recorder)->lost_ring);
+    metrics_add_lost(s->kind, "nested", recorder_ctl(s->recorder)->lost_nested);
+    http_reply_fd(s->request, 200, type, result->body_fd, result->len);
+    session_over(s, 200, s->ended ? s->ended : "done");
+}
+
+void session_render(struct session *s)
+{
+    static const struct worker_job_ops ops = {.need = session_on_need, .done = session_on_rendered};
+    struct session_facts facts = {
+        .pid = s->pid, .time_ns = (int64_t)s->time_ns, .window_ns = s->window_ns, .cpu_actual_ns = s->cpu_actual_ns,
+        .cpu_actual_known = s->cpu_known, .daemon_cpu_ns = s->daemon_cpu_ns, .ended = s->ended, .mappings = s->mappings,
+        .target = s->exited ? "exited" : s->execed ? "execed" : NULL, .access = &s->access,
+    };
+    char message[128];
+
+    s->phase = PHASE_RENDERING;
+    if (s->collector) {
+        child_set_deadline(s->collector, 0);
+        facts.daemon_cpu_ns += child_cpu_ns(s->collector);
+    }
+    int raw_fd = session_raw(s->recorder, &s->params, &facts, s->table_fd);
+    if (raw_fd < 0) {
+        (void)snprintf(message, sizeof(message), "the samples could not be put together: %s", strerror(-raw_fd));
+        session_error(s, 503, message);
+        return;
+    }
+    s->job = worker_pool_render(s->server->pool, raw_fd, &ops, s);
+    if (!s->job)
+        session_error(s, 503, "too much to do: no worker is free to render the profile");
+}
