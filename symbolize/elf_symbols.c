@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "symbolize/elf_plt.h"
 #include "util/cleanup.h"
 
 #define ELF_SYMBOLS_MAX (1u << 24)
@@ -204,6 +205,19 @@ static Elf_Data *versions_of(Elf *elf, const GElf_Shdr *sections, size_t n_secti
     return NULL;
 }
 
+static int stubs_add(Elf *elf, struct symbol_list *ret)
+{
+    AUTO_FREE struct plt_stub *stubs = NULL;
+    size_t n = 0;
+    int r = plt_stubs_load(elf, &stubs, &n);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        struct elf_symbol symbol = {.start = stubs[i].start, .end = stubs[i].end, .name_offset = stubs[i].name_offset,
+                                    .names = stubs[i].names, .size_known = true, .stub = true, .order = (uint32_t)ret->n};
+        r = symbol_list_add(ret, &symbol);
+    }
+    return r;
+}
+
 int elf_symbols_load(Elf *elf, struct elf_symbols *ret)
 {
     CLEANUP(symbol_list_deinit) struct symbol_list list = {0};
@@ -218,6 +232,8 @@ int elf_symbols_load(Elf *elf, struct elf_symbols *ret)
         if (t.symbols && t.symbols->d_buf)
             r = symbol_table_collect(&t, &list);
     }
+    if (r == 0)
+        r = stubs_add(elf, &list);
     if (r < 0)
         return r;
     struct elf_symbols symbols = {.n = list.n};

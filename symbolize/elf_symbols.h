@@ -15,7 +15,7 @@ struct elf_symbol {
     uint32_t name_offset, names; /* in the string table of section `names` */
     uint32_t order;              /* of the tables */
     uint8_t rank;
-    bool size_known : 1, ifunc : 1, hidden_version : 1, local : 1, weak : 1, label : 1;
+    bool size_known : 1, ifunc : 1, hidden_version : 1, local : 1, weak : 1, label : 1, stub : 1;
     const struct symbol_name *name; /* for display, once it was asked for */
 };
 
@@ -25,7 +25,8 @@ struct elf_symbols {
     struct range_map map;    /* address -> index in list */
 };
 
-/* Of .symtab and .dynsym both. A file without either has no symbols, which is no error. 0 or -errno. */
+/* Of .symtab and .dynsym both, and the stubs of the PLT (stub: the name is that of the function they are for).
+ * A file without either has no symbols, which is no error. 0 or -errno. */
 int elf_symbols_load(Elf *elf, struct elf_symbols *ret);
 void elf_symbols_deinit(struct elf_symbols *symbols);
 size_t elf_symbols_bytes(const struct elf_symbols *symbols);

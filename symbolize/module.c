@@ -116,6 +116,8 @@ static const struct symbol_name *symbol_display(struct module *m, Elf *elf, stru
     if (!symbol->name) {
         const char *raw = elf_symbol_raw_name(elf, symbol);
         symbol->name = raw ? symbol_name_new(&m->arena, raw, 0) : NULL;
+        if (symbol->name && symbol->stub)
+            symbol->name = symbol_name_of_stub(&m->arena, symbol->name);
     }
     return symbol->name;
 }

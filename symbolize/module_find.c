@@ -43,7 +43,7 @@ static void search_table(struct function_search *s, Elf *elf, const struct elf_s
 {
     for (size_t i = 0; i < symbols->n; i++) {
         const struct elf_symbol *symbol = &symbols->list[i];
-        const char *raw = symbol->ifunc ? NULL : elf_symbol_raw_name(elf, symbol);
+        const char *raw = symbol->ifunc || symbol->stub ? NULL : elf_symbol_raw_name(elf, symbol);
         if (!raw || is_old_version(symbol, raw) != old_versions || !name_matches(s, raw))
             continue;
         if (!s->found)

@@ -39,6 +39,27 @@ const struct symbol_name *symbol_name_new(struct arena *arena, const char *raw, 
     return name->name ? name : NULL;
 }
 
+static const char *stub_text(struct arena *arena, const char *function)
+{
+    size_t len = strlen(function);
+    char *text = arena_alloc(arena, len + sizeof("@plt"));
+    if (text) {
+        memcpy(text, function, len);
+        memcpy(text + len, "@plt", sizeof("@plt"));
+    }
+    return text;
+}
+
+const struct symbol_name *symbol_name_of_stub(struct arena *arena, const struct symbol_name *function)
+{
+    struct symbol_name *name = arena_alloc(arena, sizeof(*name));
+    if (!name)
+        return NULL;
+    name->system_name = stub_text(arena, function->system_name);
+    name->name = symbol_name_is_mangled(function) ? stub_text(arena, function->name) : name->system_name;
+    return name->name && name->system_name ? name : NULL;
+}
+
 static const char *linkage_name(Dwarf_Die *die)
 {
     Dwarf_Attribute attr;

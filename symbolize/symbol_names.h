@@ -23,6 +23,8 @@ struct symbol_names {
 
 /* From a symbol table's name. NULL when memory is short, or the name is empty. */
 const struct symbol_name *symbol_name_new(struct arena *arena, const char *raw, int64_t start_line);
+/* "NAME@plt", for the stub through which a function is called. NULL when memory is short. */
+const struct symbol_name *symbol_name_of_stub(struct arena *arena, const struct symbol_name *function);
 /* The name of a DW_TAG_subprogram or DW_TAG_inlined_subroutine. NULL: it has none, or memory is short. */
 const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct arena *arena, Dwarf_Die *die);
 /* True where the linker's name differs from what is shown. */

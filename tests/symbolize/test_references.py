@@ -265,6 +265,20 @@ class References(unittest.TestCase):
         for unwanted in ("weak_alias_of_it", "local_alias_of_it", "inner_label", ".Llabel", ".text"):
             self.assertNotIn((unwanted, "??", 0), fast)
 
+    def test_stubs(self):
+        self.need("objdump")
+        for flags in ((), ("-Wl,-z,ibtplt", "-fcf-protection"), ("-Wl,-z,now",), ("-no-pie", "-Wl,-z,lazy"), ("-fno-plt",)):
+            with self.subTest(flags=flags):
+                path = self.build("gcc", "sample.c", *flags)
+                run("strip", path)
+                if not os.uname().machine == "x86_64":
+                    self.skipTest("stubs are known on x86-64 alone")
+                text = run("objdump", "-d", path)
+                wanted = {int(a, 16): name for a, name in re.findall(r"^([0-9a-f]+) <(\w+@plt)>:", text, re.MULTILINE)}
+                ours = self.resolve(path, list(wanted), "--fast")
+                self.assertEqual({a: ours[a][0][0] for a in wanted}, wanted)
+                self.assertEqual("-fno-plt" in flags, "printf@plt" not in wanted.values())
+
     def test_c_library(self):
         libraries = [p for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6") if os.path.exists(p)]
         if not libraries:

@@ -213,6 +213,8 @@ START_TEST(test_find_function)
     ck_assert_int_eq(module_find_function(m, "original", UINT64_MAX, &offset), -ERANGE);
     ck_assert_int_eq(module_find_function(m, "no such function", 0, &offset), -ENOENT);
     ck_assert_int_eq(module_find_function(m, "", 0, &offset), -ENOENT);
+    ck_assert_int_eq(module_find_function(m, "abort", 0, &offset), -ENOENT);     /* called through a stub, not here */
+    ck_assert_int_eq(module_find_function(m, "abort@plt", 0, &offset), -ENOENT);
     ck_assert_int_eq(module_find_function(m, "sink", 0, &offset), -ENOENT);      /* data */
     ck_assert_int_eq(module_find_function(m, "innermost", 0, &offset), -ENOENT); /* inlined everywhere */
     ck_assert_int_eq(module_find_function(m, "chosen_at_load", 0, &offset), -ENOENT); /* an ifunc's resolver is no function of that name */
