@@ -64,7 +64,7 @@ static void worker_fault(struct worker *w, enum worker_blame blame)
         log_warning("worker %d %s: killed", (int)worker_process_pid(w->process),
                     blame == WORKER_BLAME_HANG ? "hangs" : "ran out of memory");
     if (job)
-        worker_job_retry(job, blame, w->touched);
+        worker_job_retry(job, blame, w->touched, w->used);
     worker_pool_wake(pool);
 }
 
@@ -99,6 +99,7 @@ static void worker_rest(struct worker *w)
     struct worker_pool *pool = w->pool;
 
     w->state = WORKER_IDLE;
+    w->used = true;
     w->touched = WORKER_TOUCH_NONE;
     TAILQ_REMOVE(&pool->workers, w, link);
     TAILQ_INSERT_HEAD(&pool->workers, w, link);

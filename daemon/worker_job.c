@@ -72,9 +72,8 @@ static bool worker_job_learn(struct worker_job *job, enum worker_blame blame, ui
     if (job->message.u.job.no_symbols)
         return false;
     bool hopeless = false;
-    if (!worker_job_exclude(job, blame,
-                            touched)) /* a hang is not worth a second timeout: it would hang again */
-        hopeless = blame == WORKER_BLAME_HANG || ++job->crashes >= WORKER_MAX_CRASHES;
+    if (!worker_job_exclude(job, blame, touched)) /* what hung or took all memory would do so again */
+        hopeless = blame != WORKER_BLAME_CRASH || ++job->crashes >= WORKER_MAX_CRASHES;
     if (blame == WORKER_BLAME_HANG && ++job->hangs >= WORKER_MAX_HANGS)
         hopeless = true;
     if (hopeless || job->message.u.job.n_excluded == WORKER_MAX_EXCLUDED)
@@ -82,10 +81,22 @@ static bool worker_job_learn(struct worker_job *job, enum worker_blame blame, ui
     return true;
 }
 
-void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched)
+/* A worker that did other jobs before may have been broken by one of them: that is not held against this one's
+ * files, once. A hang costs too much for that, and memory that is broken seldom hangs. */
+static bool worker_job_spare(struct worker_job *job, enum worker_blame blame, bool used)
+{
+    if (!used || job->spared || blame == WORKER_BLAME_HANG)
+        return false;
+    job->spared = true;
+    return true;
+}
+
+void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched, bool used)
 {
     if (job->cancelled)
         worker_job_free(job);
+    else if (worker_job_spare(job, blame, used))
+        worker_job_queue(job);
     else if (worker_job_learn(job, blame, touched))
         worker_job_queue(job);
     else

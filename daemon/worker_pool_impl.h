@@ -21,6 +21,7 @@ struct worker {
     enum worker_state state;
     bool crashed; /* DYING, and not because the pool wanted it */
     bool retire;  /* ends with its job */
+    bool used;    /* has done a job */
     bool waiting; /* BUSY, for a file */
     uint64_t waiting_since_ns;
     bool stalled; /* waiting, and for long */
@@ -43,6 +44,7 @@ struct worker_job {
     struct worker *worker;         /* NULL: queued */
     bool owed; /* the loop has not answered the last need; perhaps nobody waits any more */
     bool cancelled;
+    bool spared; /* a loss was not held against it */
     uint64_t waited_ns; /* for files, in all */
     unsigned crashes, hangs, tries;
 };
@@ -71,8 +73,9 @@ void worker_job_queue(struct worker_job *job);
 /* Tells the caller, unless it cancelled, and frees. */
 void worker_job_finish(struct worker_job *job, const struct worker_result *result);
 void worker_job_fail(struct worker_job *job, int error, const char *message);
-/* After the loss of a worker that had touched an object (or WORKER_TOUCH_NONE): queues, or fails for good. */
-void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched);
+/* After the loss of a worker that had touched an object (or WORKER_TOUCH_NONE): queues, or fails for good. used:
+ * it had done other jobs before. */
+void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched, bool used);
 
 /* ---- worker_handle.c */
 

@@ -161,6 +161,20 @@ START_TEST(test_the_object_that_crashes_is_left_out)
 }
 END_TEST
 
+START_TEST(test_a_used_worker_may_have_been_broken_before)
+{
+    setup_pool(1, LONG_NS);
+    (void)run("write x");
+    struct outcome o = run("touch 4\nunless 4 crash\nexcluded"); /* in a fresh worker, too */
+    ck_assert_str_eq(o.body, "4:1;no_symbols 0");
+    ck_assert_uint_eq(stats().restarts, 2);
+    o = run("touch 5\nunless 5 hog\nexcluded");
+    ck_assert_str_eq(o.body, "5:3;no_symbols 0");
+    ck_assert_uint_eq(stats().restarts, 4);
+    teardown_pool();
+}
+END_TEST
+
 START_TEST(test_the_object_that_hangs_is_left_out)
 {
     setup_pool(1, SHORT_NS);
@@ -257,7 +271,7 @@ START_TEST(test_a_probe_that_breaks_fails_after_a_second_try)
     ck_assert_ptr_nonnull(worker_pool_probe(pool, text_fd(""), &probe, &ops, &o));
     wait_for(&o.done, 2);
     ck_assert_int_eq(o.error, -EIO);
-    ck_assert_uint_eq(stats().restarts, 2);
+    ck_assert_uint_eq(stats().restarts, 3); /* the first of them was a used worker */
     teardown_pool();
 }
 END_TEST
@@ -550,6 +564,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_body_and_counts_arrive_and_the_worker_is_kept);
     tcase_add_test(tc, test_files_are_handed_over);
     tcase_add_test(tc, test_the_object_that_crashes_is_left_out);
+    tcase_add_test(tc, test_a_used_worker_may_have_been_broken_before);
     tcase_add_test(tc, test_the_object_that_hangs_is_left_out);
     tcase_add_test(tc, test_a_few_hangs_are_enough);
     tcase_add_test(tc, test_the_object_that_takes_all_memory_is_left_out);
