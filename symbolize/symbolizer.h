@@ -48,7 +48,8 @@ bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
 
 /* The module of a file. fd becomes the symbolizer's in every case (-1: it must be cached). userdata goes to
  * open_debug_file for calls made on behalf of this lookup. The module stays valid until the next
- * symbolizer_trim. 0, or -errno: -ENOEXEC for what is no ELF file or malformed (such a file is remembered too). */
+ * symbolizer_trim. 0, or -errno: -ENOEXEC for what is no ELF program or malformed (such a file is remembered too), -EBADF for an
+ * fd of -1 where nothing is cached. */
 int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
                       struct module **ret_module);
 
@@ -82,8 +83,9 @@ size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mod
 /* The link-time address of a file offset (by PT_LOAD); the offset itself outside of all. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
 
-/* Where a uprobe on a function goes: the file offset of its entry, plus offset. Functions only; name as in the symbol table
- * (mangled), or demangled where exactly one matches. 0; -ENOENT: no such symbol; -ENOTUNIQ: several; -ERANGE: offset outside of it. */
+/* Where a uprobe on a function goes: the file offset of its entry, plus offset. name as in the symbol table (mangled), or
+ * demangled where exactly one matches. Functions only: an IFUNC's symbol is its chooser, a PLT stub somebody else's. 0; -ENOENT: no such
+ * symbol; -ENOTUNIQ: several; -ERANGE: offset outside of it. */
 int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset);
 
 /* A USDT probe site (.note.stapsdt). */
