@@ -232,7 +232,7 @@ meson_tests() {
     shift 2
     say "$name"
     log=$(mktemp)
-    meson test -C "$dir" --print-errorlogs "$@" 2>&1 | tee "$log"
+    meson test -C "$dir" --print-errorlogs --no-suite system "$@" 2>&1 | tee "$log"
     counts=$(awk '/^Ok:/ { ok = $2 } /^Expected Fail:/ { ok += $3 } /^Skipped:/ { skipped = $2 }
         /^Fail:/ { bad += $2 } /^Unexpected Pass:/ { bad += $3 } /^Timeout:/ { bad += $2; seen = 1 }
         /^No suitable tests/ { seen = 1 }
@@ -242,7 +242,21 @@ meson_tests() {
     count $counts
 }
 
-build_fuzzers() { CC=clang CXX=clang++ build build-fuzz -Dfuzzers=true -Db_lundef=false; }
+build_fuzzers() {
+    CC=clang CXX=clang++ build build-fuzz -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
+}
+
+# A few seconds of each, from its corpus on: found inputs go to a folder that is thrown away.
+run_fuzzer() {
+    local name=$1 found
+
+    found=$(mktemp -d)
+    "build-fuzz/tests/fuzz/libfuzzer_$name" -max_total_time=5 -timeout=10 -verbosity=0 -print_final_stats=1 \
+        -artifact_prefix="$found/" "$found" "tests/fuzz/corpus/$name"
+    local result=$?
+    rm -rf "$found"
+    return $result
+}
 
 static_analysis() {
     find util config bpf symbolize pprof daemon -name '*.c' ! -name '*.bpf.c' -print0 |
@@ -289,9 +303,12 @@ run_tests() {
     fi
     if step "Build with clang, fuzzers included" build_fuzzers; then
         meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
+        for fuzzer in demangle procfs render settings; do
+            step "Fuzzing: $fuzzer" run_fuzzer "$fuzzer"
+        done
     fi
     step "Static analysis of the C code" static_analysis
-    step "Static analysis of the scripts" shellcheck setup.sh .ci/run
+    step "Static analysis of the scripts" shellcheck setup.sh .ci/run tests/system/fresh-tree.sh
     if [ -x build/daemon/cprofd ]; then
         e2e_tests
         service_tests

@@ -134,7 +134,7 @@ int attacher_explain(const struct attacher_message *failed, const struct session
         (void)snprintf(message, message_len, "the daemon has no file descriptors left: raise LimitNOFILE");
         return 503;
     }
-    if (error == -ENOENT || error == -EOPNOTSUPP || error == -ENODEV || error == -EINVAL || error == -ENOTSUP) {
+    if (error == -ENOENT || error == -EOPNOTSUPP || error == -ENODEV || error == -EINVAL) {
         (void)snprintf(message, message_len, "event %.200s: this machine does not have it; it has: %s", params->event_text,
                        events_available());
         return 400;

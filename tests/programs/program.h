@@ -16,12 +16,8 @@
 #include <unistd.h>
 
 
-/* A clone (main.constprop.0) would have another name in profiles; clang makes none. */
-#ifdef __clang__
-#define NOINLINE __attribute__((noinline))
-#else
+/* A clone (main.constprop.0) would have another name in profiles. */
 #define NOINLINE __attribute__((noinline, noclone))
-#endif
 
 /* A function's account. cpu_ns is its CPU time; calls is for programs that count instead. */
 struct tally {
