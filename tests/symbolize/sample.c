@@ -80,7 +80,7 @@ __attribute__((noinline, used)) long overloaded_long(long x)
 }
 
 /* Chosen when the program is loaded: what its symbol marks is the chooser. */
-static void *choose(void)
+__attribute__((used)) static void *choose(void)
 {
     return (void *)original;
 }
