@@ -135,7 +135,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
     e = e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
-                                   (unsigned long long)(facts->daemon_cpu_ns + data->attacher_cpu_ns));
+                                   (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
 }
 
 int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,

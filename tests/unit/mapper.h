@@ -24,7 +24,7 @@ __attribute__((unused)) static struct raw_profile talk_finish(struct talk *t)
     (void)talk_expect(t, COLLECTOR_TABLE, &fd);
     ck_assert_int_ge(fd, 0);
     struct raw_writer *w = raw_writer_new();
-    struct raw_params params = {.period = 1};
+    struct raw_params params = {.format = RAW_FORMAT_SYMBOL, .period = 1};
     ck_assert_int_eq(raw_writer_section(w, RAW_PARAMS, &params, sizeof(params)), 0);
     ck_assert_int_eq(raw_writer_append(w, fd), 0);
     whole = raw_writer_finish(w);

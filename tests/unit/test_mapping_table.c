@@ -42,7 +42,7 @@ static struct raw_profile written(const struct mapping_table *table)
 {
     struct raw_profile p;
     struct raw_writer *w = raw_writer_new();
-    struct raw_params params = {.period = 1};
+    struct raw_params params = {.format = RAW_FORMAT_SYMBOL, .period = 1};
     AUTO_CLOSE int fd = mapping_table_write(table);
 
     ck_assert_int_ge(fd, 0);
