@@ -1,4 +1,5 @@
-/* Small objects that live and die together: what a module learns of its functions is freed with the module. */
+/* Small objects that live and die together: what a module learns of its functions is freed with the
+ * module. */
 #pragma once
 
 #include <stddef.h>

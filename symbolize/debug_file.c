@@ -1,8 +1,9 @@
-/* Every name of a further file comes from a file that somebody else wrote, and is only asked for: the callback confines it. What
- * comes back is taken if build id or checksum agree; else names would be those of another build.
+/* Every name of a further file comes from a file that somebody else wrote, and is only asked for: the
+ * callback confines it. What comes back is taken if build id or checksum agree; else names would be those
+ * of another build.
  *
- * libdw would open a missing common (dwz) file by itself, by the hostile name. So DWARF that needs one is given it, checked,
- * before any DIE is read, or isn't used at all. */
+ * libdw would open a missing common (dwz) file by itself, by the hostile name. So DWARF that needs one is
+ * given it, checked, before any DIE is read, or isn't used at all. */
 #include "symbolize/debug_file.h"
 
 #include <elfutils/libdwelf.h>
@@ -90,7 +91,8 @@ static bool same_checksum(const struct elf_file *file, GElf_Word wanted)
     return bytes && crc32_z(crc32_z(0, NULL, 0), (const Bytef *)bytes, size) == wanted;
 }
 
-static int separate_open(struct debug_files *files, const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata)
+static int separate_open(struct debug_files *files, const struct elf_file *main,
+                         const struct symbolizer_ops *ops, void *userdata)
 {
     CLEANUP(elf_file_close) struct elf_file file = {0};
     char id[BUILD_ID_HEX_ROOM];
@@ -103,7 +105,8 @@ static int separate_open(struct debug_files *files, const struct elf_file *main,
         return 0;
     }
     elf_file_close(&file);
-    struct debug_file_request by_link = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum), id[0] ? id : NULL};
+    struct debug_file_request by_link = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum),
+                                         id[0] ? id : NULL};
     if (!by_link.name)
         return -ENOENT;
     int r = file_request(files, ops, userdata, &by_link, &file);
@@ -138,7 +141,8 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
     return 0;
 }
 
-void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret)
+void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata,
+                      struct debug_files *ret)
 {
     struct debug_files files = {0};
     bool own = has_dwarf(main);

@@ -1,5 +1,5 @@
-/* Where a module's DWARF is: in its own file, or in one that was split from it and is named by build id or debuglink; and
- * the file that dwz put what several have in common. */
+/* Where a module's DWARF is: in its own file, or in one that was split from it and is named by build id or
+ * debuglink; and the file that dwz put what several have in common. */
 #pragma once
 
 #include <elfutils/libdw.h>
@@ -17,7 +17,8 @@ struct debug_files {
 };
 
 /* Finds and checks what there is, which may be nothing. main outlives *ret. */
-void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata, struct debug_files *ret);
+void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata,
+                      struct debug_files *ret);
 void debug_files_close(struct debug_files *files);
 /* Address space of the mapped files; memory for all else, above all for what was compressed in them. */
 size_t debug_files_mapped_bytes(const struct debug_files *files);

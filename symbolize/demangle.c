@@ -1,7 +1,7 @@
-/* libiberty prints a name piece by piece into a callback, which is where output and time are bounded: a short hostile
- * name can ask for gigabytes by substitutions that double (S_S_S_...). Its C++ printer holds no memory, so that it can be
- * left from within the callback. The Rust one may hold some, but bounds its own recursion: it is let finish, its
- * output cut off. */
+/* libiberty prints a name piece by piece into a callback, which is where output and time are bounded: a
+ * short hostile name can ask for gigabytes by substitutions that double (S_S_S_...). Its C++ printer holds
+ * no memory, so that it can be left from within the callback. The Rust one may hold some, but bounds its
+ * own recursion: it is let finish, its output cut off. */
 #include "symbolize/demangle.h"
 
 #include <libiberty/demangle.h>
@@ -12,8 +12,8 @@
 
 #include "util/cleanup.h"
 
-/* libiberty's own limit on recursion refuses all names above 1,024 bytes, which templates exceed: so it's off, and the length
- * bounds the stack instead (about 1 KiB for each byte of the worst name). */
+/* libiberty's own limit on recursion refuses all names above 1,024 bytes, which templates exceed: so it's
+ * off, and the length bounds the stack instead (about 1 KiB for each byte of the worst name). */
 #define DEMANGLE_MAX_INPUT 4096u
 #define DEMANGLE_MAX_OUTPUT (256u * 1024u)
 #define DEMANGLE_MAX_PIECES (1u << 20)
@@ -43,7 +43,8 @@ static void demangle_piece(const char *piece, size_t len, void *opaque)
     struct demangle_output *out = opaque;
     if (out->cut)
         return;
-    if (++out->pieces > DEMANGLE_MAX_PIECES || len > DEMANGLE_MAX_OUTPUT - out->len || !demangle_grow(out, out->len + len + 1)) {
+    if (++out->pieces > DEMANGLE_MAX_PIECES || len > DEMANGLE_MAX_OUTPUT - out->len
+        || !demangle_grow(out, out->len + len + 1)) {
         out->cut = true;
         if (out->can_leave)
             longjmp(out->too_much, 1);
@@ -60,7 +61,8 @@ static bool demangle_cxx(const char *mangled, struct demangle_output *out)
     out->can_leave = true;
     if (setjmp(out->too_much))
         return false;
-    return cplus_demangle_v3_callback(mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_RET_DROP | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
+    return cplus_demangle_v3_callback(
+        mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_RET_DROP | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
 }
 
 static bool demangle_rust(const char *mangled, struct demangle_output *out)

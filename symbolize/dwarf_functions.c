@@ -1,8 +1,10 @@
-/* A unit's DIE tree is walked in two steps, each when an address asks for it: functions first, skipping what is inside of them, and
- * one function's inlined calls later. Few functions of a unit are ever sampled, so most of its DIEs are never read.
+/* A unit's DIE tree is walked in two steps, each when an address asks for it: functions first, skipping
+ * what is inside of them, and one function's inlined calls later. Few functions of a unit are ever
+ * sampled, so most of its DIEs are never read.
  *
- * The tree comes from a file that somebody else wrote. Each walk has a budget of DIEs (a well-formed unit has fewer than it
- * has bytes), a bound on depth, and goes forward only, so that no cycle of siblings holds it. */
+ * The tree comes from a file that somebody else wrote. Each walk has a budget of DIEs (a well-formed unit
+ * has fewer than it has bytes), a bound on depth, and goes forward only, so that no cycle of siblings
+ * holds it. */
 #include "symbolize/dwarf_functions.h"
 
 #include <dwarf.h>
@@ -43,7 +45,8 @@ static bool spend(struct dwarf_reader *reader)
     return true;
 }
 
-int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth, struct range_list *list)
+int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth,
+                     struct range_list *list)
 {
     Dwarf_Addr base, low, high;
     ptrdiff_t offset = 0;
@@ -162,7 +165,8 @@ static int inline_add(struct die_walk *w, Dwarf_Die *die, uint32_t parent, unsig
 }
 
 /* inlined: how many calls were inlined into one another down to here. */
-static int inlines_walk(struct die_walk *w, Dwarf_Die *parent_die, uint32_t parent, unsigned inlined, unsigned depth)
+static int inlines_walk(struct die_walk *w, Dwarf_Die *parent_die, uint32_t parent, unsigned inlined,
+                        unsigned depth)
 {
     Dwarf_Die die;
     int r = 0;
@@ -224,6 +228,7 @@ size_t dwarf_functions_bytes(const struct dwarf_functions *functions)
 {
     size_t bytes = functions->n * sizeof(*functions->list) + range_map_bytes(&functions->map);
     for (size_t i = 0; i < functions->n; i++)
-        bytes += functions->list[i].n_inlines * sizeof(struct dwarf_inline) + range_map_bytes(&functions->list[i].map);
+        bytes += functions->list[i].n_inlines * sizeof(struct dwarf_inline)
+                 + range_map_bytes(&functions->list[i].map);
     return bytes;
 }

@@ -11,9 +11,9 @@
 
 struct symbol_name;
 
-/* What a module's DWARF is read with: where its code can be, and how much may still be looked at. A small hostile file can
- * ask for any amount of work (each of many DIEs with the same long list of ranges); when the budget is spent, the rest of the module
- * stays as if it had no DWARF. */
+/* What a module's DWARF is read with: where its code can be, and how much may still be looked at. A small
+ * hostile file can ask for any amount of work (each of many DIEs with the same long list of ranges); when
+ * the budget is spent, the rest of the module stays as if it had no DWARF. */
 struct dwarf_reader {
     const struct elf_segments *segments;
     uint64_t budget; /* DIEs and ranges */
@@ -49,7 +49,8 @@ struct dwarf_functions {
     bool nested;          /* those within types and other functions were looked for, too */
 };
 
-/* Collects a unit's functions: at first those at its top level and in namespaces, which are nearly all. 0 or -errno. */
+/* Collects a unit's functions: at first those at its top level and in namespaces, which are nearly all. 0
+ * or -errno. */
 int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, struct dwarf_reader *reader, bool nested,
                          struct dwarf_functions *ret);
 void dwarf_functions_deinit(struct dwarf_functions *functions);
@@ -59,4 +60,5 @@ struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, s
 size_t dwarf_functions_bytes(const struct dwarf_functions *functions);
 
 /* Adds the ranges of a DIE with code. 0 or -errno. */
-int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth, struct range_list *list);
+int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth,
+                     struct range_list *list);

@@ -1,6 +1,6 @@
-/* Units are found by the ranges that their own DIEs state, which costs one DIE for each unit: .debug_aranges is often missing or
- * incomplete. Units that state none (early debug information of LTO, old assemblers) have their functions looked at, all of
- * them, once an address was found in no other unit. */
+/* Units are found by the ranges that their own DIEs state, which costs one DIE for each unit:
+ * .debug_aranges is often missing or incomplete. Units that state none (early debug information of LTO,
+ * old assemblers) have their functions looked at, all of them, once an address was found in no other unit. */
 #include "symbolize/dwarf_index.h"
 
 #include <dwarf.h>
@@ -12,7 +12,8 @@
 
 #define DWARF_UNITS_MAX (1u << 21)
 #define DWARF_UNIT_BYTES 256u /* what libdw holds for each unit */
-#define DWARF_READ_WITH_INFO 3u /* abbreviations, strings and line programs of a unit: a third of its DIEs, as measured */
+/* Abbreviations, strings and line programs of a unit: a third of its DIEs, as measured. */
+#define DWARF_READ_WITH_INFO 3u
 
 static void index_cleanup(struct dwarf_index **index)
 {
@@ -99,7 +100,8 @@ static uint32_t unit_info_bytes(Dwarf *dwarf, Dwarf_Die *die)
 {
     Dwarf_Off start = dwarf_dieoffset(die) - dwarf_cuoffset(die), end;
     size_t header_bytes;
-    if (dwarf_next_unit(dwarf, start, &end, &header_bytes, NULL, NULL, NULL, NULL, NULL, NULL) != 0 || end <= start)
+    if (dwarf_next_unit(dwarf, start, &end, &header_bytes, NULL, NULL, NULL, NULL, NULL, NULL) != 0
+        || end <= start)
         return 0;
     return end - start > UINT32_MAX ? UINT32_MAX : (uint32_t)(end - start);
 }
@@ -145,10 +147,12 @@ struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address)
     return &index->units[i];
 }
 
-struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t address)
+struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit,
+                                           uint64_t address)
 {
     struct dwarf_functions *functions = &unit->functions;
-    struct dwarf_function *function = dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
+    struct dwarf_function *function =
+        dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
     if (function || functions->nested)
         return function;
     dwarf_functions_deinit(functions);
@@ -165,8 +169,8 @@ size_t dwarf_index_bytes(const struct dwarf_index *index)
         const struct dwarf_unit *unit = &index->units[i];
         bytes += DWARF_UNIT_BYTES;
         if (unit->loaded)
-            bytes += unit->info_bytes + unit->info_bytes / DWARF_READ_WITH_INFO + dwarf_functions_bytes(&unit->functions)
-                     + dwarf_lines_bytes(&unit->lines);
+            bytes += unit->info_bytes + unit->info_bytes / DWARF_READ_WITH_INFO
+                     + dwarf_functions_bytes(&unit->functions) + dwarf_lines_bytes(&unit->lines);
     }
     return bytes;
 }

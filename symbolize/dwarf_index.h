@@ -35,6 +35,7 @@ void dwarf_index_free(struct dwarf_index *index);
 /* The unit of an address, its functions and lines loaded, or NULL. */
 struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address);
 /* The function of a unit that an address is in, what was inlined into it loaded; or NULL. */
-struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit, uint64_t address);
+struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit,
+                                           uint64_t address);
 /* Memory held, and DWARF that was looked at and so is mapped in. */
 size_t dwarf_index_bytes(const struct dwarf_index *index);

@@ -1,5 +1,5 @@
-/* libdw reads a unit's line table when it is first asked for a row, and keeps it. What is added here are absolute paths, each
- * made once. */
+/* libdw reads a unit's line table when it is first asked for a row, and keeps it. What is added here are
+ * absolute paths, each made once. */
 #include "symbolize/dwarf_lines.h"
 
 #include <dwarf.h>
@@ -17,7 +17,8 @@ int dwarf_lines_load(Dwarf_Die *unit, struct dwarf_lines *ret)
     struct dwarf_lines lines = {0};
     Dwarf_Attribute attr;
     Dwarf_Lines *rows;
-    if (dwarf_getsrclines(unit, &rows, &lines.n_lines) != 0 || dwarf_getsrcfiles(unit, &lines.files, &lines.n_files) != 0) {
+    if (dwarf_getsrclines(unit, &rows, &lines.n_lines) != 0
+        || dwarf_getsrcfiles(unit, &lines.files, &lines.n_files) != 0) {
         *ret = (struct dwarf_lines){0};
         return 0;
     }

@@ -1,6 +1,7 @@
-/* Files are mapped, not read: a debug file of a gigabyte costs what is looked at. If its owner truncates it meanwhile, the
- * access is a SIGBUS: that ends this worker alone, and its pool starts another. Strings that leave a module are copies, so
- * that they stay what they were. libelf is told to let go of the descriptor: a cached file holds none. */
+/* Files are mapped, not read: a debug file of a gigabyte costs what is looked at. If its owner truncates
+ * it meanwhile, the access is a SIGBUS: that ends this worker alone, and its pool starts another. Strings
+ * that leave a module are copies, so that they stay what they were. libelf is told to let go of the
+ * descriptor: a cached file holds none. */
 #include "symbolize/elf_file.h"
 
 #include <elfutils/libdwelf.h>

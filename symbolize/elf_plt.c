@@ -1,6 +1,6 @@
-/* Linkers lay out stubs in many ways (.plt, .plt.sec with control-flow protection, .plt.got), but all of them jump through a slot of
- * the GOT, and a relocation says which function's address the loader writes there. So stubs are decoded: `jmp *slot(%rip)`,
- * after endbr64 and bnd where they are. */
+/* Linkers lay out stubs in many ways (.plt, .plt.sec with control-flow protection, .plt.got), but all of
+ * them jump through a slot of the GOT, and a relocation says which function's address the loader writes
+ * there. So stubs are decoded: `jmp *slot(%rip)`, after endbr64 and bnd where they are. */
 #include "symbolize/elf_plt.h"
 
 #include <errno.h>
@@ -48,7 +48,8 @@ static int plt_slots_collect(Elf *elf, Elf_Scn *section, const GElf_Shdr *header
     GElf_Shdr symbols_header;
     Elf_Scn *symbols_section = elf_getscn(elf, header->sh_link);
     Elf_Data *relocations = elf_getdata(section, NULL), *symbols = elf_getdata(symbols_section, NULL);
-    if (!relocations || !symbols || !gelf_getshdr(symbols_section, &symbols_header) || symbols_header.sh_type != SHT_DYNSYM)
+    if (!relocations || !symbols || !gelf_getshdr(symbols_section, &symbols_header)
+        || symbols_header.sh_type != SHT_DYNSYM)
         return 0;
     GElf_Rela rela;
     for (int i = 0; ret->n < PLT_SLOTS_MAX && gelf_getrela(relocations, i, &rela); i++) {
@@ -83,7 +84,8 @@ static bool stub_decode(const uint8_t *bytes, size_t len, uint64_t address, uint
     return true;
 }
 
-static size_t section_stubs(const struct plt_slots *slots, const GElf_Shdr *header, const Elf_Data *data, struct plt_stub *ret)
+static size_t section_stubs(const struct plt_slots *slots, const GElf_Shdr *header, const Elf_Data *data,
+                            struct plt_stub *ret)
 {
     size_t step = header->sh_entsize == 8 ? 8 : 16, n = 0;
     for (size_t at = 0; at + step <= data->d_size; at += step) {
@@ -92,7 +94,8 @@ static size_t section_stubs(const struct plt_slots *slots, const GElf_Shdr *head
             continue;
         const struct plt_slot *slot = bsearch(&wanted, slots->list, slots->n, sizeof(wanted), slot_compare);
         if (slot)
-            ret[n++] = (struct plt_stub){header->sh_addr + at, header->sh_addr + at + step, slot->name_offset, slot->names};
+            ret[n++] = (struct plt_stub){header->sh_addr + at, header->sh_addr + at + step, slot->name_offset,
+                                         slot->names};
     }
     return n;
 }
@@ -106,7 +109,8 @@ static int stubs_collect(Elf *elf, const struct plt_slots *slots, struct plt_stu
     while ((section = elf_nextscn(elf, section))) {
         GElf_Shdr header;
         const char *name = gelf_getshdr(section, &header) ? elf_strptr(elf, names, header.sh_name) : NULL;
-        if (!name || strncmp(name, ".plt", 4) != 0 || header.sh_type != SHT_PROGBITS || !(header.sh_flags & SHF_EXECINSTR))
+        if (!name || strncmp(name, ".plt", 4) != 0 || header.sh_type != SHT_PROGBITS
+            || !(header.sh_flags & SHF_EXECINSTR))
             continue;
         const Elf_Data *data = elf_getdata(section, NULL);
         if (!data || !data->d_buf)
@@ -128,7 +132,8 @@ int plt_stubs_load(Elf *elf, struct plt_stub **ret_stubs, size_t *ret_n)
     GElf_Ehdr elf_header;
     size_t n = 0;
     int r = 0;
-    if (!gelf_getehdr(elf, &elf_header) || elf_header.e_machine != EM_X86_64 || elf_header.e_ident[EI_DATA] != ELFDATA2LSB)
+    if (!gelf_getehdr(elf, &elf_header) || elf_header.e_machine != EM_X86_64
+        || elf_header.e_ident[EI_DATA] != ELFDATA2LSB)
         return 0;
     while (r == 0 && (section = elf_nextscn(elf, section))) {
         GElf_Shdr header;

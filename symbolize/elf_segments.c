@@ -11,11 +11,14 @@ static void segments_collect(Elf *elf, size_t n_headers, bool executable, struct
 {
     for (size_t i = 0; i < n_headers; i++) {
         GElf_Phdr header;
-        if (!gelf_getphdr(elf, (int)i, &header) || header.p_type != PT_LOAD || !!(header.p_flags & PF_X) != executable)
+        if (!gelf_getphdr(elf, (int)i, &header) || header.p_type != PT_LOAD
+            || !!(header.p_flags & PF_X) != executable)
             continue;
-        if (header.p_offset + header.p_filesz < header.p_offset || header.p_vaddr + header.p_filesz < header.p_vaddr)
+        if (header.p_offset + header.p_filesz < header.p_offset
+            || header.p_vaddr + header.p_filesz < header.p_vaddr)
             continue;
-        ret->list[ret->n++] = (struct elf_segment){header.p_offset, header.p_vaddr, header.p_filesz, executable};
+        ret->list[ret->n++] =
+            (struct elf_segment){header.p_offset, header.p_vaddr, header.p_filesz, executable};
     }
 }
 

@@ -20,7 +20,8 @@ struct elf_segments {
 int elf_segments_load(Elf *elf, struct elf_segments *ret);
 void elf_segments_deinit(struct elf_segments *segments);
 
-/* The address of a file offset, or the offset of an address. False: outside of all; *ret is untouched then. */
+/* The address of a file offset, or the offset of an address. False: outside of all; *ret is untouched
+ * then. */
 bool elf_segments_address(const struct elf_segments *segments, uint64_t offset, uint64_t *ret_address);
 bool elf_segments_offset(const struct elf_segments *segments, uint64_t address, uint64_t *ret_offset);
 /* True where code can be at that address. */

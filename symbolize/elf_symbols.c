@@ -1,10 +1,11 @@
-/* Which of several symbols names an address: the one that programmers call. The rules, from strong to weak: one with a size over one
- * without; a function over a label; one that others can link with over a local one (a C library has a dozen local
- * aliases for each function); the default version over an old one; fewer leading underscores (malloc over __libc_malloc);
- * global over weak; the first in the table.
+/* Which of several symbols names an address: the one that programmers call. The rules, from strong to
+ * weak: one with a size over one without; a function over a label; one that others can link with over a
+ * local one (a C library has a dozen local aliases for each function); the default version over an old
+ * one; fewer leading underscores (malloc over __libc_malloc); global over weak; the first in the table.
  *
- * A symbol without a size (assembly) reaches to the next one or its section's end. Inside of another one's bounds it is only a
- * label; local ones without a type are taken for labels wherever a better symbol stands before them. */
+ * A symbol without a size (assembly) reaches to the next one or its section's end. Inside of another one's
+ * bounds it is only a label; local ones without a type are taken for labels wherever a better symbol
+ * stands before them. */
 #include "symbolize/elf_symbols.h"
 
 #include <errno.h>
@@ -69,7 +70,8 @@ static uint8_t symbol_rank(const GElf_Sym *sym, bool hidden)
 
 static bool is_label(const GElf_Sym *sym)
 {
-    return sym->st_size == 0 && GELF_ST_TYPE(sym->st_info) == STT_NOTYPE && GELF_ST_BIND(sym->st_info) == STB_LOCAL;
+    return sym->st_size == 0 && GELF_ST_TYPE(sym->st_info) == STT_NOTYPE
+           && GELF_ST_BIND(sym->st_info) == STB_LOCAL;
 }
 
 /* The section that a symbol's code is in; NULL for a symbol that is no code. */
@@ -103,9 +105,10 @@ static int symbol_table_collect(const struct symbol_table *t, struct symbol_list
             continue;
         bool hidden = t->versions && gelf_getversym(t->versions, (int)i, &version) && (version & 0x8000);
         uint64_t section_end = section->sh_addr + section->sh_size;
+        bool sized = sym.st_size > 0 && sym.st_size <= section_end - sym.st_value;
         struct elf_symbol symbol = {
             .start = sym.st_value,
-            .end = sym.st_size > 0 && sym.st_size <= section_end - sym.st_value ? sym.st_value + sym.st_size : section_end,
+            .end = sized ? sym.st_value + sym.st_size : section_end,
             .name_offset = sym.st_name,
             .names = (uint32_t)t->names,
             .size_known = sym.st_size > 0,
@@ -136,15 +139,17 @@ static int symbol_compare(const void *a, const void *b, void *elf)
         return x->start < y->start ? -1 : 1;
     if (x->rank != y->rank)
         return x->rank > y->rank ? -1 : 1;
-    size_t ux = leading_underscores(elf_symbol_raw_name(elf, x)), uy = leading_underscores(elf_symbol_raw_name(elf, y));
-    if (ux != uy)
-        return ux < uy ? -1 : 1;
+    size_t x_underscores = leading_underscores(elf_symbol_raw_name(elf, x));
+    size_t y_underscores = leading_underscores(elf_symbol_raw_name(elf, y));
+    if (x_underscores != y_underscores)
+        return x_underscores < y_underscores ? -1 : 1;
     if (x->weak != y->weak)
         return x->weak ? 1 : -1;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Where a symbol without a size ends: at the next one, local labels left aside if it is no such label itself. */
+/* Where a symbol without a size ends: at the next one, local labels left aside if it is no such label
+ * itself. */
 static uint64_t symbol_bound(const struct elf_symbols *symbols, size_t i)
 {
     const struct elf_symbol *symbol = &symbols->list[i];
@@ -171,7 +176,8 @@ static int elf_symbols_index(struct elf_symbols *symbols)
         last = symbol->start;
         if (symbol->end > covered && !symbol->label)
             covered = symbol->end;
-        int r = range_list_add(&ranges, (struct range){symbol->start, symbol->end, (uint32_t)i, 0}, ELF_SYMBOLS_MAX);
+        int r = range_list_add(&ranges, (struct range){symbol->start, symbol->end, (uint32_t)i, 0},
+                               ELF_SYMBOLS_MAX);
         if (r < 0)
             return r;
     }
@@ -211,8 +217,13 @@ static int stubs_add(Elf *elf, struct symbol_list *ret)
     size_t n = 0;
     int r = plt_stubs_load(elf, &stubs, &n);
     for (size_t i = 0; r == 0 && i < n; i++) {
-        struct elf_symbol symbol = {.start = stubs[i].start, .end = stubs[i].end, .name_offset = stubs[i].name_offset,
-                                    .names = stubs[i].names, .size_known = true, .stub = true, .order = (uint32_t)ret->n};
+        struct elf_symbol symbol = {.start = stubs[i].start,
+                                    .end = stubs[i].end,
+                                    .name_offset = stubs[i].name_offset,
+                                    .names = stubs[i].names,
+                                    .size_known = true,
+                                    .stub = true,
+                                    .order = (uint32_t)ret->n};
         r = symbol_list_add(ret, &symbol);
     }
     return r;

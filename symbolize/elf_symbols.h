@@ -25,8 +25,8 @@ struct elf_symbols {
     struct range_map map;    /* address -> index in list */
 };
 
-/* Of .symtab and .dynsym both, and the stubs of the PLT (stub: the name is that of the function they are for).
- * A file without either has no symbols, which is no error. 0 or -errno. */
+/* Of .symtab and .dynsym both, and the stubs of the PLT (stub: the name is that of the function they are
+ * for). A file without either has no symbols, which is no error. 0 or -errno. */
 int elf_symbols_load(Elf *elf, struct elf_symbols *ret);
 void elf_symbols_deinit(struct elf_symbols *symbols);
 size_t elf_symbols_bytes(const struct elf_symbols *symbols);

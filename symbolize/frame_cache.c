@@ -23,7 +23,8 @@ static struct frame_cache_entry *frame_cache_place(const struct frame_cache *cac
     }
 }
 
-int frame_cache_find(const struct frame_cache *cache, uint64_t offset, struct symbol_frame out[SYMBOL_MAX_INLINED])
+int frame_cache_find(const struct frame_cache *cache, uint64_t offset,
+                     struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
     if (cache->n == 0)
         return -1;
@@ -48,7 +49,8 @@ static bool frame_cache_grow(struct frame_cache *cache)
     return true;
 }
 
-void frame_cache_add(struct frame_cache *cache, struct arena *arena, uint64_t offset, const struct symbol_frame *frames, size_t n)
+void frame_cache_add(struct frame_cache *cache, struct arena *arena, uint64_t offset,
+                     const struct symbol_frame *frames, size_t n)
 {
     if (cache->n >= FRAME_CACHE_MAX_ENTRIES || (2 * (cache->n + 1) > cache->room && !frame_cache_grow(cache)))
         return;

@@ -16,8 +16,10 @@ struct frame_cache {
 };
 
 /* Copies what is known of an offset into out. Returns how many frames, or -1: nothing was remembered. */
-int frame_cache_find(const struct frame_cache *cache, uint64_t offset, struct symbol_frame out[SYMBOL_MAX_INLINED]);
+int frame_cache_find(const struct frame_cache *cache, uint64_t offset,
+                     struct symbol_frame out[SYMBOL_MAX_INLINED]);
 /* Remembers; where memory is short or the cache is full it doesn't, which costs time alone. */
-void frame_cache_add(struct frame_cache *cache, struct arena *arena, uint64_t offset, const struct symbol_frame *frames, size_t n);
+void frame_cache_add(struct frame_cache *cache, struct arena *arena, uint64_t offset,
+                     const struct symbol_frame *frames, size_t n);
 size_t frame_cache_bytes(const struct frame_cache *cache);
 void frame_cache_deinit(struct frame_cache *cache);

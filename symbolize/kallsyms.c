@@ -1,5 +1,5 @@
-/* The text is parsed once into one sorted array; names stay where they were read. Only text symbols count: what can be on a
- * stack is code. */
+/* The text is parsed once into one sorted array; names stay where they were read. Only text symbols count:
+ * what can be on a stack is code. */
 #include "symbolize/kallsyms.h"
 
 #include <errno.h>
@@ -105,7 +105,8 @@ static int symbols_parse(struct kallsyms *k, size_t len)
     return k->n > 0 ? 0 : any ? -EPERM : -ENODATA;
 }
 
-/* By address; names of one address stay in the file's order, whose first is the one that stack traces show. */
+/* By address; names of one address stay in the file's order, whose first is the one that stack traces
+ * show. */
 static int symbol_compare(const void *a, const void *b)
 {
     const struct kernel_symbol *x = a, *y = b;
@@ -114,7 +115,8 @@ static int symbol_compare(const void *a, const void *b)
     return x->name < y->name ? -1 : x->name > y->name;
 }
 
-/* The bounds of the kernel proper. Names that begin with _ are marks at those addresses, so they are looked up, not shown. */
+/* The bounds of the kernel proper. Names that begin with _ are marks at those addresses, so they are
+ * looked up, not shown. */
 static void text_bounds(struct kallsyms *k)
 {
     for (size_t i = 0; i < k->n; i++) {

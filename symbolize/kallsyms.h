@@ -6,8 +6,8 @@
 
 struct kallsyms;
 
-/* Parses the text (read from fd, which stays the caller's). 0; -EPERM where all addresses are zero (kptr_restrict); -ENODATA;
- * -ENOMEM. */
+/* Parses the text (read from fd, which stays the caller's). 0; -EPERM where all addresses are zero
+ * (kptr_restrict); -ENODATA; -ENOMEM. */
 int kallsyms_new(int fd, struct kallsyms **ret);
 void kallsyms_free(struct kallsyms *k);
 

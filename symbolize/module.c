@@ -1,5 +1,5 @@
-/* From an offset in a file to its functions. DWARF first: it knows inlined calls and lines; then the symbol tables, the
- * separate debug file's before the file's own, which may be stripped. */
+/* From an offset in a file to its functions. DWARF first: it knows inlined calls and lines; then the
+ * symbol tables, the separate debug file's before the file's own, which may be stripped. */
 #include "symbolize/module.h"
 
 #include <errno.h>
@@ -8,7 +8,8 @@
 
 #include "util/cleanup.h"
 
-/* Code at an entry point without a symbol or unwind information: the _start of no known C library is longer. */
+/* Code at an entry point without a symbol or unwind information: the _start of no known C library is
+ * longer. */
 #define ENTRY_BYTES 64u
 
 static void module_cleanup(struct module **m)
@@ -23,7 +24,8 @@ static void module_bound_entry(struct module *m)
     Dwarf_Frame *frame = NULL;
     Dwarf_Addr start, end;
     bool signal;
-    if (!gelf_getehdr(m->file.elf, &header) || header.e_entry == 0 || elf_symbols_find(&m->symbols, header.e_entry))
+    if (!gelf_getehdr(m->file.elf, &header) || header.e_entry == 0
+        || elf_symbols_find(&m->symbols, header.e_entry))
         return;
     m->entry = header.e_entry;
     m->entry_end = header.e_entry + ENTRY_BYTES < header.e_entry ? UINT64_MAX : header.e_entry + ENTRY_BYTES;
@@ -90,8 +92,9 @@ int module_need_debug(struct module *m)
 size_t module_bytes(const struct module *m)
 {
     return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
-           + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols) + debug_files_bytes(&m->debug)
-           + m->names.scopes.bytes + (m->index ? dwarf_index_bytes(m->index) : 0);
+           + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
+           + debug_files_bytes(&m->debug) + m->names.scopes.bytes
+           + (m->index ? dwarf_index_bytes(m->index) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)
@@ -137,9 +140,11 @@ static const struct symbol_name *module_symbol(struct module *m, uint64_t addres
 }
 
 /* True where a local symbol at the address of symbol, which others can link with, is called name. */
-static bool is_local_alias(Elf *elf, const struct elf_symbols *symbols, const struct elf_symbol *symbol, const char *name)
+static bool is_local_alias(Elf *elf, const struct elf_symbols *symbols, const struct elf_symbol *symbol,
+                           const char *name)
 {
-    for (const struct elf_symbol *s = symbol; s < symbols->list + symbols->n && s->start == symbol->start; s++) {
+    const struct elf_symbol *end = symbols->list + symbols->n;
+    for (const struct elf_symbol *s = symbol; s < end && s->start == symbol->start; s++) {
         const char *raw = s->local ? elf_symbol_raw_name(elf, s) : NULL;
         if (raw && strcmp(raw, name) == 0)
             return true;
@@ -147,8 +152,9 @@ static bool is_local_alias(Elf *elf, const struct elf_symbols *symbols, const st
     return false;
 }
 
-/* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C library calls by a
- * local alias (__GI___libc_malloc), and the scopes and parameters of a C++ function without a linkage name. */
+/* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C
+ * library calls by a local alias (__GI___libc_malloc), and the scopes and parameters of a C++ function
+ * without a linkage name. */
 static const struct symbol_name *name_choose(struct module *m, const struct symbol_name *name, uint64_t entry)
 {
     const struct elf_symbols *symbols = &m->debug_symbols;
@@ -198,10 +204,10 @@ static void frame_name(struct symbol_frame *frame, const struct symbol_name *nam
     frame->start_line = name->start_line;
 }
 
-/* The calls inlined at an address, the innermost first; out[0] has its line already. Returns how many frames they fill;
- * the next one's file and line are those of the outermost call. */
-static size_t frames_inlined(struct module *m, struct dwarf_unit *unit, struct dwarf_function *function, uint64_t address,
-                             struct symbol_frame out[SYMBOL_MAX_INLINED])
+/* The calls inlined at an address, the innermost first; out[0] has its line already. Returns how many
+ * frames they fill; the next one's file and line are those of the outermost call. */
+static size_t frames_inlined(struct module *m, struct dwarf_unit *unit, struct dwarf_function *function,
+                             uint64_t address, struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
     size_t n = 0;
     uint32_t i = range_map_find(&function->map, address);
@@ -210,15 +216,16 @@ static size_t frames_inlined(struct module *m, struct dwarf_unit *unit, struct d
         const struct symbol_name *name = inline_name(m, node);
         if (name) {
             frame_name(&out[n++], name);
-            out[n] = (struct symbol_frame){.filename = dwarf_lines_path(&unit->lines, &m->arena, node->call_file),
-                                           .line = node->call_line};
+            const char *path = dwarf_lines_path(&unit->lines, &m->arena, node->call_file);
+            out[n] = (struct symbol_frame){.filename = path, .line = node->call_line};
         }
         i = node->parent;
     }
     return n;
 }
 
-static size_t module_resolve_dwarf(struct module *m, uint64_t address, struct symbol_frame out[SYMBOL_MAX_INLINED])
+static size_t module_resolve_dwarf(struct module *m, uint64_t address,
+                                   struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
     struct dwarf_unit *unit = m->index ? dwarf_index_find(m->index, address) : NULL;
     if (!unit)

@@ -1,5 +1,5 @@
-/* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c (addresses), module_find.c
- * (functions by name) and usdt.c (probe sites). */
+/* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c
+ * (addresses), module_find.c (functions by name) and usdt.c (probe sites). */
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* Functions by name, for probes. A name as the linker has it goes first; a demangled one is compared with every function's, which
- * is slow, and only taken where it means one function. */
+/* Functions by name, for probes. A name as the linker has it goes first; a demangled one is compared with
+ * every function's, which is slow, and only taken where it means one function. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,8 @@ static bool is_old_version(const struct elf_symbol *symbol, const char *raw)
     return symbol->hidden_version || (version && version[1] != '@');
 }
 
-static void search_table(struct function_search *s, Elf *elf, const struct elf_symbols *symbols, bool old_versions)
+static void search_table(struct function_search *s, Elf *elf, const struct elf_symbols *symbols,
+                         bool old_versions)
 {
     for (size_t i = 0; i < symbols->n; i++) {
         const struct elf_symbol *symbol = &symbols->list[i];

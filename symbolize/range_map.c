@@ -1,5 +1,5 @@
-/* Nested ranges are flattened by one sweep over their sorted beginnings with a stack of those still open. It takes any
- * input, nested or not, in n log n: ranges come from files that somebody else wrote. */
+/* Nested ranges are flattened by one sweep over their sorted beginnings with a stack of those still open.
+ * It takes any input, nested or not, in n log n: ranges come from files that somebody else wrote. */
 #include "symbolize/range_map.h"
 
 #include <errno.h>
@@ -32,8 +32,8 @@ static void range_map_mark(struct range_map *map, uint64_t low, uint32_t value)
 }
 
 /* Ends the open ranges that end at or before limit; returns how many stay open. */
-static size_t range_map_close(struct range_map *map, const struct range *ranges, const uint32_t *open, size_t n_open,
-                              uint64_t limit)
+static size_t range_map_close(struct range_map *map, const struct range *ranges, const uint32_t *open,
+                              size_t n_open, uint64_t limit)
 {
     while (n_open > 0 && ranges[open[n_open - 1]].high <= limit) {
         uint64_t end = ranges[open[n_open - 1]].high;

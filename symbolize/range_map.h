@@ -1,5 +1,5 @@
-/* Which of many address ranges holds an address, the innermost one where they nest: functions in a unit, inlined calls in a
- * function, symbols in a table. Built once, flat, then searched by bisection. */
+/* Which of many address ranges holds an address, the innermost one where they nest: functions in a unit,
+ * inlined calls in a function, symbols in a table. Built once, flat, then searched by bisection. */
 #pragma once
 
 #include <stddef.h>
@@ -10,7 +10,7 @@
 struct range {
     uint64_t low, high; /* [low, high); empty ones are ignored */
     uint32_t value;     /* anything but RANGE_NONE */
-    uint32_t depth;     /* of two that begin together, the deeper is the inner one; at the same depth the shorter */
+    uint32_t depth;     /* of two that begin together, the deeper is inside; at the same depth the shorter */
 };
 
 struct range_map {
@@ -19,7 +19,8 @@ struct range_map {
     size_t n;
 };
 
-/* Sorts ranges, and makes *ret from them. Ranges need not nest: the one that begins later covers the other. 0 or -ENOMEM. */
+/* Sorts ranges, and makes *ret from them. Ranges need not nest: the one that begins later covers the
+ * other. 0 or -ENOMEM. */
 int range_map_build(struct range *ranges, size_t n, struct range_map *ret);
 uint32_t range_map_find(const struct range_map *map, uint64_t address);
 size_t range_map_bytes(const struct range_map *map);

@@ -1,6 +1,6 @@
-/* Names come from the DIE itself, or from what it was made of (abstract origin, specification), linkage names first: those
- * are whole, with scopes and parameters, where DW_AT_name is bare and its scopes must be found. Strings are copied, as DWARF's are in a file that its
- * owner may change. */
+/* Names come from the DIE itself, or from what it was made of (abstract origin, specification), linkage
+ * names first: those are whole, with scopes and parameters, where DW_AT_name is bare and its scopes must
+ * be found. Strings are copied, as DWARF's are in a file that its owner may change. */
 #include "symbolize/symbol_names.h"
 
 #include <dwarf.h>
@@ -67,7 +67,8 @@ static const char *linkage_name(Dwarf_Die *die)
     return raw ? raw : dwarf_formstring(dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr));
 }
 
-static const struct symbol_name *symbol_name_from_die(struct symbol_names *names, struct arena *arena, Dwarf_Die *die)
+static const struct symbol_name *symbol_name_from_die(struct symbol_names *names, struct arena *arena,
+                                                      Dwarf_Die *die)
 {
     AUTO_FREE char *qualified = NULL;
     int line = 0;

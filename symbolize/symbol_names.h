@@ -1,4 +1,5 @@
-/* What a function is called, for display and in the linker's terms: made once for each function of a module. */
+/* What a function is called, for display and in the linker's terms: made once for each function of a
+ * module. */
 #pragma once
 
 #include <elfutils/libdw.h>
@@ -26,7 +27,8 @@ const struct symbol_name *symbol_name_new(struct arena *arena, const char *raw, 
 /* "NAME@plt", for the stub through which a function is called. NULL when memory is short. */
 const struct symbol_name *symbol_name_of_stub(struct arena *arena, const struct symbol_name *function);
 /* The name of a DW_TAG_subprogram or DW_TAG_inlined_subroutine. NULL: it has none, or memory is short. */
-const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct arena *arena, Dwarf_Die *die);
+const struct symbol_name *symbol_names_of_die(struct symbol_names *names, struct arena *arena,
+                                              Dwarf_Die *die);
 /* True where the linker's name differs from what is shown. */
 static inline bool symbol_name_is_mangled(const struct symbol_name *name)
 {

@@ -1,6 +1,7 @@
-/* GCC writes linkage names only for what other files can link with. Lambdas and functions in unnamed namespaces then are called
- * operator() or run, all alike, where they are inlined; so their scopes are looked up. DIEs don't know their parents: the way
- * down from the unit is found by position, as a DIE lies between its parent and its parent's next sibling. */
+/* GCC writes linkage names only for what other files can link with. Lambdas and functions in unnamed
+ * namespaces then are called operator() or run, all alike, where they are inlined; so their scopes are
+ * looked up. DIEs don't know their parents: the way down from the unit is found by position, as a DIE lies
+ * between its parent and its parent's next sibling. */
 #include "symbolize/symbol_scope.h"
 
 #include <dwarf.h>

@@ -1,5 +1,5 @@
-/* The cache of modules. An entry is known by the identity of its file alone; what turned out to be no ELF file is an entry without
- * a module, so that it's not read again for each request. */
+/* The cache of modules. An entry is known by the identity of its file alone; what turned out to be no ELF
+ * file is an entry without a module, so that it's not read again for each request. */
 #include "symbolize/symbolizer.h"
 
 #include <errno.h>
@@ -13,7 +13,8 @@
 #include "symbolize/module.h"
 #include "util/cleanup.h"
 
-/* Mapped files are address space, not memory: what was read of them is counted as that. Yet space ends, too. */
+/* Mapped files are address space, not memory: what was read of them is counted as that. Yet space ends,
+ * too. */
 #define MAPPED_PER_CACHE_BYTE 8u
 #define CACHE_MAX_ENTRIES 65536u
 
@@ -79,7 +80,8 @@ void symbolizer_trim(struct symbolizer *s)
     DL_FOREACH_SAFE(s->by_use, entry, next) {
         size_t entry_mapped = entry->module ? module_mapped_bytes(entry->module) : 0;
         bool fits = bytes + entry_bytes(entry) <= s->cache_bytes
-                    && (mapped + entry_mapped) / MAPPED_PER_CACHE_BYTE <= s->cache_bytes && n < CACHE_MAX_ENTRIES;
+                    && (mapped + entry_mapped) / MAPPED_PER_CACHE_BYTE <= s->cache_bytes
+                    && n < CACHE_MAX_ENTRIES;
         if (!fits || (entry->module && entry->module->incomplete)) {
             cache_drop(s, entry);
             continue;

@@ -22,9 +22,9 @@ struct file_identity {
 
 /* A further file that a module needs. */
 enum debug_file_kind {
-    DEBUG_FILE_BUILD_ID,  /* name: build id in hex: .build-id/xx/yyyy.debug under the debug directories */
-    DEBUG_FILE_DEBUGLINK, /* name: from .gnu_debuglink: beside the binary, in its .debug/, in the debug directories */
-    DEBUG_FILE_ALTLINK,   /* name: from .gnu_debugaltlink (dwz); build_id says which is wanted */
+    DEBUG_FILE_BUILD_ID, /* name: build id in hex: .build-id/xx/yyyy.debug under the debug directories */
+    DEBUG_FILE_DEBUGLINK, /* name: .gnu_debuglink's: beside the binary, in its .debug/, in debug directories */
+    DEBUG_FILE_ALTLINK, /* name: from .gnu_debugaltlink (dwz); build_id says which is wanted */
 };
 
 struct debug_file_request {
@@ -34,8 +34,8 @@ struct debug_file_request {
 };
 
 struct symbolizer_ops {
-    /* Opens a further file for the module whose userdata this is. 0 with an fd that becomes the symbolizer's, or
-     * -errno (-ENOENT: there is none). The symbolizer checks that build id or CRC agree. */
+    /* Opens a further file for the module whose userdata this is. 0 with an fd that becomes the
+     * symbolizer's, or -errno (-ENOENT: there is none). The symbolizer checks that build id or CRC agree. */
     int (*open_debug_file)(void *userdata, const struct debug_file_request *request, int *ret_fd);
 };
 
@@ -46,15 +46,15 @@ size_t symbolizer_cache_bytes(const struct symbolizer *s);
 /* True where the module of that file is in the cache, and no fd need be passed. */
 bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
 
-/* The module of a file. fd becomes the symbolizer's in every case (-1: it must be cached). userdata goes to
- * open_debug_file for calls made on behalf of this lookup. The module stays valid until the next
- * symbolizer_trim. 0, or -errno: -ENOEXEC for what is no ELF program or malformed (such a file is remembered too), -EBADF for an
- * fd of -1 where nothing is cached. */
+/* The module of a file. fd becomes the symbolizer's in every case (-1: it must be cached). userdata goes
+ * to open_debug_file for calls made on behalf of this lookup. The module stays valid until the next
+ * symbolizer_trim. 0, or -errno: -ENOEXEC for what is no ELF program or malformed (such a file is
+ * remembered too), -EBADF for an fd of -1 where nothing is cached. */
 int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
                       struct module **ret_module);
 
-/* Drops what the cache's bound has no room for, least recently used modules first, and modules whose debug file could not be had for
- * a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
+/* Drops what the cache's bound has no room for, least recently used modules first, and modules whose debug
+ * file could not be had for a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
 void symbolizer_trim(struct symbolizer *s);
 
 /* Lower-case hex; NULL where the file has none. */
@@ -83,9 +83,10 @@ size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mod
 /* The link-time address of a file offset (by PT_LOAD); the offset itself outside of all. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
 
-/* Where a uprobe on a function goes: the file offset of its entry, plus offset. name as in the symbol table (mangled), or
- * demangled where exactly one matches. Functions only: an IFUNC's symbol is its chooser, a PLT stub somebody else's. 0; -ENOENT: no such
- * symbol; -ENOTUNIQ: several; -ERANGE: offset outside of it. */
+/* Where a uprobe on a function goes: the file offset of its entry, plus offset. name as in the symbol
+ * table (mangled), or demangled where exactly one matches. Functions only: an IFUNC's symbol is its
+ * chooser, a PLT stub somebody else's. 0; -ENOENT: no such symbol; -ENOTUNIQ: several; -ERANGE: offset
+ * outside of it. */
 int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset);
 
 /* A USDT probe site (.note.stapsdt). */

@@ -1,5 +1,6 @@
-/* USDT probe sites, from the notes that <sys/sdt.h> leaves: for each site its address, that of its semaphore, and the
- * address that section .stapsdt.base had when the note was made (a prelinked file is moved since). */
+/* USDT probe sites, from the notes that <sys/sdt.h> leaves: for each site its address, that of its
+ * semaphore, and the address that section .stapsdt.base had when the note was made (a prelinked file is
+ * moved since). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +67,8 @@ static bool note_parse(Elf *elf, const char *note, size_t len, struct usdt_note 
         Elf64_Addr wide[3];
         Elf32_Addr narrow[3];
     } addresses;
-    Elf_Data to = {.d_buf = &addresses, .d_type = ELF_T_ADDR, .d_version = EV_CURRENT, .d_size = sizeof(addresses)};
+    Elf_Data to = {
+        .d_buf = &addresses, .d_type = ELF_T_ADDR, .d_version = EV_CURRENT, .d_size = sizeof(addresses)};
     GElf_Ehdr header;
     if (!gelf_getehdr(elf, &header) || !gelf_xlatetom(elf, &to, &from, header.e_ident[EI_DATA]))
         return false;
@@ -83,25 +85,28 @@ static int usdt_add(struct module *m, const struct usdt_note *note, uint64_t mov
     struct usdt_site site = {0};
     if (!elf_segments_offset(&m->segments, note->address + moved, &site.file_offset))
         return 0;
-    if (note->semaphore && !elf_segments_offset(&m->segments, note->semaphore + moved, &site.semaphore_file_offset))
+    if (note->semaphore
+        && !elf_segments_offset(&m->segments, note->semaphore + moved, &site.semaphore_file_offset))
         return 0;
     return usdt_list_add(list, site);
 }
 
-static int usdt_collect(struct module *m, Elf_Data *data, const char *provider, const char *name, struct usdt_list *list)
+static int usdt_collect(struct module *m, Elf_Data *data, const char *provider, const char *name,
+                        struct usdt_list *list)
 {
     GElf_Shdr base_header;
     bool based = elf_file_section(&m->file, ".stapsdt.base", &base_header) != NULL;
     size_t offset = 0, name_offset, note_offset;
     GElf_Nhdr header;
-    while (offset < data->d_size && (offset = gelf_getnote(data, offset, &header, &name_offset, &note_offset)) > 0) {
+    while (offset < data->d_size
+           && (offset = gelf_getnote(data, offset, &header, &name_offset, &note_offset)) > 0) {
         const char *bytes = data->d_buf;
         struct usdt_note note;
         if (header.n_type != NT_STAPSDT || header.n_namesz != sizeof("stapsdt")
             || memcmp(bytes + name_offset, "stapsdt", sizeof("stapsdt")) != 0)
             continue;
-        if (!note_parse(m->file.elf, bytes + note_offset, header.n_descsz, &note) || strcmp(note.provider, provider) != 0
-            || strcmp(note.name, name) != 0)
+        if (!note_parse(m->file.elf, bytes + note_offset, header.n_descsz, &note)
+            || strcmp(note.provider, provider) != 0 || strcmp(note.name, name) != 0)
             continue;
         int r = usdt_add(m, &note, based && note.base ? base_header.sh_addr - note.base : 0, list);
         if (r < 0)
@@ -110,7 +115,8 @@ static int usdt_collect(struct module *m, Elf_Data *data, const char *provider, 
     return 0;
 }
 
-int module_find_usdt(struct module *m, const char *provider, const char *name, struct usdt_site **ret_sites, size_t *ret_n)
+int module_find_usdt(struct module *m, const char *provider, const char *name, struct usdt_site **ret_sites,
+                     size_t *ret_n)
 {
     CLEANUP(usdt_list_deinit) struct usdt_list list = {0};
     Elf_Scn *section = NULL;

@@ -1,10 +1,12 @@
-/* As fuzz_runner.c, for targets whose input goes through a library that promises nothing about malformed input:
+/* As fuzz_runner.c, for targets whose input goes through a library that promises nothing about malformed
+ * input:
  *
  *     fuzz_NAME DIRECTORY [MUTATIONS [TOLERATED]]
  *
- * Inputs run in a child process. Where it dies, the report of the sanitizer (or none, for a plain signal) tells where: a fault
- * inside a library is tolerated if file TOLERATED has the line "LIBRARY FUNCTION", the function being ours that had called
- * into the library; one in our own code never is. The next child goes on behind the input that killed the last. */
+ * Inputs run in a child process. Where it dies, the report of the sanitizer (or none, for a plain signal)
+ * tells where: a fault inside a library is tolerated if file TOLERATED has the line "LIBRARY FUNCTION",
+ * the function being ours that had called into the library; one in our own code never is. The next child
+ * goes on behind the input that killed the last. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -42,8 +44,10 @@ static uint64_t next_random(uint64_t *state)
 /* Changes a few bytes in place, as formats with sizes and offsets are hurt most. */
 static void mutate(uint8_t *buf, size_t len, uint64_t random)
 {
-    static const uint64_t values[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                      0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0x1000, 0x100000000};
+    static const uint64_t values[] = {
+        0, 1, 2, 0x7f, 0x80, 0xff, 0x1000, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
+        INT64_MAX, 1ull << 63, UINT64_MAX,
+    };
     for (unsigned changes = 1 + (unsigned)(next_random(&random) % 12); changes > 0 && len > 8; changes--) {
         size_t at = next_random(&random) % (len - 8), width = 1u << (next_random(&random) % 4);
         uint64_t value = values[next_random(&random) % (sizeof(values) / sizeof(*values))];
@@ -107,26 +111,32 @@ static int run_child(const struct runner *r, const uint8_t *data, size_t len, ch
     return status;
 }
 
-/* "LIBRARY FUNCTION" of a report: the library of its first frame, and the first function of ours. False: the fault is ours. */
+/* True where the line of a stack has a word. */
+static bool line_has(const char *line, const char *word)
+{
+    return memmem(line, strcspn(line, "\n"), word, strlen(word)) != NULL;
+}
+
+/* "LIBRARY FUNCTION" of a report: the library of its first frame, and the first function of ours. False:
+ * the fault is ours. */
 static bool fault_place(const char *report, char *ret, size_t room)
 {
-    char library[64] = "", function[128] = "";
-    const char *frame = strstr(report, "    #0 ");
-    for (; frame && (frame = strstr(frame, "    #")); frame++) {
-        const char *end = strchrnul(frame, '\n'), *so = memmem(frame, (size_t)(end - frame), "/lib", 4);
-        bool elfutils = so && (memmem(frame, (size_t)(end - frame), "libdw", 5) || memmem(frame, (size_t)(end - frame), "libelf", 6));
-        bool runtime = memmem(frame, (size_t)(end - frame), "sanitizer", 9) || memmem(frame, (size_t)(end - frame), "libc.so", 7)
-                       || memmem(frame, (size_t)(end - frame), "libasan", 7) || memmem(frame, (size_t)(end - frame), "interceptor", 11);
-        if (elfutils && !library[0])
-            (void)snprintf(library, sizeof(library), "%s", memmem(frame, (size_t)(end - frame), "libdw", 5) ? "libdw" : "libelf");
-        if (elfutils || runtime)
+    const char *library = NULL, *line = strstr(report, "    #0 ");
+    char function[128] = "";
+    for (; line && (line = strstr(line, "    #")); line++) {
+        const char *here = line_has(line, "libdw") ? "libdw" : line_has(line, "libelf") ? "libelf" : NULL;
+        library = library ? library : here;
+        if (here || line_has(line, "sanitizer") || line_has(line, "libasan") || line_has(line, "libc.so")
+            || line_has(line, "interceptor"))
             continue;
-        if (sscanf(frame, " #%*d %*s in %127s", function) != 1)
+        if (sscanf(line, " #%*d %*s in %127s", function) != 1)
             return false;
         break;
     }
+    if (!library || !function[0])
+        return false;
     (void)snprintf(ret, room, "%s %s", library, function);
-    return library[0] && function[0];
+    return true;
 }
 
 static bool is_tolerated(const struct runner *r, const char *place)
@@ -148,8 +158,8 @@ static void judge(struct runner *r, const char *name, int status, const char *re
         return;
     }
     r->faults++;
-    fprintf(stderr, "failed: input %u of %s, %s, status %x\n%.6000s\n", *r->next, name, in_library ? place : "in our own code", status,
-            report);
+    fprintf(stderr, "failed: input %u of %s, %s, status %x\n%.6000s\n", *r->next, name,
+            in_library ? place : "in our own code", status, report);
 }
 
 static int run_file(struct runner *r, const char *directory, const char *name)
@@ -164,9 +174,11 @@ static int run_file(struct runner *r, const char *directory, const char *name)
     size_t len = fread(data, 1, MAX_FILE_BYTES, f);
     for (*r->next = 0; *r->next <= r->mutations && r->faults < MAX_FAULTS; ++*r->next) {
         int status = run_child(r, data, len, report);
+        /* The undefined behaviour sanitizer may let a child go on. */
+        if (status != 0 || strstr(report, "runtime error:"))
+            judge(r, name, status, report);
         if (status == 0)
             break;
-        judge(r, name, status, report);
     }
     return 0;
 }
@@ -203,7 +215,7 @@ int main(int argc, char **argv)
         files++;
     }
     closedir(dir);
-    printf("%u files, %u mutations of each: %u faults, %u tolerated in libraries, %u killed\n", files, r.mutations, r.faults,
-           r.tolerated_faults, r.killed);
+    printf("%u files, %u mutations of each: %u faults, %u tolerated in libraries, %u killed\n", files,
+           r.mutations, r.faults, r.tolerated_faults, r.killed);
     return files && r.faults == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,5 +1,5 @@
-/* An ELF file with DWARF, from anybody: opened, resolved at many offsets, searched for probe places. It is its own debug file and its own
- * common file too, so that those ways are taken. */
+/* An ELF file with DWARF, from anybody: opened, resolved at many offsets, searched for probe places. It is
+ * its own debug file and its own common file too, so that those ways are taken. */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -36,7 +36,8 @@ static void check_frames(const struct symbol_frame *frames, size_t n)
     FUZZ_CHECK(n <= SYMBOL_MAX_INLINED);
     for (size_t i = 0; i < n; i++) {
         FUZZ_CHECK(frames[i].name && frames[i].system_name);
-        bytes += strlen(frames[i].name) + strlen(frames[i].system_name) + (frames[i].filename ? strlen(frames[i].filename) : 0);
+        bytes += strlen(frames[i].name) + strlen(frames[i].system_name)
+                 + (frames[i].filename ? strlen(frames[i].filename) : 0);
         FUZZ_CHECK(frames[i].line >= 0 && frames[i].start_line >= 0);
     }
     FUZZ_CHECK(bytes < 1u << 28);

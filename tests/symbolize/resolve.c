@@ -1,7 +1,8 @@
 /* resolve [--times] [--fast] [--debug-dir DIR]... FILE < addresses
  *
- * Prints the functions at link-time addresses (hex, one a line) the way `addr2line -a -i -f` does, so that the two can be compared:
- * the address, a name and a "file:line" for each frame, an empty line. --times: the CPU time that it took, cold and warm, to stderr. */
+ * Prints the functions at link-time addresses (hex, one a line) the way `addr2line -a -i -f` does, so that
+ * the two can be compared: the address, a name and a "file:line" for each frame, an empty line. --times:
+ * the CPU time that it took, cold and warm, to stderr. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -87,7 +88,8 @@ static void print_frames(uint64_t address, const struct symbol_frame *frames, si
 {
     printf("0x%016" PRIx64 "\n", address);
     for (size_t i = 0; i < n; i++)
-        printf("%s\n%s:%" PRId64 "\n", frames[i].name, frames[i].filename ? frames[i].filename : "??", frames[i].line);
+        printf("%s\n%s:%" PRId64 "\n", frames[i].name, frames[i].filename ? frames[i].filename : "??",
+               frames[i].line);
     if (n == 0)
         printf("??\n??:0\n");
     printf("\n");
@@ -114,8 +116,10 @@ static int resolve_all(struct resolve *r, int fd)
     for (size_t i = 0; error == 0 && r->times && i < r->n; i++)
         (void)module_resolve(module, r->offsets[i], r->mode, frames);
     if (error == 0 && r->times && r->n > 0)
-        fprintf(stderr, "%zu addresses, cold %.1f ms, warm %.3f us each, cache %zu KiB\n", r->n, (double)(cold - begin) / 1e6,
-                (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cold) / 1e3 / (double)r->n, symbolizer_cache_bytes(s) / 1024);
+        fprintf(stderr, "%zu addresses, cold %.1f ms, warm %.3f us each, cache %zu KiB\n", r->n,
+                (double)(cold - begin) / 1e6,
+                (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cold) / 1e3 / (double)r->n,
+                symbolizer_cache_bytes(s) / 1024);
     symbolizer_free(s);
     return error;
 }

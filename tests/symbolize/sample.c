@@ -1,10 +1,11 @@
-/* A program whose every address has a known place: nested inlined calls, a macro, recursion, a function in two parts, assembly without sizes,
- * aliases, mangled and doubled names. */
+/* A program whose every address has a known place: nested inlined calls, a macro, recursion, a function in
+ * two parts, assembly without sizes, aliases, mangled and doubled names. */
 #include <stdio.h>
 #include <stdlib.h>
 #ifdef HAVE_SDT
 #define _SDT_HAS_SEMAPHORES 1
-#define SDT_SEMAPHORE(name) __extension__ unsigned short sample_##name##_semaphore __attribute__((unused, section(".probes")))
+#define SDT_SEMAPHORE(name) \
+    __extension__ unsigned short sample_##name##_semaphore __attribute__((unused, section(".probes")))
 #include <sys/sdt.h>
 SDT_SEMAPHORE(split);
 SDT_SEMAPHORE(end);
@@ -93,8 +94,11 @@ static __attribute__((noinline, used)) unsigned named_twice(void)
 }
 
 #if defined(__x86_64__)
-__asm__(".text\n.globl no_size\n.type no_size, @function\nno_size:\n nop\n nop\n.Llabel: nop\ninner_label: nop\n ret\n"
-        ".globl after_no_size\n.type after_no_size, @function\nafter_no_size:\n nop\n ret\n.size after_no_size, . - after_no_size\n");
+__asm__(".text\n"
+        ".globl no_size\n.type no_size, @function\n"
+        "no_size:\n nop\n nop\n.Llabel: nop\ninner_label: nop\n ret\n"
+        ".globl after_no_size\n.type after_no_size, @function\n"
+        "after_no_size:\n nop\n ret\n.size after_no_size, . - after_no_size\n");
 extern void no_size(void);
 extern void after_no_size(void);
 #else

@@ -1,4 +1,4 @@
-// C++: templates, lambdas, unnamed namespaces, virtual and inlined member functions, exceptions in split parts.
+// C++: templates, lambdas, unnamed namespaces, virtual and inlined functions, exceptions in split parts.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -60,7 +60,8 @@ int main(int argc, char **)
     for (int i = 0; i < argc * 100; i++)
         numbers.push_back(i * 7919 % 1000);
     std::sort(numbers.begin(), numbers.end(), [&](int a, int b) { return a % 7 < b % 7; });
-    auto apart = [&](int a) __attribute__((noinline)) { return outer::doubled(a) + static_cast<int>(numbers.size()); };
+    int size = static_cast<int>(numbers.size());
+    auto apart = [&](int a) __attribute__((noinline)) { return outer::doubled(a) + size; };
     outer::inner::Box<long> box{argc};
     Derived derived;
     Base *base = &derived;

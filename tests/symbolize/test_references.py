@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Frames agree with those of elfutils', binutils' or LLVM's tool, address by address: in programs built here in all the ways that
-debug information is stored, and in this machine's C library where its debug file is installed.
+"""Frames agree with those of elfutils', binutils' or LLVM's tool, address by address: in programs built here in
+all the ways that debug information is stored, and in this machine's C library where its debug file is there.
 
 usage: test_references.py RESOLVE_PROGRAM [unittest arguments]"""
 
@@ -46,7 +46,8 @@ def parse_frames(text):
             name = re.sub(r" inlined at .*", "", line)
         elif line:
             place = re.match(r"(.*?):(\d+|\?)", line)
-            frames[current].append((name, clean_path(place[1]) if place[1] != "??" else "??", int(place[2].replace("?", "0"))))
+            path = clean_path(place[1]) if place[1] != "??" else "??"
+            frames[current].append((name, path, int(place[2].replace("?", "0"))))
             name = None
     return frames
 
@@ -67,11 +68,9 @@ def text_section(path):
 def bare_name(name):
     """The last part of a name, without parameters: what a function without a linkage name is called."""
     name = re.sub(r"\[clone .*|\[abi:\w+\]| const$", "", name).replace("(anonymous namespace)::", "")
-    while re.search(r"<[^<>]*>|\([^()]*\)", name.replace("operator()", "").replace("operator<", "").replace("->", "")):
-        shorter = re.sub(r"(?<!operator)(<[^<>]*>|\([^()]*\))", "", name)
-        if shorter == name:
-            break
-        name = shorter
+    shorter = None
+    while shorter != name:
+        shorter, name = name, re.sub(r"(?<!operator)(<[^<>]*>|\([^()]*\))", "", name)
     return name.split("::")[-1].split(" ")[-1]
 
 
@@ -123,8 +122,8 @@ class References(unittest.TestCase):
         self.need(*(tool[0] for tool in tools))
         stdin = "".join(f"0x{a:x}\n" for a in addresses)
         # eu-addr2line ends with 1 after an address that it has nothing for.
-        return [parse_frames(subprocess.run([*tool, path, "-a", "-f", "-i", "-C"], input=stdin, capture_output=True,
-                                            text=True, check=False).stdout) for tool in tools]
+        return [parse_frames(subprocess.run([*tool, path, "-a", "-f", "-i", "-C"], input=stdin, text=True,
+                                            capture_output=True, check=False).stdout) for tool in tools]
 
     def difference(self, frames, wanted, aliases):
         if frames == [("??", "??", 0)] and wanted[0][0] == "??":
@@ -180,16 +179,19 @@ class References(unittest.TestCase):
                     self.check(self.build(compiler, "sample.cc", version), allowed=0.01)
 
     def test_cxx_names(self):
-        names = {name for frames in self.check(self.build("g++", "sample.cc"), allowed=0.01).values() for name, _, _ in frames}
-        for wanted in ("(anonymous namespace)::unnamed(int)", "(anonymous namespace)::Scale::apply", "main::{lambda}::operator()",
-                       "outer::doubled", "Derived::run(int)", "outer::inner::Box<long>::get(long)"):
+        ours = self.check(self.build("g++", "sample.cc"), allowed=0.01)
+        names = {name for frames in ours.values() for name, _, _ in frames}
+        for wanted in ("(anonymous namespace)::unnamed(int)", "(anonymous namespace)::Scale::apply",
+                       "main::{lambda}::operator()", "outer::doubled", "Derived::run(int)",
+                       "outer::inner::Box<long>::get(long)"):
             self.assertIn(wanted, names)
 
     def test_link_time_optimization(self):
         self.check(self.build("gcc", "sample.c", "-flto"), allowed=0.001)
 
     def test_dropped_sections(self):
-        self.check(self.build("gcc", "sample.c", "-ffunction-sections", "-Wl,--gc-sections", "-static"), allowed=0.001)
+        path = self.build("gcc", "sample.c", "-ffunction-sections", "-Wl,--gc-sections", "-static")
+        self.check(path, allowed=0.001)
 
     def test_static_addresses(self):
         self.check_inlined(self.check(self.build("gcc", "sample.c", "-no-pie")))
@@ -223,7 +225,7 @@ class References(unittest.TestCase):
         shutil.move(debug, os.path.join(self.dir, ".build-id/ab/cdef0123456789.debug"))
         self.check_inlined(self.check(path, whole))
         other = self.build("gcc", "sample.c", "-Wl,--build-id=0x1111111111111111", name="other")
-        run("objcopy", "--only-keep-debug", other, os.path.join(self.dir, ".build-id/ab/cdef0123456789.debug"))
+        run("objcopy", "--only-keep-debug", other, self.dir + "/.build-id/ab/cdef0123456789.debug")
         names = {frames[0][0] for frames in self.resolve(path, range(*self.bounds(path))).values()}
         self.assertNotIn("outermost", names, "a debug file of another build was used")
 
@@ -242,7 +244,8 @@ class References(unittest.TestCase):
         folder = os.path.join(self.dir, ".build-id", build_id[:2])
         os.makedirs(folder)
         shutil.move(common, os.path.join(folder, build_id[2:] + ".debug"))
-        ours, wanted = self.resolve(one, range(*self.bounds(one))), self.resolve(whole, range(*self.bounds(one)))
+        addresses = range(*self.bounds(one))
+        ours, wanted = self.resolve(one, addresses), self.resolve(whole, addresses)
         wrong = [(hex(a), ours[a], wanted[a]) for a in ours if ours[a] != wanted[a]]
         self.assertFalse(wrong[:2])
 
@@ -267,20 +270,23 @@ class References(unittest.TestCase):
 
     def test_stubs(self):
         self.need("objdump")
-        for flags in ((), ("-Wl,-z,ibtplt", "-fcf-protection"), ("-Wl,-z,now",), ("-no-pie", "-Wl,-z,lazy"), ("-fno-plt",)):
+        for flags in ((), ("-Wl,-z,ibtplt", "-fcf-protection"), ("-Wl,-z,now",), ("-no-pie", "-Wl,-z,lazy"),
+                      ("-fno-plt",)):
             with self.subTest(flags=flags):
                 path = self.build("gcc", "sample.c", *flags)
                 run("strip", path)
                 if not os.uname().machine == "x86_64":
                     self.skipTest("stubs are known on x86-64 alone")
                 text = run("objdump", "-d", path)
-                wanted = {int(a, 16): name for a, name in re.findall(r"^([0-9a-f]+) <(\w+@plt)>:", text, re.MULTILINE)}
+                found = re.findall(r"^([0-9a-f]+) <(\w+@plt)>:", text, re.MULTILINE)
+                wanted = {int(address, 16): name for address, name in found}
                 ours = self.resolve(path, list(wanted), "--fast")
                 self.assertEqual({a: ours[a][0][0] for a in wanted}, wanted)
                 self.assertEqual("-fno-plt" in flags, "printf@plt" not in wanted.values())
 
     def test_c_library(self):
-        libraries = [p for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib/aarch64-linux-gnu/libc.so.6") if os.path.exists(p)]
+        places = [f"/lib/{machine}-linux-gnu/libc.so.6" for machine in ("x86_64", "aarch64")]
+        libraries = [path for path in places if os.path.exists(path)]
         if not libraries:
             self.skipTest("no glibc at a known place")
         build_id = re.search(r"Build ID: ([0-9a-f]+)", run("readelf", "-n", libraries[0]))[1]

@@ -18,7 +18,8 @@ static void expect(const char *mangled, const char *wanted)
 START_TEST(test_cxx)
 {
     expect("_ZN2ns3fooEiPKc", "ns::foo(int, char const*)");
-    expect("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back(int const&)");
+    expect("_ZNSt6vectorIiSaIiEE9push_backERKi",
+           "std::vector<int, std::allocator<int> >::push_back(int const&)");
     expect("_Z3foov.constprop.0", "foo() [clone .constprop.0]");
     expect("_ZN12_GLOBAL__N_13barEv", "(anonymous namespace)::bar()");
 }
@@ -27,7 +28,8 @@ END_TEST
 START_TEST(test_rust)
 {
     expect("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE", "core::fmt::Write::write_fmt");
-    expect("_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$3bar17h930b740aa94f1d3aE",
+    expect("_ZN71_$LT$Test$u20$$u2b$$u20$$u27$static$u20$as$u20$foo..Bar$LT$Test$GT$$GT$"
+           "3bar17h930b740aa94f1d3aE",
            "<Test + 'static as foo::Bar<Test>>::bar");
     expect("_RNvC6_123foo3bar", "123foo::bar");
     expect("_RNvMCs4fqI2P2rA04_13const_genericINtB2_3FooKpE3foo", "<const_generic::Foo<_>>::foo");

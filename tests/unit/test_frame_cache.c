@@ -9,7 +9,8 @@ START_TEST(test_find)
 {
     struct arena arena = {0};
     struct frame_cache cache = {0};
-    struct symbol_frame out[SYMBOL_MAX_INLINED], frames[2] = {{.name = "inner", .line = 7}, {.name = "outer", .line = 8}};
+    const struct symbol_frame frames[2] = {{.name = "inner", .line = 7}, {.name = "outer", .line = 8}};
+    struct symbol_frame out[SYMBOL_MAX_INLINED];
     ck_assert_int_eq(frame_cache_find(&cache, 5, out), -1);
     frame_cache_add(&cache, &arena, 5, frames, 2);
     frame_cache_add(&cache, &arena, 0, frames, 1);

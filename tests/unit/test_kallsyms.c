@@ -19,7 +19,8 @@ static int parse(const char *text, struct kallsyms **ret)
     return kallsyms_new(fd, ret);
 }
 
-static void expect(const struct kallsyms *k, uint64_t address, const char *name, const char *module, uint64_t start)
+static void expect(const struct kallsyms *k, uint64_t address, const char *name, const char *module,
+                   uint64_t start)
 {
     const struct kernel_symbol *s = kallsyms_find(k, address);
     ck_assert_ptr_nonnull(s);
@@ -72,7 +73,9 @@ END_TEST
 START_TEST(test_odd_lines)
 {
     struct kallsyms *k = NULL;
-    ck_assert_int_eq(parse("\n \nT\nffff\nffff T\nffff T \nzz T name\n1000 T a\tb\n2000 T \t[]\n3000 T c\t[\n4000 t d\t[]\n", &k), 0);
+    const char text[] = "\n \nT\nffff\nffff T\nffff T \nzz T name\n1000 T a\tb\n"
+                        "2000 T \t[]\n3000 T c\t[\n4000 t d\t[]\n";
+    ck_assert_int_eq(parse(text, &k), 0);
     expect(k, 0x1000, "a", NULL, 0x1000);
     expect(k, 0x3000, "c", NULL, 0x3000);
     expect(k, 0x4000, "d", "", 0x4000);
@@ -87,8 +90,8 @@ START_TEST(test_many_lines)
     size_t len = 0;
     struct kallsyms *k = NULL;
     for (unsigned i = 0; i < LINES; i++)
-        len += (size_t)sprintf(text + len, "%016llx t function_%u%s\n", 0xffffffff81000000ull + 64ull * (LINES - i), i,
-                               i % 3 ? "" : "\t[module]");
+        len += (size_t)sprintf(text + len, "%016llx t function_%u%s\n",
+                               0xffffffff81000000ull + 64ull * (LINES - i), i, i % 3 ? "" : "\t[module]");
     ck_assert_int_eq(parse(text, &k), 0);
     expect(k, 0xffffffff81000000ull + 64 * 7 + 5, "function_199993", NULL, 0xffffffff81000000ull + 64 * 7);
     kallsyms_free(k);
@@ -102,7 +105,8 @@ START_TEST(test_this_kernel)
     AUTO_CLOSE int fd = open("/proc/kallsyms", O_RDONLY | O_CLOEXEC);
     int r = fd < 0 ? -errno : kallsyms_new(fd, &k);
     if (r < 0) {
-        ck_assert(r == -EPERM || r == -ENOENT || r == -EACCES || r == -ENODATA); /* no privilege: nothing to see */
+        /* No privilege: nothing to see. */
+        ck_assert(r == -EPERM || r == -ENOENT || r == -EACCES || r == -ENODATA);
         return;
     }
     kallsyms_text(k, &start, &end);

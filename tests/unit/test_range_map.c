@@ -9,11 +9,15 @@
 START_TEST(test_nested)
 {
     CLEANUP(range_map_deinit) struct range_map map = {0};
-    struct range ranges[] = {{20, 30, 2, 1}, {0, 100, 0, 0}, {10, 50, 1, 0}, {10, 12, 3, 1}, {100, 110, 4, 0}, {200, 200, 5, 0}};
+    struct range ranges[] = {{20, 30, 2, 1}, {0, 100, 0, 0},   {10, 50, 1, 0},
+                             {10, 12, 3, 1}, {100, 110, 4, 0}, {200, 200, 5, 0}};
     ck_assert_int_eq(range_map_build(ranges, 6, &map), 0);
-    const struct { uint64_t address; uint32_t value; } wanted[] = {
-        {0, 0}, {9, 0}, {10, 3}, {12, 1}, {19, 1}, {20, 2}, {29, 2}, {30, 1}, {50, 0}, {99, 0}, {100, 4}, {109, 4},
-        {110, RANGE_NONE}, {200, RANGE_NONE}, {UINT64_MAX, RANGE_NONE}};
+    const struct {
+        uint64_t address;
+        uint32_t value;
+    } wanted[] = {{0, 0},   {9, 0},   {10, 3},           {12, 1},           {19, 1},
+                  {20, 2},  {29, 2},  {30, 1},           {50, 0},           {99, 0},
+                  {100, 4}, {109, 4}, {110, RANGE_NONE}, {200, RANGE_NONE}, {UINT64_MAX, RANGE_NONE}};
     for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
         ck_assert_uint_eq(range_map_find(&map, wanted[i].address), wanted[i].value);
 }
@@ -29,7 +33,8 @@ START_TEST(test_empty)
 }
 END_TEST
 
-/* The rule in words: of the ranges that hold the address the one that begins last; then the deepest; then the shortest. */
+/* The rule in words: of the ranges that hold the address the one that begins last; then the deepest; then
+ * the shortest. */
 static uint32_t find_slowly(const struct range *ranges, size_t n, uint64_t address)
 {
     const struct range *best = NULL;
@@ -39,7 +44,8 @@ static uint32_t find_slowly(const struct range *ranges, size_t n, uint64_t addre
             continue;
         if (!best || r->low > best->low || (r->low == best->low && r->depth > best->depth)
             || (r->low == best->low && r->depth == best->depth && r->high < best->high)
-            || (r->low == best->low && r->depth == best->depth && r->high == best->high && r->value > best->value))
+            || (r->low == best->low && r->depth == best->depth && r->high == best->high
+                && r->value > best->value))
             best = r;
     }
     return best ? best->value : RANGE_NONE;
@@ -51,7 +57,8 @@ static void compare_random(unsigned seed)
     size_t n = (size_t)(rand_r(&seed) % 24);
     for (size_t i = 0; i < n; i++) {
         uint64_t low = (uint64_t)(rand_r(&seed) % 64);
-        ranges[i] = (struct range){low, low + (uint64_t)(rand_r(&seed) % 32), (uint32_t)i, (uint32_t)(rand_r(&seed) % 3)};
+        ranges[i] = (struct range){low, low + (uint64_t)(rand_r(&seed) % 32), (uint32_t)i,
+                                   (uint32_t)(rand_r(&seed) % 3)};
     }
     CLEANUP(range_map_deinit) struct range_map map = {0};
     ck_assert_int_eq(range_map_build(ranges, n, &map), 0);

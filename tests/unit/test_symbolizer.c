@@ -1,5 +1,5 @@
-/* The cache of modules, and the searches in one: on the sample program, whole and in two files, and on files that are not what
- * they should be. */
+/* The cache of modules, and the searches in one: on the sample program, whole and in two files, and on
+ * files that are not what they should be. */
 #include <check.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -45,7 +45,8 @@ static int next_fd(void)
     return fd;
 }
 
-static struct module *open_module(struct symbolizer *s, const char *path, uint64_t ino, struct answers *answers)
+static struct module *open_module(struct symbolizer *s, const char *path, uint64_t ino,
+                                  struct answers *answers)
 {
     struct module *m = NULL;
     struct file_identity id = {.ino = ino};
@@ -118,19 +119,32 @@ START_TEST(test_not_elf)
 {
     struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
     struct module *m = NULL;
-    const Elf64_Ehdr relocatable = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                                    .e_type = ET_REL, .e_version = EV_CURRENT, .e_ehsize = sizeof(Elf64_Ehdr)};
+    const Elf64_Ehdr relocatable = {
+        .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+        .e_type = ET_REL,
+        .e_version = EV_CURRENT,
+        .e_ehsize = sizeof(Elf64_Ehdr)};
     const char text[] = "#!/bin/sh\nexit 0 # long enough for a header, but no ELF file at all ............\n";
-    struct { const void *bytes; size_t len; } files[] = {{"", 0}, {"\177ELF", 4}, {text, sizeof(text)},
-                                                         {&relocatable, sizeof(relocatable)}, {&relocatable, 20}};
+    const struct {
+        const void *bytes;
+        size_t len;
+    } files[] = {{"", 0},
+                 {"\177ELF", 4},
+                 {text, sizeof(text)},
+                 {&relocatable, sizeof(relocatable)},
+                 {&relocatable, 20}};
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
         struct file_identity id = {.ino = i + 1};
-        ck_assert_int_eq(symbolizer_module(s, &id, open_bytes(files[i].bytes, files[i].len), NULL, &m), -ENOEXEC);
+        ck_assert_int_eq(symbolizer_module(s, &id, open_bytes(files[i].bytes, files[i].len), NULL, &m),
+                         -ENOEXEC);
         ck_assert(symbolizer_has(s, &id)); /* remembered */
         ck_assert_int_eq(symbolizer_module(s, &id, -1, NULL, &m), -ENOEXEC);
     }
-    ck_assert_int_eq(symbolizer_module(s, &(struct file_identity){.ino = 99}, open("/", O_RDONLY | O_CLOEXEC), NULL, &m), -ENOEXEC);
-    ck_assert_int_eq(symbolizer_module(s, &(struct file_identity){.ino = 98}, open("/dev/null", O_RDONLY | O_CLOEXEC), NULL, &m),
+    ck_assert_int_eq(
+        symbolizer_module(s, &(struct file_identity){.ino = 99}, open("/", O_RDONLY | O_CLOEXEC), NULL, &m),
+        -ENOEXEC);
+    ck_assert_int_eq(symbolizer_module(s, &(struct file_identity){.ino = 98},
+                                       open("/dev/null", O_RDONLY | O_CLOEXEC), NULL, &m),
                      -ENOEXEC);
     ck_assert_ptr_null(m);
     symbolizer_free(s);
@@ -213,11 +227,13 @@ START_TEST(test_find_function)
     ck_assert_int_eq(module_find_function(m, "original", UINT64_MAX, &offset), -ERANGE);
     ck_assert_int_eq(module_find_function(m, "no such function", 0, &offset), -ENOENT);
     ck_assert_int_eq(module_find_function(m, "", 0, &offset), -ENOENT);
-    ck_assert_int_eq(module_find_function(m, "abort", 0, &offset), -ENOENT);     /* called through a stub, not here */
+    ck_assert_int_eq(module_find_function(m, "abort", 0, &offset),
+                     -ENOENT); /* called through a stub, not here */
     ck_assert_int_eq(module_find_function(m, "abort@plt", 0, &offset), -ENOENT);
     ck_assert_int_eq(module_find_function(m, "sink", 0, &offset), -ENOENT);      /* data */
     ck_assert_int_eq(module_find_function(m, "innermost", 0, &offset), -ENOENT); /* inlined everywhere */
-    ck_assert_int_eq(module_find_function(m, "chosen_at_load", 0, &offset), -ENOENT); /* an ifunc's resolver is no function of that name */
+    ck_assert_int_eq(module_find_function(m, "chosen_at_load", 0, &offset),
+                     -ENOENT); /* an ifunc's resolver is no function of that name */
     ck_assert_int_eq(module_find_function(m, "named_twice", 0, &offset), -ENOTUNIQ);
     ck_assert_uint_eq(offset, 77);
     symbolizer_free(s);
