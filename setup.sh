@@ -134,8 +134,12 @@ free_port() {
 }
 
 start_daemon() {
+    local become_root=()
+
     as_root true || die "needs root to sample other processes"
-    as_root build/daemon/cprofd --listen "$address" >build/cprofd.log 2>&1 &
+    [ "$(id -u)" -eq 0 ] || become_root=(sudo)
+    # Not by as_root: what $! would name then is a shell around it, whose end is not the daemon's.
+    "${become_root[@]}" build/daemon/cprofd --listen "$address" >build/cprofd.log 2>&1 &
     children+=($!)
     for _ in {1..100}; do
         answers "$address" && return
