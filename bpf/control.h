@@ -43,7 +43,7 @@ struct session_ctl {
     __u32 reserved;
     __u64 samples;
     __u64 hits;          /* probes and tracepoints: events of the target in the window */
-    __u64 late_weight;   /* the part of all weight that stands for ticks that the kernel refused or delayed */
+    __u64 late_weight;   /* ticks that the kernel refused or delayed: of timers not counted, of other events made up for */
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */
     __u64 lost_ring;     /* samples: neither table nor ring had room */
     __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */

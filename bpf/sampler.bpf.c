@@ -315,26 +315,46 @@ static __always_inline __u64 random_below(__u32 n)
     return bpf_get_prandom_u32() % n;
 }
 
-/* How many ticks of this timer passed since its last one: usually one; more where the kernel was late (interrupts off, a
- * virtual CPU that did not run) or refused some; none for one that comes early after a late one, which stood for it. */
-static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns)
-{
-    __u64 n = 1;
+/* A tick that comes later than this was due when something else may have run: the kernel holds timers back while a CPU is idle (some
+ * virtual machines) or stolen, and then they all come as soon as it runs again, which would charge the target with time
+ * that was nobody's. */
+#define TICK_LATE_NS 50000
+/* The grid moves when other events are opened on the CPU, or the kernel stops the timer for a moment: a little lateness is followed
+ * slowly, and two ticks that are whole periods apart make a new grid. */
+#define TICK_DRIFT_NS 500000
 
-    if (t->instance != s->instance) {
+/* Finds a tick's place on the grid. Returns how many grid points passed since the last tick; *ret_late: it came late. */
+static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns, bool *ret_late)
+{
+    __u64 n, late_ns, gap_ns = now_ns - t->last_ns;
+
+    *ret_late = false;
+    t->last_ns = now_ns;
+    if (t->instance != s->instance || period_ns == 0 || now_ns + TICK_LATE_NS < t->due_ns) {
         t->instance = s->instance;
+        t->due_ns = now_ns;
         t->position = random_below(s->decimation);
         t->next_pick = random_below(s->decimation);
         if (t->next_pick < t->position)
             t->next_pick = s->decimation + random_below(s->decimation);
-    } else if (period_ns && now_ns > t->last_ns) {
-        n = (now_ns - t->last_ns + period_ns / 2) / period_ns;
+        return 1;
     }
-    t->last_ns = now_ns;
+    n = (now_ns + TICK_LATE_NS - t->due_ns) / period_ns;
+    t->due_ns += n * period_ns;
+    if (now_ns <= t->due_ns) {
+        t->due_ns = now_ns; /* the earliest is the grid */
+        return n;
+    }
+    late_ns = now_ns - t->due_ns;
+    if (late_ns > TICK_LATE_NS && gap_ns >= period_ns / 2 && (gap_ns + TICK_LATE_NS) % period_ns <= 2 * TICK_LATE_NS)
+        t->due_ns = now_ns; /* whole periods after the last one: the grid has moved, and this one is in time */
+    else if (late_ns < TICK_DRIFT_NS)
+        t->due_ns += late_ns / 8;
+    *ret_late = now_ns - t->due_ns > TICK_LATE_NS;
     return n;
 }
 
-/* How many of n passing ticks count: all of them, or where slow rates run on faster timers a random one in each block of
+/* How many of n passing grid points count: all of them, or where slow rates run on faster timers a random one in each block of
  * `decimation`. */
 static __always_inline __u64 tick_picks(struct session_ctl *s, struct tick *t, __u64 n)
 {
@@ -370,20 +390,22 @@ int on_timer(struct bpf_perf_event_data *ctx)
     struct tick *t = bpf_map_lookup_elem(&ticks, &key);
     struct task_struct *task;
     __u64 picks;
+    bool late;
 
     if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || s->instance != COOKIE_INSTANCE(cookie) || s->decimation == 0)
         return 0;
     if (s->state != SESSION_ARMED && s->state != SESSION_OPEN)
         return 0;
-    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns));
+    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns, &late));
     if (!picks || s->state != SESSION_OPEN)
         return 0;
     task = bpf_get_current_task_btf();
     if (task_tgid(task) != s->tgid)
         return 0;
-    if (picks > 1)
-        __sync_fetch_and_add(&s->late_weight, (picks - 1) * s->weight);
-    take_sample(ctx, slot, s, task, picks * s->weight, now_ns);
+    if (late || picks > 1)
+        __sync_fetch_and_add(&s->late_weight, (late ? picks : picks - 1) * s->weight);
+    if (!late)
+        take_sample(ctx, slot, s, task, s->weight, now_ns);
     return 0;
 }
 

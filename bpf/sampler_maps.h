@@ -51,7 +51,8 @@ struct {
 
 /* A timer's ticks on one CPU; of other perf events, only the counter at the last overflow. */
 struct tick {
-    __u64 last_ns;
+    __u64 due_ns;    /* when its last tick was due: ticks are due on a grid */
+    __u64 last_ns;   /* when it came */
     __u64 position;  /* the index of its next tick, or the counter */
     __u64 next_pick; /* the index of the tick that counts next */
     __u32 instance;

@@ -1,4 +1,4 @@
-/* Draws timer periods: two at random within a few per cent of three times the mean, the third such that the rates add up.
+/* Draws timer periods: two at random, a few per cent beside three times the mean, the third such that the rates add up.
  * Owns nothing. */
 #include "bpf/timers.h"
 
@@ -18,11 +18,11 @@ void timers_draw(uint64_t period_ns, const uint64_t random[2], struct timers *re
     if (decimation == 0)
         decimation = 1;
 
-    /* Offsets of -4 %, 0 and +4 %, each plus up to 0.8 % at random: apart enough that two timers never tick in step for
-     * long, near enough that none is much slower than the others. */
+    /* About -5.7, +2.0 and +4 %, each with some randomness: apart enough that two timers never tick in step for long, and
+     * none near the period itself, since programs' own cycles are round numbers as often as periods are. */
     double base = (double)slowest / decimation;
-    double first = base * (0.96 + 0.008 * timers_uniform(random[0]));
-    double second = base * (1.04 + 0.008 * timers_uniform(random[1]));
+    double first = base * (0.943 + 0.004 * timers_uniform(random[0]));
+    double second = base * (1.020 + 0.003 * timers_uniform(random[1]));
     /* 1/first + 1/second + 1/third = 3/base */
     double third = 1.0 / (CPROFD_TIMERS_PER_CPU / base - 1.0 / first - 1.0 / second);
 

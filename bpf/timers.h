@@ -1,7 +1,7 @@
 /* The periods of the timer events that together sample at one rate.
  *
  * An exact period beats with the target's own cycles, and then luck decides what is seen. So each CPU has three timers with
- * incommensurate periods near three times the period asked for, drawn anew for each CPU and session, each started
+ * incommensurate periods near three times the period asked for, drawn anew for each session, each started
  * at a random phase. Their rates add up to exactly one over the period: a tick stands for the period, whatever timer it
  * comes from, and totals are exact.
  *

@@ -18,12 +18,34 @@ static int session_send_epoch(struct session *s, uint32_t epoch, bool exec)
     return s->collector ? child_send(s->collector, &m, sizeof(m), NULL, 0) : 0;
 }
 
-/* Tells what is due; what finds no room in the socket stays due. */
+static bool session_by_root(const struct session *s)
+{
+    return s->asker.known && s->asker.uid == 0;
+}
+
+/* Takes note of execs, by the control word: a notice may be late or lost. */
+void session_take_execs(struct session *s)
+{
+    uint32_t first = __atomic_exchange_n(&session_ctl(s)->pending_exec, 0, __ATOMIC_ACQ_REL);
+
+    if (first == 0)
+        return;
+    s->execed = s->execed || s->phase >= PHASE_OPEN;
+    if (!session_by_root(s)) /* who may trace whatever runs there */
+        image_access_exec(&s->access, first);
+    s->exec_due = true;
+}
+
+/* Tells what is due; what finds no room in the socket stays due. Of an exec before any epoch that began after it, whoever spoke
+ * first: the collector drops what is older than what it was told. */
 static void session_tell_now(struct session *s)
 {
+    uint32_t epoch = __atomic_load_n(&session_ctl(s)->epoch, __ATOMIC_ACQUIRE);
+
+    session_take_execs(s);
     if (s->exec_due && session_send_epoch(s, session_ctl(s)->exec_epoch, true) == 0)
         s->exec_due = false;
-    if (!s->exec_due && s->epoch_due && session_send_epoch(s, session_ctl(s)->epoch, false) == 0)
+    if (!s->exec_due && s->epoch_due && session_send_epoch(s, epoch, false) == 0)
         s->epoch_due = false;
 }
 
@@ -44,24 +66,6 @@ void session_on_tell(int fd, short what, void *arg)
 
     if (s->exec_due || s->epoch_due)
         session_tell(s);
-}
-
-static bool session_by_root(const struct session *s)
-{
-    return s->asker.known && s->asker.uid == 0;
-}
-
-/* Takes note of execs, by the control word: a notice may be late or lost. */
-void session_take_execs(struct session *s)
-{
-    uint32_t first = __atomic_exchange_n(&session_ctl(s)->pending_exec, 0, __ATOMIC_ACQ_REL);
-
-    if (first == 0)
-        return;
-    s->execed = s->execed || s->phase >= PHASE_OPEN;
-    if (!session_by_root(s)) /* who may trace whatever runs there */
-        image_access_exec(&s->access, first);
-    s->exec_due = true;
 }
 
 /* Without its answer the profile has no mappings, and says so. */
