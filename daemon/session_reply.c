@@ -38,6 +38,21 @@ static void session_reply_headers(struct session *s, const struct worker_result 
     }
 }
 
+/* Whatever the profile's own comments count, operators see over all profiles. */
+static void session_count(const struct session *s)
+{
+    const struct session_ctl *ctl = recorder_ctl(s->recorder);
+    struct recorder_data data;
+
+    recorder_data(s->recorder, &data);
+    metrics_add_samples(s->kind, ctl->samples);
+    metrics_add_lost(s->kind, "ring", ctl->lost_ring);
+    metrics_add_lost(s->kind, "nested", ctl->lost_nested);
+    metrics_add_lost(s->kind, "memory", data.lost_memory);
+    if (s->params.event == EVENT_CPU_CLOCK)
+        metrics_add_lost(s->kind, "late", ctl->late_weight / ctl->weight);
+}
+
 static void session_on_rendered(struct worker_job *job, const struct worker_result *result, void *userdata)
 {
     struct session *s = userdata;
@@ -55,9 +70,7 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
         type = "application/json";
     else
         http_reply_header(s->request, "Content-Disposition", "attachment; filename=\"profile\"");
-    metrics_add_samples(s->kind, recorder_ctl(s->recorder)->samples);
-    metrics_add_lost(s->kind, "ring", recorder_ctl(s->recorder)->lost_ring);
-    metrics_add_lost(s->kind, "nested", recorder_ctl(s->recorder)->lost_nested);
+    session_count(s);
     http_reply_fd(s->request, 200, type, result->body_fd, result->len);
     session_over(s, 200, s->ended ? s->ended : "done");
 }
