@@ -323,12 +323,13 @@ static __always_inline __u64 random_below(__u32 n)
  * slowly, and two ticks that are whole periods apart make a new grid. */
 #define TICK_DRIFT_NS 500000
 
-/* Finds a tick's place on the grid. Returns how many grid points passed since the last tick; *ret_late: it came late. */
-static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns, bool *ret_late)
+/* Finds a tick's place on the grid. Returns how many grid points passed since the last tick; *ret_late_ns: how late it came, 0 for
+ * what is in time. */
+static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns, __u64 *ret_late_ns)
 {
     __u64 n, late_ns, gap_ns = now_ns - t->last_ns;
 
-    *ret_late = false;
+    *ret_late_ns = 0;
     t->last_ns = now_ns;
     if (t->instance != s->instance || period_ns == 0 || now_ns + TICK_LATE_NS < t->due_ns) {
         t->instance = s->instance;
@@ -350,7 +351,8 @@ static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, 
         t->due_ns = now_ns; /* whole periods after the last one: the grid has moved, and this one is in time */
     else if (late_ns < TICK_DRIFT_NS)
         t->due_ns += late_ns / 8;
-    *ret_late = now_ns - t->due_ns > TICK_LATE_NS;
+    if (now_ns - t->due_ns > TICK_LATE_NS)
+        *ret_late_ns = now_ns - t->due_ns;
     return n;
 }
 
@@ -389,19 +391,22 @@ int on_timer(struct bpf_perf_event_data *ctx)
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
     struct tick *t = bpf_map_lookup_elem(&ticks, &key);
     struct task_struct *task;
-    __u64 picks;
+    __u64 picks, late_ns;
     bool late;
 
     if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || s->instance != COOKIE_INSTANCE(cookie) || s->decimation == 0)
         return 0;
     if (s->state != SESSION_ARMED && s->state != SESSION_OPEN)
         return 0;
-    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns, &late));
+    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns, &late_ns));
     if (!picks || s->state != SESSION_OPEN)
         return 0;
     task = bpf_get_current_task_btf();
     if (task_tgid(task) != s->tgid)
         return 0;
+    /* One that was due while this task was on the CPU already is in place. The kernel brings a task's run time up to date a few
+     * hundred times a second, so this may be missed, but is never wrong. */
+    late = late_ns > task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
     if (late || picks > 1)
         __sync_fetch_and_add(&s->late_weight, (late ? picks : picks - 1) * s->weight);
     if (!late)
