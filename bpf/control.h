@@ -19,6 +19,8 @@ enum session_state {
 #define COOKIE_TIMER(cookie) (((cookie) >> 8) & 0xff)
 #define COOKIE_INSTANCE(cookie) ((cookie) >> 32)
 
+#define UNWIND_SPACE(place, exec_epoch) ((__u64)(place) | (__u64)(exec_epoch) << 32)
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -32,6 +34,7 @@ struct session_ctl {
     __u64 every;      /* probes and tracepoints: one hit in so many */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
+    __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
     __u64 closed_ns;     /* monotonic, when the target's end closed the window; else 0 */

@@ -14,15 +14,27 @@
 
 /* Why a walk ended. Everything but ROOT is shown as a frame "[truncated: REASON]" at the root end. */
 enum stack_end {
-    STACK_END_ROOT = 0,       /* proven bottom */
-    STACK_END_UNPROVEN,       /* the frame-pointer chain ended in zero: a bottom, but nothing proves it */
-    STACK_END_BAD_FP,         /* the next frame pointer does not lie above this one */
-    STACK_END_UNREADABLE,     /* the stack slot could not be read (paged out, or not a stack) */
-    STACK_END_TOO_DEEP,       /* more than CPROFD_MAX_FRAMES */
-    STACK_END_NO_USER,        /* a kernel thread, or a task whose mm is gone */
-    STACK_END_NO_CODE,      /* the next return address lies in no executable mapping: found by the renderer, never by a walk */
+    STACK_END_ROOT = 0,    /* proven bottom: by its CFI, or the entry point */
+    STACK_END_UNPROVEN,    /* the frame-pointer chain ended in zero: a bottom, but nothing proves it */
+    STACK_END_BAD_FP,      /* the next frame pointer does not lie above this one */
+    STACK_END_UNREADABLE,  /* the stack slot could not be read (paged out, or not a stack) */
+    STACK_END_TOO_DEEP,    /* more than CPROFD_MAX_FRAMES */
+    STACK_END_NO_USER,     /* a kernel thread, or a task whose mm is gone */
+    STACK_END_NO_CODE,     /* the return address lies in no executable mapping */
+    STACK_END_NEW_CODE,    /* code that was mapped so recently that its table is not there yet */
+    STACK_END_NO_CFI,      /* code without unwind information, and no guess holds */
+    STACK_END_UNSUPPORTED, /* unwind information that the walker can't evaluate */
+    STACK_END_BAD_CFA,     /* the rules lead to a frame that does not lie above this one: a stack switch, or wrong rules */
     STACK_END_COUNT,
 };
+
+/* A user frame is an address, sign-extended from bit 56 (x86-64's vsyscall page is in the upper half), and above that how it was
+ * found. */
+#define STACK_FRAME(address, flags) (((address) & 0x01ffffffffffffffull) | (flags))
+#define STACK_FRAME_ADDRESS(frame) ((__u64)((__s64)((frame) << 7) >> 7))
+#define STACK_FRAME_EXACT (1ull << 57)   /* not a return address: the innermost frame, or what a signal interrupted */
+#define STACK_FRAME_GUESSED (1ull << 58) /* the step from the frame before was a guess */
+#define STACK_FRAME_FP (1ull << 59)      /* the step from the frame before was by frame pointer, without CFI */
 
 /* One key of a session's counts: a stack in a thread. The hash stands for the frames: the session's ring
  * holds one stack_record with the same hash. Zeroed before use. */
@@ -49,7 +61,7 @@ enum record_type {
 struct stack_record {
     __u32 type;
     __u16 n_kernel; /* frames[0 .. n_kernel): kernel, leaf first */
-    __u16 n_user;   /* frames[n_kernel .. n_kernel+n_user): user, leaf first, callers as return address */
+    __u16 n_user;   /* frames[n_kernel .. n_kernel+n_user): user, leaf first, callers as return address; STACK_FRAME_* */
     __u32 end;      /* enum stack_end of the user part */
     __u32 pad;
     __u64 stack_hash[2];

@@ -85,6 +85,14 @@ static bool render_wants_thread(const struct render_job *job, const struct sampl
     return !job->has_thread || regexec(&job->thread, comm, 0, NULL, 0) == 0;
 }
 
+/* Where a user frame's code stood: of a return address that is the call before it. */
+static uint64_t user_code_address(const struct stack_record *stack, size_t i)
+{
+    uint64_t frame = stack->frames[i], address = STACK_FRAME_ADDRESS(frame);
+
+    return i == stack->n_kernel || (frame & STACK_FRAME_EXACT) || address == 0 ? address : address - 1;
+}
+
 /* Where a walk follows something that is no frame pointer, it ends in what are no return addresses: those at
  * the root end that lie in no executable mapping are left out, and the stack is shown as cut there. The leaf
  * is where the thread was, mapped or not. */
@@ -98,8 +106,8 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     sample->end = stack->n_kernel + n == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
     if (job->map.n == 0)
         return; /* the mappings are not known */
-    while (n > 1 && address_map_find(&job->map, stack->frames[stack->n_kernel + n - 1] - 1,
-                                     sample->key->epoch) == ADDRESS_MAP_NONE)
+    while (n > 1 &&
+           address_map_find(&job->map, user_code_address(stack, stack->n_kernel + n - 1), sample->key->epoch) == ADDRESS_MAP_NONE)
         n--;
     if (n == sample->n_user)
         return;
@@ -166,7 +174,9 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_ROOT] = "root",         [STACK_END_UNPROVEN] = "unproven",
         [STACK_END_BAD_FP] = "bad_fp",     [STACK_END_UNREADABLE] = "unreadable",
         [STACK_END_TOO_DEEP] = "too_deep", [STACK_END_NO_USER] = "no_user",
-        [STACK_END_NO_CODE] = "no_code",
+        [STACK_END_NO_CODE] = "no_code",   [STACK_END_NEW_CODE] = "new_code",
+        [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
+        [STACK_END_BAD_CFA] = "bad_cfa",
     };
     return names[end];
 }
@@ -190,10 +200,12 @@ struct frame *render_frame_at(struct render_job *job, const struct render_sample
 
     if (i == stack->n_kernel + sample->n_user)
         return frame_end(job, sample->end);
+    if (i >= stack->n_kernel)
+        return frame_user(job, user_code_address(stack, i), sample->key->epoch);
     address = stack->frames[i];
-    if (i != 0 && i != stack->n_kernel && address != 0)
+    if (i != 0 && address != 0)
         address--; /* a return address: the call stands before it */
-    return i < stack->n_kernel ? frame_kernel(job, address) : frame_user(job, address, sample->key->epoch);
+    return frame_kernel(job, address);
 }
 
 int render_collect(struct render_job *job)

@@ -207,7 +207,8 @@ START_TEST(test_code_without_a_file)
     build_named(&b, 0x30000, 0x40000, "[heap]");
     build_named(&b, 0x40000, 0x50000, "/memfd:jit");
     build_named(&b, 0xffffffffff600000, 0xffffffffff601000, "[vsyscall]");
-    build_user(&b, (uint64_t[]){0x10010, 0x20011, 0x30011, 0x40011, 0xffffffffff600400, 0xffffffffff600d01},
+    build_user(&b, (uint64_t[]){0x10010, 0x20011, 0x30011, 0x40011,
+                              STACK_FRAME(0xffffffffff600400, 0), STACK_FRAME(0xffffffffff600d01, 0)},
                6, STACK_END_ROOT, 1);
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert_str_eq(name_of(pb, 0, 0), "[anon]+0x10010");
