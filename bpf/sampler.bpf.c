@@ -11,6 +11,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "bpf/control.h"
+#include "bpf/unwind.h"
 
 static long stack_read(void *to, __u32 size, __u64 address)
 {

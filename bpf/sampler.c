@@ -24,7 +24,7 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
         .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
         .exit_prog = fds[SAMPLER_EXIT_PROG], .exec_prog = fds[SAMPLER_EXEC_PROG], .targets_map = fds[SAMPLER_TARGETS_MAP],
         .counts_map = fds[SAMPLER_COUNTS_MAP], .records_map = fds[SAMPLER_RECORDS_MAP],
-        .notices_map = fds[SAMPLER_NOTICES_MAP], .exit_link = -1, .exec_link = -1,
+        .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .exit_link = -1, .exec_link = -1,
     };
     void *ctl = mmap(NULL, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl), PROT_READ | PROT_WRITE, MAP_SHARED, sessions, 0);
     if (ctl == MAP_FAILED) {
@@ -42,7 +42,7 @@ void sampler_close(struct sampler *s)
 {
     int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,
                   &s->exit_prog,  &s->exec_prog,  &s->targets_map, &s->counts_map,      &s->records_map,
-                  &s->notices_map, &s->exit_link, &s->exec_link};
+                  &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close_fd(fds[i]);
     if (s->ctl)

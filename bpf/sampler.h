@@ -16,6 +16,7 @@ struct sampler {
     int probe_multi_prog;        /* -1: this kernel has no uprobe_multi */
     int exit_prog, exec_prog;    /* watches */
     int targets_map, counts_map, records_map, notices_map;
+    int slabs_map;               /* the arena of unwinding tables: bpf/unwind_arena.h */
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */

@@ -84,6 +84,7 @@ static size_t load_fds(const struct sampler_bpf *object, bool multi, int fds[SAM
     fds[SAMPLER_COUNTS_MAP] = bpf_map__fd(object->maps.counts);
     fds[SAMPLER_RECORDS_MAP] = bpf_map__fd(object->maps.records);
     fds[SAMPLER_NOTICES_MAP] = bpf_map__fd(object->maps.notices);
+    fds[SAMPLER_SLABS_MAP] = bpf_map__fd(object->maps.unwind_slabs);
     fds[SAMPLER_PROBE_MULTI_PROG] = multi ? bpf_program__fd(object->progs.on_probe_multi) : -1;
     return multi ? SAMPLER_FDS : SAMPLER_FDS - 1;
 }

@@ -16,6 +16,7 @@ enum sampler_fd {
     SAMPLER_COUNTS_MAP,
     SAMPLER_RECORDS_MAP,
     SAMPLER_NOTICES_MAP,
+    SAMPLER_SLABS_MAP,
     SAMPLER_PROBE_MULTI_PROG, /* last: -1 where this kernel has no uprobe_multi */
     SAMPLER_FDS,
 };

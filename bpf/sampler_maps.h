@@ -49,6 +49,21 @@ struct {
     __array(values, struct records_map);
 } records SEC(".maps");
 
+/* The arena of unwinding tables (bpf/unwind.h). */
+struct unwind_slab_map {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, UNWIND_SLAB_CHUNKS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, UNWIND_CHUNK_BYTES);
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, UNWIND_MAX_SLABS);
+    __type(key, __u32);
+    __array(values, struct unwind_slab_map);
+} unwind_slabs SEC(".maps");
+
 /* A timer's ticks on one CPU; of other perf events, only the counter at the last overflow. */
 struct tick {
     __u64 due_ns;    /* when its last tick was due: ticks are due on a grid */
