@@ -21,6 +21,12 @@ enum session_state {
 
 #define UNWIND_SPACE(place, exec_epoch) ((__u64)(place) | (__u64)(exec_epoch) << 32)
 
+/* How user stacks are walked. */
+enum unwind_mode {
+    UNWIND_BY_TABLES = 0,
+    UNWIND_BY_FRAME_POINTERS,
+};
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -32,6 +38,8 @@ struct session_ctl {
     __u32 decimation; /* one tick in so many counts (low rates), see bpf/timers.h */
     __u32 at_entry;   /* 1: samples are taken at a function's first instruction */
     __u64 every;      /* probes and tracepoints: one hit in so many */
+    __u32 unwind;     /* enum unwind_mode */
+    __u32 pad;
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */

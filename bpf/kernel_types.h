@@ -8,6 +8,17 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+/* What a return probe replaced by its trampoline's address, innermost first. */
+struct return_instance {
+    unsigned long orig_ret_vaddr;
+    unsigned long stack; /* where it was */
+    struct return_instance *next;
+};
+
+struct uprobe_task {
+    struct return_instance *return_instances;
+};
+
 struct mm_struct {
     unsigned long exec_vm;
 };
@@ -48,6 +59,7 @@ struct task_struct {
     struct pid *thread_pid;
     struct signal_struct *signal;
     struct sched_entity se;
+    struct uprobe_task *utask;
     char comm[16];
 };
 
@@ -55,7 +67,13 @@ struct linux_binprm;
 
 /* The saved user registers, by architecture; a suffix after ___ is no part of a type's name to CO-RE. */
 struct pt_regs___x86 {
-    unsigned long ip, sp, bp;
+    unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, ip, sp;
+};
+
+struct user_pt_regs___arm64 {
+    __u64 regs[31];
+    __u64 sp;
+    __u64 pc;
 };
 
 #pragma clang attribute pop

@@ -13,14 +13,11 @@
 #include "bpf/control.h"
 #include "bpf/unwind.h"
 
-static long stack_read(void *to, __u32 size, __u64 address)
-{
-    return bpf_probe_read_user(to, size, (void *)address);
-}
+#include "bpf/sampler_maps.h"
+
+#include "bpf/stack_hooks.h"
 
 #include "bpf/stack.h"
-
-#include "bpf/sampler_maps.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -119,18 +116,10 @@ static __always_inline void session_follow(struct session_ctl *s, __u32 slot, st
 
 /* ---- one sample */
 
-/* Global functions: the verifier proves each once, not for each frame or for each program that calls it. */
-__noinline int stack_step(struct stack_walk *walk)
-{
-    if (!walk)
-        return 0;
-    return stack_step_frame_pointer(walk);
-}
-
 #define STEPS 32 /* in one call; CPROFD_MAX_FRAMES is its square */
 _Static_assert(STEPS * STEPS == CPROFD_MAX_FRAMES, "two levels of loops reach the deepest frame");
 
-__noinline int stack_steps(struct stack_walk *walk)
+STACK_GLOBAL int stack_steps(struct stack_walk *walk)
 {
     if (!walk)
         return 0;
@@ -140,7 +129,7 @@ __noinline int stack_steps(struct stack_walk *walk)
     return 1;
 }
 
-__noinline int stack_step_all(struct stack_walk *walk)
+STACK_GLOBAL int stack_step_all(struct stack_walk *walk)
 {
     if (!walk)
         return 0;
@@ -194,13 +183,19 @@ static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
 
 static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
-    struct pt_regs___x86 *regs = (struct pt_regs___x86 *)bpf_task_pt_regs(task);
+    __u64 space = s->space;
 
-    walk->pc = regs->ip;
-    walk->sp = regs->sp;
-    walk->fp = regs->bp;
+    stack_first_registers(task, walk);
+    walk->space = (__u32)space;
+    walk->by_fp = s->unwind == UNWIND_BY_FRAME_POINTERS || walk->space == 0;
+    if (space >> 32 != s->exec_epoch)
+        walk->space = 0; /* of the image before */
+    walk->registers = 0;
+    walk->mapping.end = 0;
+    walk->guessed_fp = 0;
+    walk->exact = 1;
     walk->end = STACK_END_TOO_DEEP;
-    stack_push(walk);
+    stack_push(walk, STACK_FRAME_EXACT);
     if (!s->at_entry || stack_step_entry(walk))
         stack_step_all(walk);
     walk->record.n_user = walk->n - walk->record.n_kernel;

@@ -1,6 +1,8 @@
 /* The maps of the sampling programs. Included by sampler.bpf.c alone, after its kernel types. */
 #pragma once
 
+#include "bpf/stack_walk.h"
+
 #define SCRATCH_LEVELS 4
 
 struct session_array {

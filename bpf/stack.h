@@ -1,95 +1,254 @@
 /* The stack engine: walks a user stack from its registers, one step a frame. Compiled into the BPF programs, and for the
- * host too, so that unit tests run the very code that the kernel runs.
+ * host too, so that unit tests and fuzzers run the very code that the kernel runs.
  *
- * A step is a global function in BPF: the verifier then proves it once, not for each of a thousand frames, which
- * also loads on kernels without bpf_loop (before 5.17).
+ * A step asks the tables (stack_tables.h) which rule holds at the frame's address, and follows it. Code that has none keeps frame
+ * pointers (JIT compilers), or its caller is guessed (stack_guess.h). A walk has found the root only where the rule says that there is
+ * no return address; wherever else it ends, it ended too early.
  *
- * The includer defines `long stack_read(void *to, __u32 size, __u64 address)`: 0, or a negative error. */
+ * The includer defines
+ *   long stack_read(void *to, __u32 size, __u64 address)   user memory: 0, or a negative error
+ *   const __u8 *stack_chunk(__u32 place)                   see stack_tables.h
+ *   int stack_register(__u32 reg, __u64 *ret)              of the interrupted thread, by DWARF number: 1, or 0 where it is not known
+ *   __u64 stack_probed_return(__u64 slot)                  what a return probe has replaced in that slot; 0: nothing */
 #pragma once
 
-#include "bpf/sample.h"
+#include "bpf/stack_walk.h"
 
-#define STACK_WALK_FRAMES (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES)
+#if defined(__aarch64__) || defined(__TARGET_ARCH_arm64) || defined(STACK_ARM64)
+#include "bpf/stack_arm64.h"
+#else
+#include "bpf/stack_x86.h"
+#endif
 
-struct stack_walk {
-    __u64 pc, sp, fp; /* of the current frame */
-    __u64 hash[2];    /* over all frames so far */
-    __u32 end;        /* enum stack_end, once a step returned 0 */
-    __u32 n;          /* frames so far, the kernel's included */
-    struct stack_record record; /* with the frames behind it: what the reader gets */
-    __u64 frames[STACK_WALK_FRAMES];
-};
+#include "bpf/stack_guess.h"
+#include "bpf/stack_tables.h"
 
-/* Two independent multiplicative hashes: together 128 bits, so that by accident no two stacks of a session share both. */
-static inline __attribute__((always_inline)) void stack_hash(__u64 hash[2], __u64 pc)
+/* Where a return probe's trampoline stands in for the return address, the one that it replaced. */
+STACK_INLINE __u64 stack_return_at(struct stack_walk *walk, __u64 slot, __u64 address)
 {
-    hash[0] = (hash[0] ^ pc) * 0x9fb21c651e98df25ull;
-    hash[0] ^= hash[0] >> 32;
-    hash[1] = (hash[1] + pc) * 0xd6e8feb86659fd93ull;
-    hash[1] ^= hash[1] >> 29;
+    __u64 probed = stack_probed_return(slot);
+
+    walk->slot = slot;
+    return probed ? probed : STACK_CODE_ADDRESS(address);
 }
 
-/* Adds the current frame. 0 where there is no room: what the kernel's part left over is not the user's. */
-static inline __attribute__((always_inline)) int stack_push(struct stack_walk *walk)
-{
-    __u32 n = walk->n;
+/* ---- frame pointers */
 
-    if (n >= STACK_WALK_FRAMES || n >= (__u32)walk->record.n_kernel + CPROFD_MAX_FRAMES)
-        return 0;
-    walk->frames[n] = walk->pc;
-    walk->n = n + 1;
-    stack_hash(walk->hash, walk->pc);
-    return 1;
-}
-
-/* The frame-pointer rule: [fp] holds the caller's fp, [fp + 8] the return address, and stacks grow downwards. 1: walk->pc
- * is the caller's; 0: walk->end says why there is none. */
-static inline __attribute__((always_inline)) int stack_step_frame_pointer(struct stack_walk *walk)
+/* [fp] holds the caller's fp, [fp + 8] the return address, and stacks grow downwards. */
+STACK_INLINE int stack_step_frame_pointer(struct stack_walk *walk)
 {
     __u64 frame[2];
 
-    if (walk->fp == 0) {
-        walk->end = STACK_END_UNPROVEN;
-        return 0;
-    }
-    if (walk->fp < walk->sp || (walk->fp & 7)) {
-        walk->end = STACK_END_BAD_FP;
-        return 0;
-    }
-    if (stack_read(frame, sizeof(frame), walk->fp)) {
-        walk->end = STACK_END_UNREADABLE;
-        return 0;
-    }
-    if (frame[1] == 0) {
-        walk->end = STACK_END_UNPROVEN;
-        return 0;
-    }
-    /* A user address has its upper bits clear: anything else is data that a register without a frame pointer named. */
-    if (frame[1] >> 56 || frame[1] < 4096) {
-        walk->end = STACK_END_BAD_FP;
-        return 0;
-    }
+    if (walk->fp == 0)
+        return stack_ends(walk, STACK_END_UNPROVEN);
+    if (walk->fp < walk->sp || (walk->fp & 7))
+        return stack_ends(walk, STACK_END_BAD_FP);
+    if (stack_read(frame, sizeof(frame), walk->fp))
+        return stack_ends(walk, STACK_END_UNREADABLE);
+    frame[1] = stack_return_at(walk, walk->fp + 8, frame[1]);
+    if (frame[1] >> 56 || (frame[1] && frame[1] < 4096))
+        return stack_ends(walk, STACK_END_BAD_FP);
     walk->sp = walk->fp + sizeof(frame);
     walk->fp = frame[0];
-    walk->pc = frame[1];
-    if (!stack_push(walk)) {
-        walk->end = STACK_END_TOO_DEEP;
-        return 0;
-    }
-    return 1;
+    return stack_goes_on(walk, frame[1], STACK_FRAME_FP);
 }
 
 /* The first step from a function's first instruction: the caller's frame pointer is still in place, and the return address on
  * top of the stack. */
-static inline __attribute__((always_inline)) int stack_step_entry(struct stack_walk *walk)
+STACK_INLINE int stack_step_entry(struct stack_walk *walk)
 {
     __u64 address;
 
-    if (stack_read(&address, sizeof(address), walk->sp)) {
-        walk->end = STACK_END_UNREADABLE;
-        return 0;
-    }
-    walk->pc = address;
+    if (stack_read(&address, sizeof(address), walk->sp))
+        return stack_ends(walk, STACK_END_UNREADABLE);
+    address = stack_return_at(walk, walk->sp, address);
     walk->sp += sizeof(address);
-    return stack_push(walk);
+    return stack_goes_on(walk, address, 0);
+}
+
+/* ---- signals */
+
+/* The kernel's record of what a handler interrupted, at `context`. All registers are known again. */
+STACK_GLOBAL int stack_step_signal(struct stack_walk *walk, __u64 context)
+{
+    __u64 pc;
+
+    if (!walk)
+        return 0;
+    walk->registers = context;
+    walk->guessed_fp = 0;
+    if (stack_read(&walk->sp, 8, context + stack_context_offset(STACK_SP)) ||
+        stack_read(&walk->fp, 8, context + stack_context_offset(STACK_FP)) || stack_read(&pc, 8, context + stack_context_offset(STACK_PC)))
+        return stack_ends(walk, STACK_END_UNREADABLE);
+#ifdef STACK_LR
+    if (stack_read(&walk->lr, 8, context + stack_context_offset(STACK_LR)))
+        return stack_ends(walk, STACK_END_UNREADABLE);
+#endif
+    return stack_goes_on(walk, pc, STACK_FRAME_EXACT);
+}
+
+/* ---- rules */
+
+/* A register of the current frame: 1, or 0 where it is not known. Callee-saved ones are followed only from where they are known
+ * until the next step, but for sp and fp. */
+STACK_INLINE int stack_base(struct stack_walk *walk, __u32 reg, __u64 *ret)
+{
+    int offset;
+
+    if (reg == STACK_SP) {
+        *ret = walk->sp;
+        return 1;
+    }
+    if (reg == STACK_FP) {
+        *ret = walk->fp;
+        return 1;
+    }
+    if (!walk->exact)
+        return 0;
+    if (!walk->registers)
+        return stack_register(reg, ret);
+    offset = stack_context_offset(reg);
+    return offset >= 0 && !stack_read(ret, 8, walk->registers + offset);
+}
+
+/* The register that a rule says the return address is still in: where it is not the link register, fp is SAME, and the rule has its
+ * number. */
+STACK_INLINE int stack_return_register(struct stack_walk *walk, __u32 reg, __u64 *ret)
+{
+#ifdef STACK_LR
+    *ret = STACK_CODE_ADDRESS(walk->lr);
+    return walk->exact;
+#else
+    return stack_base(walk, reg, ret);
+#endif
+}
+
+/* The CFA by the current rule: 1, or 0 with walk->end. */
+STACK_INLINE int stack_cfa(struct stack_walk *walk, __u32 kind, __u32 reg, __s32 offset, __u64 *ret)
+{
+    __u64 base;
+
+    if (kind == UNWIND_CFA_PLT) {
+        *ret = walk->sp + 8 + ((walk->pc & 15) >= (__u64)offset ? 8 : 0);
+        return 1;
+    }
+    if (!stack_base(walk, reg, &base))
+        return stack_ends(walk, STACK_END_UNSUPPORTED);
+    base += (__s64)offset;
+    if (kind == UNWIND_CFA_MEMORY && stack_read(&base, 8, base))
+        return stack_ends(walk, STACK_END_UNREADABLE);
+    *ret = base;
+    return 1;
+}
+
+/* The caller's frame pointer and return address, by the rule and its CFA: 1, or 0 with walk->end. */
+STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u64 *ret_pc)
+{
+    __u32 saved = (rule >> 8) & 0xff, fp = UNWIND_SAVED_FP(saved), ra = UNWIND_SAVED_RA(saved);
+    __s64 offset = (__s64)(__s16)(rule >> 16) * 8;
+    __u64 at = cfa + offset, pair[2], slot = cfa - 8;
+
+    if (ra == UNWIND_RA_REGISTER) {
+        if (!stack_return_register(walk, (__u32)(rule >> 16) & 31, ret_pc))
+            return stack_ends(walk, STACK_END_UNSUPPORTED);
+        if (fp == UNWIND_FP_SAME)
+            return 1;
+    } else if (fp == UNWIND_FP_CFA && (ra == UNWIND_RA_AFTER_FP || (ra == UNWIND_RA_CFA && at + 8 == slot))) {
+        /* Side by side, as a prologue's first push leaves them: one reading. */
+        if (stack_read(pair, sizeof(pair), at))
+            return stack_ends(walk, STACK_END_UNREADABLE);
+        walk->fp = pair[0];
+        walk->guessed_fp = 0;
+        *ret_pc = stack_return_at(walk, at + 8, pair[1]);
+        return 1;
+    } else {
+        if (ra == UNWIND_RA_SAVED)
+            slot = at;
+        if (stack_read(ret_pc, 8, slot))
+            return stack_ends(walk, STACK_END_UNREADABLE);
+        *ret_pc = stack_return_at(walk, slot, *ret_pc);
+    }
+    if (fp == UNWIND_FP_FP)
+        at = walk->fp + offset;
+    if (fp == UNWIND_FP_UNDEFINED) {
+        walk->guessed_fp = 1;
+    } else if (fp != UNWIND_FP_SAME) {
+        if (stack_read(&walk->fp, 8, at))
+            return stack_ends(walk, STACK_END_UNREADABLE);
+        walk->guessed_fp = 0;
+    }
+    return 1;
+}
+
+/* By a rule that names a CFA. */
+STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
+{
+    __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff);
+    int in_register = UNWIND_SAVED_RA((rule >> 8) & 0xff) == UNWIND_RA_REGISTER;
+    __u64 cfa, pc, flags = 0;
+
+    if (!stack_cfa(walk, kind, reg, (__s32)(rule >> 32), &cfa))
+        return 0;
+    /* Each call has pushed something, unless its return address is in a register. */
+    if (cfa < walk->sp || (cfa == walk->sp && !in_register))
+        return stack_ends(walk, STACK_END_BAD_CFA);
+    if (walk->guessed_fp && reg == STACK_FP)
+        flags = STACK_FRAME_GUESSED;
+    if (!stack_saved(walk, rule, cfa, &pc))
+        return 0;
+    if (flags && !stack_is_return(walk, pc))
+        return stack_ends(walk, STACK_END_NO_CFI);
+    walk->sp = cfa;
+    return stack_goes_on(walk, pc, flags);
+}
+
+/* Code of a file that says nothing of itself. */
+STACK_INLINE int stack_step_unknown(struct stack_walk *walk)
+{
+    __u8 code[16];
+
+    if (!walk->exact && !stack_read(code, sizeof(code), walk->pc) && stack_is_signal_return(code))
+        return stack_step_signal(walk, walk->sp);
+    return stack_guess(walk);
+}
+
+/* One step: 1: walk->pc is the caller's, and a frame; 0: walk->end says why there is none. */
+STACK_GLOBAL int stack_step(struct stack_walk *walk)
+{
+    __u64 address;
+
+    if (!walk)
+        return 0;
+    if (walk->by_fp)
+        return stack_step_frame_pointer(walk);
+    address = walk->exact ? walk->pc : walk->pc - 1; /* the call: a function may end in one */
+    if (!stack_find_mapping(walk, address))
+        return stack_ends(walk, STACK_END_NEW_CODE);
+    switch (walk->mapping.kind) {
+    case UNWIND_MAPPING_TABLE:
+        stack_find_rule(walk, address);
+        break;
+    case UNWIND_MAPPING_NO_CFI:
+        walk->rule = 0;
+        break;
+    case UNWIND_MAPPING_ANONYMOUS:
+        walk->rule = UNWIND_CFA_FRAME_POINTER;
+        break;
+    default:
+        return stack_ends(walk, STACK_END_NEW_CODE);
+    }
+    switch (UNWIND_CFA_KIND(walk->rule & 0xff)) {
+    case UNWIND_CFA_NONE:
+        return stack_step_unknown(walk);
+    case UNWIND_CFA_ROOT:
+        return stack_ends(walk, STACK_END_ROOT);
+    case UNWIND_CFA_SIGNAL:
+        return stack_step_signal(walk, walk->sp + (__s64)(__s32)(walk->rule >> 32));
+    case UNWIND_CFA_FRAME_POINTER:
+        return stack_step_frame_pointer(walk);
+    case UNWIND_CFA_UNSUPPORTED:
+        return stack_ends(walk, STACK_END_UNSUPPORTED);
+    default:
+        return stack_step_cfa(walk, walk->rule);
+    }
 }

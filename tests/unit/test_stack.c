@@ -1,24 +1,11 @@
 /* The stack engine's host build, on stacks made by hand: the very code that runs in the kernel. */
 #include <check.h>
-#include <errno.h>
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bpf/attach.h"
-
-/* A stack of 4,096 words at an address of its own. */
-#define STACK_BASE 0x7ffe00000000ull
-#define STACK_WORDS 4096
-static __u64 stack[STACK_WORDS];
-
-static long stack_read(void *to, __u32 size, __u64 address)
-{
-    if (address < STACK_BASE || address + size > STACK_BASE + sizeof(stack))
-        return -EFAULT;
-    memcpy(to, (char *)stack + (address - STACK_BASE), size);
-    return 0;
-}
+#include "tests/unit/stack_fixture.h"
 
 #include "bpf/stack.h"
 
@@ -35,7 +22,7 @@ static void lay_frames(unsigned n, __u64 last)
     memset(&walk, 0, sizeof(walk));
     walk.pc = 0x400500;
     walk.sp = walk.fp = STACK_BASE;
-    stack_push(&walk);
+    stack_push(&walk, 0);
 }
 
 static unsigned walk_all(void)
@@ -52,8 +39,8 @@ START_TEST(test_walks_to_the_zero)
     ck_assert_uint_eq(walk_all(), 6);
     ck_assert_uint_eq(walk.end, STACK_END_UNPROVEN);
     ck_assert_uint_eq(walk.n, 6);
-    ck_assert_uint_eq(walk.frames[0], 0x400500);
-    ck_assert_uint_eq(walk.frames[5], 0x401004);
+    ck_assert_uint_eq(STACK_FRAME_ADDRESS(walk.frames[0]), 0x400500);
+    ck_assert_uint_eq(STACK_FRAME_ADDRESS(walk.frames[5]), 0x401004);
 }
 END_TEST
 
@@ -64,9 +51,9 @@ START_TEST(test_entry_finds_the_caller)
     walk.fp = STACK_BASE + 16;
     stack[0] = 0x400800;
     ck_assert_int_eq(stack_step_entry(&walk), 1);
-    ck_assert_uint_eq(walk.frames[1], 0x400800);
+    ck_assert_uint_eq(STACK_FRAME_ADDRESS(walk.frames[1]), 0x400800);
     ck_assert_uint_eq(walk_all(), 3);
-    ck_assert_uint_eq(walk.frames[2], 0x401001);
+    ck_assert_uint_eq(STACK_FRAME_ADDRESS(walk.frames[2]), 0x401001);
     walk.sp = 0;
     ck_assert_int_eq(stack_step_entry(&walk), 0);
     ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);

@@ -1,0 +1,81 @@
+/* The state of a walk, and what every rule of the stack engine uses: adding a frame, hashing it. */
+#pragma once
+
+#include "bpf/sample.h"
+#include "bpf/unwind.h"
+
+#define STACK_INLINE static inline __attribute__((always_inline))
+
+/* A global function in BPF: the verifier proves it once, not for each of a thousand frames or each program that calls it, which also
+ * loads on kernels without bpf_loop (before 5.17). */
+#ifdef __bpf__
+#define STACK_GLOBAL __attribute__((noinline))
+#else
+#define STACK_GLOBAL static __attribute__((unused))
+#endif
+
+#define STACK_WALK_FRAMES (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES)
+#define STACK_GUESS_WORDS 64
+
+struct stack_walk {
+    __u64 pc, sp, fp; /* of the current frame */
+    __u64 lr;         /* aarch64: its link register, where the frame has not saved it */
+    __u64 registers;  /* address of the registers that a signal saved, once the walk has passed a signal frame */
+    __u64 slot;       /* where the current frame's return address was found */
+    __u64 rule;       /* the current rule: struct unwind_rule as it lies in memory */
+    struct unwind_mapping mapping; /* of the current frame, or of one before */
+    __u32 space;      /* place of the target's mappings */
+    __u32 by_fp;      /* 1: frame pointers alone */
+    __u32 exact;      /* 1: pc is no return address, and other registers than sp and fp are known */
+    __u32 guessed_fp; /* 1: fp may be anything */
+    __u32 low, high;  /* of a search */
+    __u64 hash[2];    /* over all frames so far */
+    __u32 end;        /* enum stack_end, once a step returned 0 */
+    __u32 n;          /* frames so far, the kernel's included */
+    __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
+    struct stack_record record;     /* with the frames behind it: what the reader gets */
+    __u64 frames[STACK_WALK_FRAMES];
+};
+
+/* Two independent multiplicative hashes: together 128 bits, so that by accident no two stacks of a session share both. */
+STACK_INLINE void stack_hash(__u64 hash[2], __u64 frame)
+{
+    hash[0] = (hash[0] ^ frame) * 0x9fb21c651e98df25ull;
+    hash[0] ^= hash[0] >> 32;
+    hash[1] = (hash[1] + frame) * 0xd6e8feb86659fd93ull;
+    hash[1] ^= hash[1] >> 29;
+}
+
+/* Adds the current frame, found as flags say (STACK_FRAME_*). 0 where there is no room: what the kernel's part left over is not the
+ * user's. */
+STACK_INLINE int stack_push(struct stack_walk *walk, __u64 flags)
+{
+    __u64 frame = STACK_FRAME(walk->pc, flags);
+    __u32 n = walk->n;
+
+    if (n >= STACK_WALK_FRAMES || n >= (__u32)walk->record.n_kernel + CPROFD_MAX_FRAMES)
+        return 0;
+    walk->frames[n] = frame;
+    walk->n = n + 1;
+    stack_hash(walk->hash, frame);
+    return 1;
+}
+
+/* A walk ends. Always 0. */
+STACK_INLINE int stack_ends(struct stack_walk *walk, __u32 end)
+{
+    walk->end = end;
+    return 0;
+}
+
+/* Goes on with the caller: 1, or 0 where there is none. What is no user address is data that a wrong rule named. */
+STACK_INLINE int stack_goes_on(struct stack_walk *walk, __u64 pc, __u64 flags)
+{
+    if (pc == 0)
+        return stack_ends(walk, STACK_END_UNPROVEN);
+    if (pc >> 56 || pc < 4096)
+        return stack_ends(walk, STACK_END_NO_CODE);
+    walk->pc = pc;
+    walk->exact = !!(flags & STACK_FRAME_EXACT);
+    return stack_push(walk, flags) ? 1 : stack_ends(walk, STACK_END_TOO_DEEP);
+}
