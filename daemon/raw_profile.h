@@ -46,7 +46,7 @@ struct raw_params {
     char focus[256];  /* regular expression on function names (POSIX extended); empty: all */
     char thread[256]; /* the same on the thread's name */
     uint32_t tid;     /* only this thread; 0: all */
-    uint32_t pad;
+    uint32_t by_fp;   /* 1: user stacks were walked by frame pointers alone */
 };
 
 struct raw_count {

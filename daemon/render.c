@@ -169,33 +169,19 @@ static void render_check_cpu(struct render_job *job)
                    job->cpu_sampled, actual, error_ns);
 }
 
-static void render_count_end(struct render_job *job, enum stack_end end)
-{
-    char key[64];
-
-    (void)snprintf(key, sizeof(key), "truncated.%s", render_end_name(end));
-    if (job->truncated[end] > 0)
-        facts_count(&job->facts, key, job->truncated[end]);
-}
-
 static void render_add_facts(struct render_job *job, uint64_t start_cpu_ns)
 {
     struct facts *f = &job->facts;
 
     facts_set(f, "version", CPROFD_VERSION);
     facts_count(f, "samples", job->result->samples);
-    facts_count(f, "rooted", job->truncated[STACK_END_ROOT]);
-    facts_count(f, "guessed", job->truncated[STACK_END_UNPROVEN]);
-    for (int end = STACK_END_UNPROVEN + 1; end < STACK_END_COUNT; end++)
-        render_count_end(job, (enum stack_end)end);
-    if (job->unmapped > 0)
-        facts_count(f, "unmapped", job->unmapped);
+    render_add_verdict(job);
     if (job->filtered > 0)
         facts_count(f, "filtered", job->filtered);
     render_check_cpu(job);
     /* Encoding is yet to come, and can't be in what it encodes. */
     facts_count(f, "daemon_cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_ns);
-    job->result->rooted = job->truncated[STACK_END_ROOT];
+    job->result->rooted = job->verdict.ended[STACK_END_ROOT];
     job->result->lost = facts_sum(f, "lost.");
 }
 

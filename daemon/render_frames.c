@@ -106,9 +106,43 @@ struct frame *frame_kernel(struct render_job *job, uint64_t address)
     return frame_get(job, (struct frame_key){.kind = FRAME_KERNEL, .address = address}, ADDRESS_MAP_NONE);
 }
 
-struct frame *frame_end(struct render_job *job, enum stack_end end)
+/* The path or the name of what is mapped. */
+static const char *mapping_name(const struct render_job *job, uint32_t mapping)
 {
-    return frame_get(job, (struct frame_key){.kind = FRAME_END, .address = end}, ADDRESS_MAP_NONE);
+    const struct raw_mapping *m = &job->raw->mappings[mapping];
+    uint64_t string = m->object == RAW_NO_OBJECT ? m->name : job->raw->objects[m->object].path;
+    const char *name = raw_profile_string(job->raw, string);
+
+    return name[0] ? name : m->object == RAW_NO_OBJECT ? "//anon" : "[unknown]";
+}
+
+/* What the name of an end says before the object that the walk ended in; NULL: it names none. */
+static const char *end_phrase(enum stack_end end)
+{
+    switch (end) {
+    case STACK_END_NO_CFI:
+        return "no unwind info in";
+    case STACK_END_UNSUPPORTED:
+        return "unwind info that can't be evaluated in";
+    case STACK_END_BAD_CFA:
+        return "stack switch or wrong unwind info in";
+    case STACK_END_NEW_CODE:
+        return "no unwinding table yet of";
+    default:
+        return NULL;
+    }
+}
+
+struct frame *frame_end(struct render_job *job, enum stack_end end, const struct frame *last)
+{
+    struct frame_key key = {.kind = FRAME_END, .address = end};
+    uint32_t mapping = ADDRESS_MAP_NONE;
+
+    if (last && last->key.kind == FRAME_USER && end_phrase(end)) {
+        key.owner = last->key.owner;
+        mapping = last->mapping;
+    }
+    return frame_get(job, key, mapping);
 }
 
 /* ---- names */
@@ -221,10 +255,20 @@ static int frame_resolve_user(struct render_job *job, struct frame *frame)
                             path_basename(frame_object_name(job, frame)));
 }
 
+static int frame_resolve_end(struct render_job *job, struct frame *frame)
+{
+    enum stack_end end = (enum stack_end)frame->key.address;
+    const char *phrase = end_phrase(end);
+
+    if (!phrase || frame->mapping == ADDRESS_MAP_NONE)
+        return frame_set_name(frame, "[truncated: %s]", render_end_name(end));
+    return frame_set_name(frame, "[truncated: %s %s]", phrase, path_basename(mapping_name(job, frame->mapping)));
+}
+
 static int frame_resolve(struct render_job *job, struct frame *frame)
 {
     if (frame->key.kind == FRAME_END)
-        return frame_set_name(frame, "[truncated: %s]", render_end_name((enum stack_end)frame->key.address));
+        return frame_resolve_end(job, frame);
     if (frame->key.kind == FRAME_USER)
         return frame_resolve_user(job, frame);
     if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
@@ -377,12 +421,8 @@ const char *frame_inner_name(const struct frame *frame)
 const char *frame_object_name(const struct render_job *job, const struct frame *frame)
 {
     switch (frame->key.kind) {
-    case FRAME_USER: {
-        const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
-        uint64_t string = m->object == RAW_NO_OBJECT ? m->name : job->raw->objects[m->object].path;
-        const char *name = raw_profile_string(job->raw, string);
-        return name[0] ? name : m->object == RAW_NO_OBJECT ? "//anon" : "[unknown]";
-    }
+    case FRAME_USER:
+        return mapping_name(job, frame->mapping);
     case FRAME_KERNEL:
         return "[kernel.kallsyms]";
     case FRAME_UNKNOWN:

@@ -71,6 +71,18 @@ struct render_object {
     struct module *module; /* NULL: there is none */
 };
 
+#define VERDICT_DEPTHS (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES + 1)
+#define VERDICT_INTERPRETERS 16
+
+/* Samples by how good their stacks are. */
+struct verdict {
+    uint64_t ended[STACK_END_COUNT];  /* by how the walk ended */
+    uint64_t depths[VERDICT_DEPTHS];  /* by the number of frames */
+    uint64_t interpreted[VERDICT_INTERPRETERS]; /* by the interpreter that their leaf is in */
+    uint64_t guessed;                 /* with a step that was a guess */
+    uint64_t unmapped;                /* with a frame that no mapping covers */
+};
+
 struct render_job {
     struct renderer *renderer;
     const struct raw_profile *raw;
@@ -83,8 +95,7 @@ struct render_job {
     uint64_t *mapping_ids;         /* raw->n_mappings; 0: not in the profile yet */
     struct render_sample *samples; /* that passed tid and thread */
     size_t n_samples, room_samples;
-    uint64_t truncated[STACK_END_COUNT]; /* samples by how their walk ended */
-    uint64_t unmapped;                   /* samples with a frame that no mapping covers */
+    struct verdict verdict;
     uint64_t filtered;                   /* samples that a filter left out */
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
@@ -102,8 +113,6 @@ uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
 int render_join(struct render_job *job);
 /* Adds to the frame table what samples and their ends need. 0 or -ENOMEM. */
 int render_collect(struct render_job *job);
-/* Once frames have names: marks the stacks whose outermost function is where threads start. */
-void render_prove_roots(struct render_job *job);
 /* Adds the samples that pass focus to the profile, and counts them. 0 or -errno. */
 int render_add_samples(struct render_job *job, struct profile *p);
 /* "bad_fp": of truncated.REASON and [truncated: REASON]. */
@@ -120,7 +129,8 @@ bool render_focused(struct render_job *job, const struct render_sample *sample);
 /* The frame of a user's or the kernel's address. NULL when memory is short. */
 struct frame *frame_user(struct render_job *job, uint64_t address, uint32_t epoch);
 struct frame *frame_kernel(struct render_job *job, uint64_t address);
-struct frame *frame_end(struct render_job *job, enum stack_end end);
+/* The frame that says how a walk ended; last: the outermost frame before it, or NULL. */
+struct frame *frame_end(struct render_job *job, enum stack_end end, const struct frame *last);
 /* Names all frames of the table, file by file. 0, -ENOMEM or -ECANCELED. */
 int frames_resolve(struct render_job *job);
 /* Its mapping and its location in the profile, once the frame is resolved; 0 when memory is short. */
@@ -146,6 +156,15 @@ struct module *render_module(struct render_job *job, uint32_t object);
 struct module *render_vdso(struct render_job *job);
 const struct kallsyms *render_kallsyms(struct render_job *job);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
+
+/* ---- render_verdict.c */
+
+/* Once frames have names: marks the stacks whose outermost function is where threads start, if they were walked by frame pointers. */
+void render_prove_roots(struct render_job *job);
+/* Counts a sample that is kept. */
+void render_judge(struct render_job *job, const struct render_sample *sample, bool unmapped);
+/* Adds what was counted to the facts. */
+void render_add_verdict(struct render_job *job);
 
 /* ---- render_quality.c */
 

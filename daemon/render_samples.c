@@ -181,16 +181,9 @@ const char *render_end_name(enum stack_end end)
     return names[end];
 }
 
-/* A chain of frame pointers that ends in zero is no proof of the bottom, but nothing says either that
- * something is missing: it is counted ("guessed") and shown without a frame of its own. */
-static bool render_end_is_shown(enum stack_end end)
-{
-    return end != STACK_END_ROOT && end != STACK_END_UNPROVEN;
-}
-
 size_t render_frame_count(const struct render_sample *sample)
 {
-    return sample->stack->n_kernel + sample->n_user + render_end_is_shown(sample->end);
+    return sample->stack->n_kernel + sample->n_user + (sample->end != STACK_END_ROOT);
 }
 
 struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i)
@@ -199,7 +192,7 @@ struct frame *render_frame_at(struct render_job *job, const struct render_sample
     uint64_t address;
 
     if (i == stack->n_kernel + sample->n_user)
-        return frame_end(job, sample->end);
+        return frame_end(job, sample->end, sample->n_user > 0 ? render_frame_at(job, sample, i - 1) : NULL);
     if (i >= stack->n_kernel)
         return frame_user(job, user_code_address(stack, i), sample->key->epoch);
     address = stack->frames[i];
@@ -219,33 +212,6 @@ int render_collect(struct render_job *job)
     return 0;
 }
 
-/* ---- roots */
-
-/* Functions that nothing of the program calls: the kernel or the thread library enters them (glibc, musl), so a stack whose
- * outermost frame is in one is whole at that end, whatever the frame pointer says that they left in place. */
-static bool render_is_start(const char *symbol)
-{
-    static const char *const starts[] = {"_start", "__libc_start_call_main", "__libc_start_main", "libc_start_main_stage2",
-                                         "start_thread", "__clone", "__clone3", "clone3"};
-
-    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
-        if (strcmp(symbol, starts[i]) == 0)
-            return true;
-    return false;
-}
-
-void render_prove_roots(struct render_job *job)
-{
-    for (size_t i = 0; i < job->n_samples; i++) {
-        struct render_sample *sample = &job->samples[i];
-        if (sample->n_user == 0 || sample->end == STACK_END_TOO_DEEP)
-            continue;
-        const struct frame *outer = render_frame_at(job, sample, sample->stack->n_kernel + sample->n_user - 1);
-        if (outer && render_is_start(frame_symbol(outer)))
-            sample->end = STACK_END_ROOT;
-    }
-}
-
 /* ---- samples */
 
 bool render_focused(struct render_job *job, const struct render_sample *sample)
@@ -258,16 +224,6 @@ bool render_focused(struct render_job *job, const struct render_sample *sample)
             return true;
     }
     return false;
-}
-
-static void render_count(struct render_job *job, const struct render_sample *sample, bool unmapped)
-{
-    uint64_t n = sample->value->samples;
-
-    job->result->samples = render_plus(job->result->samples, n);
-    job->truncated[sample->end] = render_plus(job->truncated[sample->end], n);
-    if (unmapped)
-        job->unmapped = render_plus(job->unmapped, n);
 }
 
 static int64_t render_value(uint64_t value)
@@ -307,7 +263,7 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
             return -ENOMEM;
         unmapped = unmapped || frame_is_unmapped(frame);
     }
-    render_count(job, sample, unmapped);
+    render_judge(job, sample, unmapped);
     return render_put_sample(p, sample, ids, n);
 }
 

@@ -36,12 +36,18 @@ static void session_raw_types(const struct session_params *p, double period, str
     ret->period = llround(period);
 }
 
+/* Without any table the stack engine follows frame pointers. */
+static bool session_raw_by_fp(const struct session_ctl *ctl)
+{
+    return ctl->unwind == UNWIND_BY_FRAME_POINTERS || ctl->space == 0;
+}
+
 static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                               const struct session_facts *facts)
 {
     struct raw_params params = {
         .format = p->format, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
-        .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
+        .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns, .by_fp = session_raw_by_fp(recorder_ctl(r)),
     };
     session_raw_types(p, recorder_period(r), &params);
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
@@ -110,7 +116,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     double period = recorder_period(r);
     int e = raw_writer_fact(w, "version", "%s", CPROFD_VERSION);
 
-    e = e ? e : raw_writer_fact(w, "unwind", "fp");
+    e = e ? e : raw_writer_fact(w, "unwind", session_raw_by_fp(ctl) ? "fp" : "eh");
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);

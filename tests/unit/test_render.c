@@ -88,12 +88,18 @@ END_TEST
 /* What a frame pointer says beyond the function that starts a thread means nothing: that stack is whole. */
 START_TEST(test_a_stack_that_reaches_its_start_is_rooted)
 {
+    b.params.by_fp = 1;
     build_own(&b, (void *)first_function);
     build_user(&b, (uint64_t[]){FIRST, (uint64_t)(uintptr_t)start_thread + 1}, 2, STACK_END_BAD_FP, 2);
     build_user(&b, (uint64_t[]){(uint64_t)(uintptr_t)start_thread, FIRST + 1}, 2, STACK_END_BAD_FP, 1);
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert(has_comment(pb, "cprofd.rooted=2"));
     ck_assert(has_comment(pb, "cprofd.truncated.bad_fp=1"));
+    reader_free(pb);
+    /* By tables, only the walk itself can prove it. */
+    b.params.by_fp = 0;
+    pb = fixture_profile(&f, &b, NULL);
+    ck_assert(has_comment(pb, "cprofd.rooted=0"));
     reader_free(pb);
 }
 END_TEST

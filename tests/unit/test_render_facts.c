@@ -84,15 +84,16 @@ END_TEST
 START_TEST(test_each_end_is_counted_and_shown)
 {
     static const char *const shown[STACK_END_COUNT] = {
+        [STACK_END_UNPROVEN] = "[truncated: unproven]",
         [STACK_END_BAD_FP] = "[truncated: bad_fp]",
         [STACK_END_UNREADABLE] = "[truncated: unreadable]",
         [STACK_END_TOO_DEEP] = "[truncated: too_deep]",
         [STACK_END_NO_USER] = "[truncated: no_user]",
         [STACK_END_NO_CODE] = "[truncated: no_code]",
-        [STACK_END_NEW_CODE] = "[truncated: new_code]",
-        [STACK_END_NO_CFI] = "[truncated: no_cfi]",
-        [STACK_END_UNSUPPORTED] = "[truncated: unsupported]",
-        [STACK_END_BAD_CFA] = "[truncated: bad_cfa]",
+        [STACK_END_NEW_CODE] = "[truncated: no unwinding table yet of prog]",
+        [STACK_END_NO_CFI] = "[truncated: no unwind info in prog]",
+        [STACK_END_UNSUPPORTED] = "[truncated: unwind info that can't be evaluated in prog]",
+        [STACK_END_BAD_CFA] = "[truncated: stack switch or wrong unwind info in prog]",
     };
     for (int end = 0; end < STACK_END_COUNT; end++)
         build_user(&b, (uint64_t[]){0x10010, 0x10021}, 2, (enum stack_end)end, 1u << end);
@@ -107,15 +108,51 @@ START_TEST(test_each_end_is_counted_and_shown)
                 ck_assert_int_eq(pb->sample[i]->value[0], 1 << end);
                 seen++;
             }
-    ck_assert_uint_eq(seen, STACK_END_COUNT - 2);
-    ck_assert_uint_eq(pb->n_sample, STACK_END_COUNT - 1); /* a proven and a guessed bottom look alike, and are one */
+    ck_assert_uint_eq(seen, STACK_END_COUNT - 1);
+    ck_assert_uint_eq(pb->n_sample, STACK_END_COUNT);
     ck_assert(has_comment(pb, "cprofd.rooted=1"));
-    ck_assert(has_comment(pb, "cprofd.guessed=2"));
+    ck_assert(has_comment(pb, "cprofd.guessed=0"));
+    ck_assert(has_comment(pb, "cprofd.truncated.unproven=2"));
     ck_assert(has_comment(pb, "cprofd.truncated.bad_fp=4"));
     ck_assert(has_comment(pb, "cprofd.truncated.unreadable=8"));
     ck_assert(has_comment(pb, "cprofd.truncated.too_deep=16"));
     ck_assert(has_comment(pb, "cprofd.truncated.no_user=32"));
     ck_assert(has_comment(pb, "cprofd.truncated.no_code=64"));
+    reader_free(pb);
+}
+END_TEST
+
+/* By the object of the leaf: a library of that name, or a program and its version, but none whose name only begins alike. */
+START_TEST(test_interpreters_are_named)
+{
+    static const struct {
+        const char *path;
+        bool interpreter;
+    } cases[] = {{"/usr/bin/python3.11", true}, {"/usr/lib/libpython3.so.1", true}, {"/usr/bin/pythonista", false}, {"/opt/node", true}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        b.n_counts = b.n_mappings = b.n_objects = 0;
+        b.records_len = 0;
+        build_mapping(&b, 0x10000, 0x20000, 0, build_object(&b, cases[i].path));
+        build_user(&b, (uint64_t[]){0x10010}, 1, STACK_END_ROOT, 3);
+        b.params.format = RAW_FORMAT_QUALITY;
+        char *text = fixture_text(&f, &b, NULL);
+        ck_assert_msg(!!strstr(text, "(leaf of 3 samples, ") == cases[i].interpreter, "%s: %s", cases[i].path, text);
+        free(text);
+    }
+}
+END_TEST
+
+/* A sample with any step that was a guess is counted once, whatever else it is. */
+START_TEST(test_guesses_are_counted)
+{
+    build_user(&b, (uint64_t[]){0x10010, STACK_FRAME(0x10021, STACK_FRAME_GUESSED), STACK_FRAME(0x10031, STACK_FRAME_GUESSED)}, 3,
+               STACK_END_ROOT, 5);
+    build_user(&b, (uint64_t[]){0x10010, STACK_FRAME(0x10021, STACK_FRAME_FP)}, 2, STACK_END_ROOT, 1);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert(has_comment(pb, "cprofd.guessed=5"));
+    ck_assert(has_comment(pb, "cprofd.rooted=6"));
+    ck_assert(has_comment(pb, "cprofd.depth.max=3"));
     reader_free(pb);
 }
 END_TEST
@@ -276,7 +313,8 @@ START_TEST(test_quality)
         "{\"target\": \"exi\\\"ted\\\\\\u000a\xef\xbf\xbd\", \"window_ns\": 5, \"warning\": [\"one\", \"2\"], ",
         "\"unavailable\": [\"/nonexistent/prog: could not be opened\"], ",
         "\"samples\": 119, \"rooted\": 100, \"guessed\": 0, \"truncated.bad_fp\": 16, \"truncated.unreadable\": 1, ",
-        "\"truncated.no_user\": 2, \"cpu_sampled_ns\": 1190000000, ",
+        "\"truncated.no_user\": 2, \"depth.p50\": 1, \"depth.p90\": 2, \"depth.p99\": 2, \"depth.max\": 2, "
+        "\"cpu_sampled_ns\": 1190000000, ",
         "\"truncated_by\": [{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x30\", \"reason\": \"bad_fp\", \"samples\": 9}, "
         "{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x20\", \"reason\": \"bad_fp\", \"samples\": 7}, "
         "{\"object\": \"\", \"function\": \"\", \"reason\": \"no_user\", \"samples\": 2}, "
@@ -350,6 +388,8 @@ int main(void)
     tcase_add_test(tc, test_counts_without_a_stack_are_lost_and_said);
     tcase_add_test(tc, test_names_of_threads_are_any_bytes);
     tcase_add_test(tc, test_each_end_is_counted_and_shown);
+    tcase_add_test(tc, test_interpreters_are_named);
+    tcase_add_test(tc, test_guesses_are_counted);
     tcase_add_test(tc, test_an_empty_stack_is_a_frame);
     tcase_add_test(tc, test_filters);
     tcase_add_test(tc, test_a_bad_expression_is_said);
