@@ -3,119 +3,35 @@
 
 #include "bpf/stack.h"
 
-static struct stack_walk walk;
+#include "tests/unit/stack_rows.h"
 
-/* Rows of one page that begins at file offset 0; mapped at CODE_BASE. */
-struct row {
-    __u16 low;
-    struct unwind_rule rule;
-};
-
-#define RULE(cfa_, saved_, saved_offset_, cfa_offset_) \
-    (struct unwind_rule){.cfa = (cfa_), .saved = (saved_), .saved_offset = (saved_offset_), .cfa_offset = (cfa_offset_)}
 #define AT_SP(offset) RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_SP), 0, 0, offset)
 #define AT_FP(offset) RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_FP), UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA), -2, offset)
-#define ROOT RULE(UNWIND_CFA_ROOT, 0, 0, 0)
-#define NONE RULE(UNWIND_CFA_NONE, 0, 0, 0)
-
-static __u32 put_table(const struct row *rows, unsigned n, unsigned shift)
-{
-    __u8 page[8192] = {0};
-    struct unwind_page *head = (struct unwind_page *)page;
-    struct unwind_rule *rules = (struct unwind_rule *)(head + 1);
-    __u16 *low = (__u16 *)(rules + n);
-    struct {
-        struct unwind_table table;
-        __u32 pages[2];
-    } index = {.table = {.base = 0, .page_shift = shift, .n_pages = 2}};
-
-    *head = (struct unwind_page){.n_rows = (__u16)n, .n_rules = (__u16)n};
-    for (unsigned i = 0; i < n; i++) {
-        rules[i] = rows[i].rule;
-        low[i] = rows[i].low;
-        ((__u8 *)(low + n))[i] = (__u8)i;
-    }
-    index.pages[0] = arena_put(page, sizeof(page));
-    return arena_put(&index, sizeof(index));
-}
-
-static __u32 put_space(const struct unwind_mapping *mappings, unsigned n)
-{
-    struct unwind_space space = {.n_parts = 1};
-
-    space.parts[0].start = mappings[0].start;
-    space.parts[0].mappings = arena_put(mappings, n * sizeof(*mappings));
-    space.parts[0].n = n;
-    return arena_put(&space, sizeof(space));
-}
-
-static void begin(__u64 pc, __u64 sp, __u64 fp)
-{
-    __u32 space = walk.space;
-
-    memset(&walk, 0, sizeof(walk));
-    walk.space = space;
-    walk.pc = pc;
-    walk.sp = sp;
-    walk.fp = fp;
-    walk.exact = 1;
-    walk.end = STACK_END_TOO_DEEP;
-    stack_push(&walk, STACK_FRAME_EXACT);
-}
-
-static void setup(const struct row *rows, unsigned n)
-{
-    memset(stack, 0, sizeof(stack));
-    memset(code_bytes, 0x90, sizeof(code_bytes));
-    memset(arena, 0, sizeof(arena));
-    arena_used = 0;
-    registers_known = 0;
-    probed_slot = 0;
-    struct unwind_mapping mappings[] = {
-        {.start = CODE_BASE, .end = CODE_BASE + 0x8000, .table = put_table(rows, n, 16), .kind = UNWIND_MAPPING_TABLE},
-        {.start = CODE_BASE + 0x8000, .end = CODE_BASE + 0x9000, .kind = UNWIND_MAPPING_NO_CFI},
-        {.start = CODE_BASE + 0x9000, .end = CODE_BASE + 0xa000, .kind = UNWIND_MAPPING_ANONYMOUS},
-        {.start = CODE_BASE + 0xa000, .end = CODE_BASE + 0xb000, .kind = UNWIND_MAPPING_PENDING},
-    };
-    walk.space = put_space(mappings, sizeof(mappings) / sizeof(mappings[0]));
-}
-
-static void walk_all(void)
-{
-    while (stack_step(&walk))
-        ;
-}
-
-static __u64 frame(unsigned i)
-{
-    ck_assert_uint_lt(i, walk.n);
-    return STACK_FRAME_ADDRESS(walk.frames[i]) - CODE_BASE;
-}
 
 static const struct row plain[] = {
-    {0x0, NONE},
+    {0x0, ROW_NONE},
     {0x100, AT_SP(8)},    /* a leaf */
     {0x200, AT_SP(32)},   /* a frame of 24 bytes */
     {0x300, AT_FP(16)},   /* push rbp; mov rsp, rbp */
-    {0x400, ROOT},
-    {0x500, NONE},
+    {0x400, ROW_ROOT},
+    {0x500, ROW_NONE},
 };
 #define N_PLAIN (sizeof(plain) / sizeof(plain[0]))
 
 START_TEST(test_walks_to_the_root)
 {
-    setup(plain, N_PLAIN);
+    rows_setup(plain, N_PLAIN);
     stack[0] = CODE_BASE + 0x210;                 /* the leaf's return address */
     stack[1 + 3] = CODE_BASE + 0x310;             /* of the next, 24 bytes further */
     stack[10] = 0x1234;                           /* the caller's rbp, where rbp points */
     stack[11] = CODE_BASE + 0x410;
-    begin(CODE_BASE + 0x100, STACK_BASE, STACK_BASE + 80);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, STACK_BASE + 80);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 4);
-    ck_assert_uint_eq(frame(1), 0x210);
-    ck_assert_uint_eq(frame(2), 0x310);
-    ck_assert_uint_eq(frame(3), 0x410);
+    ck_assert_uint_eq(rows_frame(1), 0x210);
+    ck_assert_uint_eq(rows_frame(2), 0x310);
+    ck_assert_uint_eq(rows_frame(3), 0x410);
     ck_assert(walk.frames[0] & STACK_FRAME_EXACT);
     ck_assert(!(walk.frames[1] & (STACK_FRAME_EXACT | STACK_FRAME_FP | STACK_FRAME_GUESSED)));
     ck_assert_uint_eq(walk.fp, 0x1234);
@@ -125,11 +41,11 @@ END_TEST
 /* A function that ends in a call: its return address is the next function's first instruction. */
 START_TEST(test_return_address_behind_a_functions_end)
 {
-    setup(plain, N_PLAIN);
+    rows_setup(plain, N_PLAIN);
     stack[0] = CODE_BASE + 0x300;
     stack[1 + 3] = CODE_BASE + 0x500; /* the root's last instruction is a call too */
-    begin(CODE_BASE + 0x1ff, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x1ff, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 3);
 }
@@ -137,61 +53,61 @@ END_TEST
 
 START_TEST(test_ends_that_are_none)
 {
-    setup(plain, N_PLAIN);
-    begin(CODE_BASE + 0x100, STACK_BASE + sizeof(stack), 0);
-    walk_all();
+    rows_setup(plain, N_PLAIN);
+    rows_begin(CODE_BASE + 0x100, STACK_BASE + sizeof(stack), 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);
-    begin(CODE_BASE + 0x100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNPROVEN); /* a return address of 0 */
     stack[0] = 0xffffffff81000000ull;
-    begin(CODE_BASE + 0x100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_NO_CODE);
     stack[0] = CODE_BASE - 0x100; /* no mapping */
-    begin(CODE_BASE + 0x100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_NEW_CODE);
     ck_assert_uint_eq(walk.n, 2);
     stack[0] = CODE_BASE + 0xb000 + 1; /* above all mappings */
-    begin(CODE_BASE + 0x100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_NEW_CODE);
-    begin(CODE_BASE + 0xa100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0xa100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_NEW_CODE); /* its table is being made */
-    begin(CODE_BASE + 0x310, STACK_BASE + 800, STACK_BASE);
-    walk_all();
+    rows_begin(CODE_BASE + 0x310, STACK_BASE + 800, STACK_BASE);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_BAD_CFA); /* downwards */
-    begin(CODE_BASE + 0x510, STACK_BASE + 800, STACK_BASE);
-    walk_all();
+    rows_begin(CODE_BASE + 0x510, STACK_BASE + 800, STACK_BASE);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_NO_CFI); /* nothing to guess from */
 }
 END_TEST
 
 START_TEST(test_broken_tables_end_the_walk)
 {
-    setup(plain, N_PLAIN);
+    rows_setup(plain, N_PLAIN);
     walk.space = 1; /* what lies there is no space */
-    begin(CODE_BASE + 0x100, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.n, 1);
     for (unsigned seed = 0; seed < 2000; seed++) {
-        setup(plain, N_PLAIN);
+        rows_setup(plain, N_PLAIN);
         srand(seed);
         for (unsigned i = 0; i < 64; i++)
             ((__u8 *)arena)[(unsigned)rand() % 12000] = (__u8)rand();
         for (unsigned i = 0; i < 64; i++)
             stack[i] = CODE_BASE + (unsigned)rand() % 0x1000;
-        begin(CODE_BASE + (unsigned)rand() % 0x1000, STACK_BASE, STACK_BASE + 64);
-        walk_all();
+        rows_begin(CODE_BASE + (unsigned)rand() % 0x1000, STACK_BASE, STACK_BASE + 64);
+        rows_walk();
         ck_assert_uint_le(walk.n, CPROFD_MAX_FRAMES);
     }
 }
 END_TEST
 
 static const struct row special[] = {
-    {0x000, NONE},
+    {0x000, ROW_NONE},
     {0x100, RULE(UNWIND_CFA_PLT, 0, 0, 11)},
     {0x1ff, RULE(UNWIND_CFA_SIGNAL, 0, 0, 0)}, /* from one byte before, as libc has it: return addresses are looked up there */
     {0x300, AT_SP(8)},
@@ -199,7 +115,7 @@ static const struct row special[] = {
     {0x500, RULE(UNWIND_CFA(UNWIND_CFA_MEMORY, STACK_FP), UNWIND_SAVED(UNWIND_FP_FP, UNWIND_RA_CFA), 0, -8)},
     {0x600, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_SP), UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_REGISTER), 5, 0)},
     {0x700, RULE(UNWIND_CFA_UNSUPPORTED, 0, 0, 0)},
-    {0x800, ROOT},
+    {0x800, ROW_ROOT},
     {0x900, RULE(UNWIND_CFA_FRAME_POINTER, 0, 0, 0)},
     {0xa00, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_SP), UNWIND_SAVED(UNWIND_FP_UNDEFINED, UNWIND_RA_CFA), 0, 8)},
 };
@@ -207,15 +123,15 @@ static const struct row special[] = {
 
 START_TEST(test_plt)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[0] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x10a, STACK_BASE, 0); /* before its push */
-    walk_all();
+    rows_begin(CODE_BASE + 0x10a, STACK_BASE, 0); /* before its push */
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     stack[0] = 7; /* what it pushed */
     stack[1] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x10b, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x10b, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 2);
 }
@@ -232,19 +148,19 @@ static void lay_context(__u64 *context, __u64 pc, __u64 sp, __u64 fp, __u64 r10)
 /* The interrupted function goes on with its own stack, wherever that is, at its exact address, all registers known. */
 START_TEST(test_signal_frame)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[1000] = CODE_BASE + 0x200; /* the handler returns to the trampoline's first instruction */
     lay_context(stack + 1001, CODE_BASE + 0x400, STACK_BASE + 8, 0, STACK_BASE + 80);
     stack[9] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x300, STACK_BASE + 8000, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x300, STACK_BASE + 8000, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 4);
-    ck_assert_uint_eq(frame(2), 0x400);
+    ck_assert_uint_eq(rows_frame(2), 0x400);
     ck_assert(walk.frames[2] & STACK_FRAME_EXACT);
-    ck_assert_uint_eq(frame(3), 0x810);
-    begin(CODE_BASE + 0x200, STACK_BASE + sizeof(stack) - 8, 0);
-    walk_all();
+    ck_assert_uint_eq(rows_frame(3), 0x810);
+    rows_begin(CODE_BASE + 0x200, STACK_BASE + sizeof(stack) - 8, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);
 }
 END_TEST
@@ -254,13 +170,13 @@ START_TEST(test_signal_frame_without_cfi)
 {
     static const __u8 trampoline[] = {0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05};
 
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     memcpy(code_bytes + 0x20, trampoline, sizeof(trampoline));
     stack[0] = CODE_BASE + 0x20;
     lay_context(stack + 1, CODE_BASE + 0x300, STACK_BASE + 2000, 0, 0);
     stack[250] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x300, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x300, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 4);
 }
@@ -268,19 +184,19 @@ END_TEST
 
 START_TEST(test_other_registers_are_known_in_the_innermost_frame)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[3] = CODE_BASE + 0x810;
     registers[10] = STACK_BASE + 32;
     registers_known = 1;
-    begin(CODE_BASE + 0x400, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x400, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     stack[0] = CODE_BASE + 0x410; /* a caller: r10 is no longer what it was */
-    begin(CODE_BASE + 0x300, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x300, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNSUPPORTED);
-    begin(CODE_BASE + 0x700, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x700, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNSUPPORTED);
 }
 END_TEST
@@ -288,16 +204,16 @@ END_TEST
 /* A realigned frame: the CFA is in memory below rbp, and the caller's rbp at rbp. */
 START_TEST(test_cfa_in_memory)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[10] = 0x5678;             /* [rbp] */
     stack[9] = STACK_BASE + 30 * 8; /* [rbp - 8]: the CFA */
     stack[29] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x510, STACK_BASE, STACK_BASE + 80);
-    walk_all();
+    rows_begin(CODE_BASE + 0x510, STACK_BASE, STACK_BASE + 80);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.fp, 0x5678);
-    begin(CODE_BASE + 0x510, STACK_BASE, 0x10);
-    walk_all();
+    rows_begin(CODE_BASE + 0x510, STACK_BASE, 0x10);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);
 }
 END_TEST
@@ -305,16 +221,16 @@ END_TEST
 /* vfork keeps its return address in rdi. */
 START_TEST(test_return_address_in_a_register)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     registers[5] = CODE_BASE + 0x810;
     registers_known = 1;
-    begin(CODE_BASE + 0x600, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x600, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.sp, STACK_BASE);
     stack[0] = CODE_BASE + 0x610;
-    begin(CODE_BASE + 0x300, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x300, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNSUPPORTED);
 }
 END_TEST
@@ -332,18 +248,18 @@ START_TEST(test_code_that_keeps_frame_pointers)
     const __u64 pcs[] = {CODE_BASE + 0x9010, CODE_BASE + 0x910}; /* JIT code; by the table's word */
 
     for (unsigned i = 0; i < 2; i++) {
-        setup(special, N_SPECIAL);
+        rows_setup(special, N_SPECIAL);
         lay_frame_pointers();
-        begin(pcs[i], STACK_BASE, STACK_BASE);
-        walk_all();
+        rows_begin(pcs[i], STACK_BASE, STACK_BASE);
+        rows_walk();
         ck_assert_uint_eq(walk.end, STACK_END_ROOT);
         ck_assert_uint_eq(walk.n, 3);
         ck_assert(walk.frames[1] & STACK_FRAME_FP);
     }
     walk.space = 0;
-    begin(CODE_BASE + 0x9010, STACK_BASE, STACK_BASE);
+    rows_begin(CODE_BASE + 0x9010, STACK_BASE, STACK_BASE);
     walk.by_fp = 1;
-    walk_all();
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNPROVEN);
     ck_assert_uint_eq(walk.n, 3);
 }
@@ -361,7 +277,7 @@ static void put_call(__u64 at, __u64 target)
  * earlier call left. */
 START_TEST(test_guess)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     put_call(0x330, 0x700);
     put_call(0x340, 0x8000);
     code_bytes[0x34e] = 0xff; /* call *%rax */
@@ -370,46 +286,46 @@ START_TEST(test_guess)
     stack[3] = CODE_BASE + 0x335;
     stack[4] = CODE_BASE + 0x345;
     stack[5] = CODE_BASE + 0x810; /* of the function at 0x345, which is a leaf */
-    begin(CODE_BASE + 0x8010, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.n, 3);
-    ck_assert_uint_eq(frame(1), 0x345);
+    ck_assert_uint_eq(rows_frame(1), 0x345);
     ck_assert(walk.frames[1] & STACK_FRAME_GUESSED);
     /* Through a pointer: any call will do, the nearest. */
     stack[4] = 0;
     stack[3] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x8010, STACK_BASE, 0);
-    walk_all();
-    ck_assert_uint_eq(frame(1), 0x350);
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
+    rows_walk();
+    ck_assert_uint_eq(rows_frame(1), 0x350);
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     /* Far up the stack, in the last block. */
     memset(stack, 0, 64);
     stack[STACK_GUESS_WORDS * STACK_GUESS_BLOCKS - 1] = CODE_BASE + 0x350;
-    begin(CODE_BASE + 0x8010, STACK_BASE, 0);
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
     ck_assert_int_eq(stack_step(&walk), 1);
-    ck_assert_uint_eq(frame(1), 0x350);
+    ck_assert_uint_eq(rows_frame(1), 0x350);
 }
 END_TEST
 
 /* What assembly left in rbp may be anything: the frame that it leads to must be one that a call returns to. */
 START_TEST(test_frame_pointer_after_a_guess)
 {
-    static const struct row rows[] = {{0, NONE}, {0x300, AT_FP(16)}, {0x400, ROOT}};
+    static const struct row rows[] = {{0, ROW_NONE}, {0x300, AT_FP(16)}, {0x400, ROW_ROOT}};
 
     for (int good = 0; good < 2; good++) {
-        setup(rows, 3);
+        rows_setup(rows, 3);
         put_call(0x340, 0x8000);
         put_call(0x430, 0x300);
         stack[0] = CODE_BASE + 0x345;
         stack[21] = CODE_BASE + (good ? 0x435 : 0x460);
-        begin(CODE_BASE + 0x8010, STACK_BASE, STACK_BASE + 160);
-        walk_all();
+        rows_begin(CODE_BASE + 0x8010, STACK_BASE, STACK_BASE + 160);
+        rows_walk();
         ck_assert_uint_eq(walk.end, good ? STACK_END_ROOT : STACK_END_NO_CFI);
     }
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[0] = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0xa00, STACK_BASE, 0);
+    rows_begin(CODE_BASE + 0xa00, STACK_BASE, 0);
     ck_assert_int_eq(stack_step(&walk), 1);
     ck_assert_uint_eq(walk.guessed_fp, 1); /* its rule says that rbp is lost */
 }
@@ -448,24 +364,24 @@ END_TEST
 
 START_TEST(test_return_probe_is_seen_through)
 {
-    setup(special, N_SPECIAL);
+    rows_setup(special, N_SPECIAL);
     stack[0] = 0x7fffffffe000;
     probed_slot = STACK_BASE;
     probed_return = CODE_BASE + 0x810;
-    begin(CODE_BASE + 0x300, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x300, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
-    ck_assert_uint_eq(frame(1), 0x810);
+    ck_assert_uint_eq(rows_frame(1), 0x810);
 }
 END_TEST
 
 START_TEST(test_too_deep)
 {
-    setup(plain, N_PLAIN);
+    rows_setup(plain, N_PLAIN);
     for (unsigned i = 0; i < STACK_WORDS; i++)
         stack[i] = CODE_BASE + 0x110;
-    begin(CODE_BASE + 0x110, STACK_BASE, 0);
-    walk_all();
+    rows_begin(CODE_BASE + 0x110, STACK_BASE, 0);
+    rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_TOO_DEEP);
     ck_assert_uint_eq(walk.n, CPROFD_MAX_FRAMES);
 }
@@ -490,7 +406,7 @@ START_TEST(test_finds_each_of_many_mappings)
         space.parts[part].mappings = arena_put(mappings[part], n * sizeof(mappings[0][0]));
     }
     walk.space = arena_put(&space, sizeof(space));
-    begin(0, 0, 0);
+    rows_begin(0, 0, 0);
     for (unsigned i = 0; i < 2 * UNWIND_PART_MAPPINGS + 1; i++) {
         __u64 start = 0x10000000ull + i * 0x2000ull;
         ck_assert_int_eq(stack_find_mapping(&walk, start), 1);
