@@ -36,10 +36,10 @@ struct session_ctl {
     __u64 weight;   /* what one sample stands for: ns for timers, events otherwise */
     __u64 timer_period_ns[CPROFD_TIMERS_PER_CPU];
     __u32 decimation; /* one tick in so many counts (low rates), see bpf/timers.h */
+    __u32 thin;       /* only one sample in so many is taken, and stands for all of them: the session costs too much. Any time */
     __u32 at_entry;   /* 1: samples are taken at a function's first instruction */
     __u64 every;      /* probes and tracepoints: one hit in so many */
     __u32 unwind;     /* enum unwind_mode */
-    __u32 pad;
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */

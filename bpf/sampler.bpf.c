@@ -274,16 +274,26 @@ static __always_inline void count_sample(struct session_ctl *s, void *table, voi
         __sync_fetch_and_add(&s->lost_ring, 1);
 }
 
+static __always_inline __u64 random_below(__u32 n)
+{
+    return bpf_get_prandom_u32() % n;
+}
+
 static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ctl *s, struct task_struct *task,
                                         __u64 weight, __u64 began_ns)
 {
     void *table = bpf_map_lookup_elem(&counts, &slot);
     void *ring = bpf_map_lookup_elem(&records, &slot);
     struct scratch *x;
-    __u32 level;
+    __u32 level, thin = s->thin;
 
     if (!table || !ring)
         return;
+    if (thin > 1) {
+        if (random_below(thin))
+            return;
+        weight *= thin;
+    }
     x = scratch_take(&level);
     if (!x) {
         __sync_fetch_and_add(&s->lost_nested, 1);
@@ -305,11 +315,6 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
 }
 
 /* ---- sources of samples */
-
-static __always_inline __u64 random_below(__u32 n)
-{
-    return bpf_get_prandom_u32() % n;
-}
 
 /* A tick that comes later than this was due when something else may have run: the kernel holds timers back while a CPU is idle (some
  * virtual machines) or stolen, and then they all come as soon as it runs again, which would charge the target with time

@@ -33,6 +33,7 @@ struct settings {
     uint32_t max_hz;                 /* of one session; shorter periods are raised */
     uint32_t max_sessions, max_sessions_target, max_sessions_asker; /* 64, 16, 16 */
     uint32_t max_rate_hz, max_rate_asker_hz; /* 20000, 10000: all sampling rates together */
+    double max_overhead;                     /* per cent of a target's CPU time */
     uint32_t log_level;                      /* 0 error, 1 warning, 2 info, 3 debug */
     uint32_t workers;                        /* 0: one per core */
     uint64_t worker_memory_bytes, worker_cache_bytes;

@@ -78,6 +78,14 @@ const struct setting settings_table[] = {
      .brief = "the sampling rates of one user's sessions together",
      .manual = "The sum of the sampling rates of one user's sessions."},
 
+    {.name = "max-overhead", .section = "limits", .type = SETTING_NUMBER, AT(max_overhead),
+     .min = 0.001, .max = 1000000, .value = "PERCENT", .fallback = "5",
+     .brief = "what sampling may take of a process's CPU time",
+     .manual = "What taking samples may cost a process, in per cent of the CPU time that it uses. Every session "
+               "measures its own time in the kernel; above this, fewer samples are taken, each with the "
+               "weight of those left out, or the session ends, and the profile says so. A query's "
+               "max_overhead takes its place."},
+
     {.name = "workers", .section = "workers", .type = SETTING_INTEGER, AT(workers), .min = 0, .max = 256,
      .value = "N", .fallback = "0",
      .brief = "the most symbolizing processes; 0: one for each core",

@@ -19,6 +19,8 @@ static void kind_profile_begin(struct server *server, struct http_request *reque
         http_reply_error(request, 400, "%s", error);
         return;
     }
+    if (params.max_overhead == 0)
+        params.max_overhead = server->settings->max_overhead;
     if (quality)
         params.format = RAW_FORMAT_QUALITY;
     session_start(server, request, pid, &params, quality ? "quality" : "profile");

@@ -85,6 +85,7 @@ static int recorder_fill_ctl(struct recorder *r, pid_t pid)
     ctl->seed[0] = random[2];
     ctl->seed[1] = random[3];
     ctl->decimation = 1;
+    ctl->thin = 1;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
     if (p->event == EVENT_CPU_CLOCK) {
         timers_draw(p->period, random, &r->timers);
@@ -113,6 +114,12 @@ void recorder_open(struct recorder *r)
     ctl->opened_ns = monotonic_ns();
     /* The target's end may have closed it already. */
     (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+void recorder_thin(struct recorder *r, uint32_t thin)
+{
+    assert(thin > 0);
+    __atomic_store_n(&r->sampler->ctl[r->slot].thin, thin, __ATOMIC_RELAXED);
 }
 
 void recorder_close(struct recorder *r)

@@ -41,6 +41,8 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
 void recorder_free(struct recorder *r);
 
 void recorder_open(struct recorder *r);  /* the window begins */
+/* From now on one sample in so many is taken, with the weight of them all. */
+void recorder_thin(struct recorder *r, uint32_t thin);
 void recorder_close(struct recorder *r); /* the window ends; may have ended in BPF already */
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 

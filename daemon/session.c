@@ -44,6 +44,8 @@ static void session_free(struct session *s)
         event_free(s->timer);
     if (s->tell)
         event_free(s->tell);
+    if (s->budget)
+        event_free(s->budget);
     close_fd(&s->table_fd);
     close_fd(&s->probe_fd);
     free(s);
@@ -100,6 +102,7 @@ void session_close(struct session *s)
     session_take_execs(s);
     s->phase = PHASE_CLOSING;
     event_del(s->timer);
+    event_del(s->budget);
     recorder_end(s->recorder);
     session_finish_collector(s);
 }
@@ -123,6 +126,7 @@ void session_open(struct session *s)
     image_access_init(&s->access);
     s->exec_due = false;
     recorder_open(s->recorder);
+    session_budget_open(s);
     if (s->exited || session_ctl(s)->state != SESSION_OPEN)
         session_error(s, 404, "no such process: it ended before sampling began");
 }
@@ -222,7 +226,7 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
     http_request_on_gone(request, session_on_gone, s);
     s->timer = evtimer_new(server->base, session_on_timer, s);
     s->tell = evtimer_new(server->base, session_on_tell, s);
-    if (!s->timer || !s->tell || child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s,
+    if (!s->timer || !s->tell || session_budget_new(s) < 0 || child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s,
                                  &s->collector) < 0)
         session_error(s, 503, "no process could be started to look at the target");
 }

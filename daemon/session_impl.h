@@ -57,11 +57,17 @@ struct session {
     int table_fd, probe_fd;
     struct worker_job *job;
     struct event *timer;            /* the window's end */
+    struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */
     bool epoch_due, exec_due;       /* the collector has not been told of the newest epoch, exec */
 
     uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
     bool cpu_known;
+    struct session_budget {
+        uint64_t cpu_ns, overhead_ns; /* when it was compared last */
+        uint32_t thin;                /* one sample in so many is taken */
+        bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
+    } spent;
     uint64_t runtime_ns;            /* of a target that ended: all its CPU time; else 0 */
     bool execed, exited;
     struct image_access access;     /* whose samples count */
@@ -69,6 +75,13 @@ struct session {
     const char *mappings;           /* why there are none, or not all */
     char cut[128];                  /* its text, where the table was cut */
 };
+
+/* ---- session_budget.c: what sampling costs the target, kept below what it may. */
+
+/* 0 or -ENOMEM. The event is the session's. */
+int session_budget_new(struct session *s);
+/* The window has opened. */
+void session_budget_open(struct session *s);
 
 /* ---- session.c */
 

@@ -19,6 +19,7 @@
 
 #define MAX_SECONDS 3600
 #define MAX_HZ 1000000
+#define MAX_OVERHEAD_PERCENT 1000000
 #define MAX_PERIOD 1000000000000000ull
 #define MAX_TID 4194304
 /* glibc's regcomp unrolls + and {n,m}: its cost is the product of nested counts, without a bound of its own. */
@@ -243,6 +244,17 @@ static int parse_symbolize(struct param_parse *p, const struct param_spec *spec,
     return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.symbolize);
 }
 
+static int parse_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    double percent;
+    if (parse_number(value, &percent) < 0)
+        return refuse_value(p, spec, value, "not a number");
+    if (percent == 0 || percent > MAX_OVERHEAD_PERCENT)
+        return refuse_value(p, spec, value, "out of bounds");
+    p->params.max_overhead = percent;
+    return 0;
+}
+
 /* As net/http/pprof does for this profile: whatever its value. */
 static int parse_ignored(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
@@ -264,6 +276,8 @@ const struct param_spec profile_params[] = {
      "only stacks with a function whose name matches", parse_focus},
     {"format", "enum", "pprof|folded", "pprof", "gzipped profile.proto, or collapsed stacks as text", parse_format},
     {"symbolize", "enum", "full|fast|none", "full", "how much to say of each address", parse_symbolize},
+    {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead",
+     "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", parse_max_overhead},
     {"debug", "ignored", "anything", "0", "accepted for Go's clients, without effect here", parse_ignored},
     {"gc", "ignored", "anything", "none", "accepted for Go's clients, without effect here", parse_ignored},
 };

@@ -27,6 +27,7 @@ struct session_params {
     char focus[256];
     uint32_t format;       /* enum raw_format */
     uint32_t symbolize;    /* enum raw_symbolize */
+    double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 
 struct param_parse;

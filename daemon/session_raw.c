@@ -139,6 +139,10 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
+    if (facts->thin > 1)
+        e = e ? e : raw_writer_fact(w, "thinned", "%u", facts->thin);
+    if (facts->cpu_actual_known && facts->cpu_actual_ns > 0)
+        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)ctl->overhead_ns / (double)facts->cpu_actual_ns);
     e = e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
                                    (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);

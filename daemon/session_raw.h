@@ -15,6 +15,7 @@ struct session_facts {
     uint64_t cpu_actual_ns;       /* the kernel's run time of the target in the window */
     bool cpu_actual_known;
     uint64_t daemon_cpu_ns;
+    uint32_t thin;                /* by the end of the window one sample in so many was taken */
     const char *target;           /* "exited", "execed", or NULL */
     const char *ended;            /* why the window ended early, or NULL */
     const char *mappings;         /* why the target's mappings are not known, or NULL */

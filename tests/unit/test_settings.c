@@ -134,6 +134,7 @@ START_TEST(test_every_setting)
                                "max-sessions-asker = 4\n"
                                "max-rate-hz = 5\n"
                                "max-rate-asker-hz = 6\n"
+                               "max-overhead = 2.5\n"
                                "[workers]\n"
                                "workers = 7\n"
                                "worker-memory = 1G\n"
@@ -161,6 +162,7 @@ START_TEST(test_every_setting)
     ck_assert_uint_eq(s.max_sessions_asker, 4);
     ck_assert_uint_eq(s.max_rate_hz, 5);
     ck_assert_uint_eq(s.max_rate_asker_hz, 6);
+    ck_assert(s.max_overhead == 2.5);
     ck_assert_uint_eq(s.workers, 7);
     ck_assert_uint_eq(s.worker_memory_bytes, 1ull << 30);
     ck_assert_uint_eq(s.worker_cache_bytes, 2ull << 20);
@@ -231,6 +233,7 @@ static const struct {
     {"max-sessions-asker", "many", "from 1 to 64"},
     {"max-rate-hz", "640001", "from 1 to 640000"},
     {"max-rate-asker-hz", "0", "from 1 to 640000"},
+    {"max-overhead", "0", "0.001"},
     {"workers", "257", "from 0 to 256"},
     {"worker-memory", "", "K, M or G"},
     {"worker-memory", "G", "K, M or G"},

@@ -1,0 +1,45 @@
+"""What sampling may cost the target: measured, told, kept below max_overhead by fewer samples of more weight."""
+
+from daemon import query
+from profiles import fetch, load
+from target import Recorder, total_error
+
+
+def test_cost_is_told(daemon, start_target):
+    profile = fetch(daemon, start_target("ten_series").pid, seconds=1, hz=499)
+    assert 0 < float(profile.facts["overhead_percent"]) < 5, profile.facts
+    assert profile.fact("overhead_ns") > 0
+    assert "thinned" not in profile.facts
+
+
+def test_fewer_samples_of_more_weight(daemon, start_target):
+    """A thousand frames at 9,999 Hz cost more than 2 %: the rate falls, the total stays right."""
+    target = start_target("deep", "depth=1000")
+    with Recorder(target) as recorder:
+        profile = fetch(daemon, target.pid, seconds=4, hz=9999, max_overhead=2)
+    actual_ns = recorder.cpu_between(profile.start_ns, profile.end_ns)
+    assert "ended" not in profile.facts, profile.facts
+    thin = profile.fact("thinned")
+    assert thin >= 2
+    samples, sampled_ns = profile.total("samples"), profile.total("cpu")
+    assert samples < 0.8 * profile.fact("expected"), profile.facts
+    assert sampled_ns > 1.2 * samples * profile.period
+    # Each sample is there by chance, once in `thin` at worst: of n due, n / thin are, give or take.
+    error = max(0.02, total_error(actual_ns / profile.period / thin, 0.5))
+    assert abs(sampled_ns / actual_ns - 1) <= error, (sampled_ns, actual_ns, profile.facts)
+    assert target.is_alive()
+
+
+def test_a_budget_that_nothing_keeps_ends_the_window(daemon, start_target):
+    target = start_target("deep", "depth=1000")
+    profile = fetch(daemon, target.pid, seconds=20, hz=9999, max_overhead=0.0001)
+    assert profile.facts["ended"] == "overhead"
+    assert profile.fact("window_ns") < 15e9
+    assert profile.total("samples") > 0
+
+
+def test_wrong_budgets(daemon, program_target):
+    for value in ("0", "-1", "x", "1000001"):
+        reply = daemon.get(query(f"/pid/{program_target.pid}/debug/pprof/profile", seconds=0.1, max_overhead=value))
+        assert reply.status == 400 and "max_overhead" in reply.text, (value, reply.text)
+    assert load(daemon.get(query(f"/pid/{program_target.pid}/debug/pprof/profile", seconds=0.1, max_overhead=1e6)))
