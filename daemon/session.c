@@ -226,8 +226,8 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
     http_request_on_gone(request, session_on_gone, s);
     s->timer = evtimer_new(server->base, session_on_timer, s);
     s->tell = evtimer_new(server->base, session_on_tell, s);
-    if (!s->timer || !s->tell || session_budget_new(s) < 0 || child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s,
-                                 &s->collector) < 0)
+    if (!s->timer || !s->tell || session_budget_new(s) < 0 ||
+        child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s, &s->collector) < 0)
         session_error(s, 503, "no process could be started to look at the target");
 }
 
