@@ -3,6 +3,7 @@
  * Included by *.bpf.c and by user code. */
 #pragma once
 
+#include "bpf/cost.h"
 #include "bpf/sample.h"
 
 enum session_state {
@@ -58,6 +59,7 @@ struct session_ctl {
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */
     __u64 lost_ring;     /* samples: neither table nor ring had room */
     __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */
+    __u32 costs[COST_BUCKETS]; /* samples by the time that they took */
     __u64 table_full;    /* samples that went to the ring because the table had no room (not lost) */
 };
 

@@ -286,6 +286,7 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     void *ring = bpf_map_lookup_elem(&records, &slot);
     struct scratch *x;
     __u32 level, thin = s->thin;
+    __u64 spent_ns;
 
     if (!table || !ring)
         return;
@@ -311,7 +312,9 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     __sync_fetch_and_add(&s->samples, 1);
     count_sample(s, table, ring, x, weight);
     scratch_release(level);
-    __sync_fetch_and_add(&s->overhead_ns, bpf_ktime_get_ns() - began_ns);
+    spent_ns = bpf_ktime_get_ns() - began_ns;
+    __sync_fetch_and_add(&s->overhead_ns, spent_ns);
+    __sync_fetch_and_add(&s->costs[cost_bucket(spent_ns) & (COST_BUCKETS - 1)], 1);
 }
 
 /* ---- sources of samples */

@@ -109,6 +109,37 @@ static int session_raw_counts(struct raw_writer *w, const struct recorder_data *
     return raw_writer_section(w, RAW_COUNTS, allowed, kept * sizeof(*allowed));
 }
 
+/* What a share of the samples cost at most, ns. */
+static uint64_t session_raw_cost(const struct session_ctl *ctl, double share)
+{
+    uint64_t total = 0, seen = 0;
+    uint32_t bucket = 0;
+
+    for (uint32_t i = 0; i < COST_BUCKETS; i++)
+        total += ctl->costs[i];
+    for (; bucket < COST_BUCKETS - 1; bucket++) {
+        seen += ctl->costs[bucket];
+        if ((double)seen >= share * (double)total)
+            break;
+    }
+    return cost_bucket_ns(bucket);
+}
+
+static int session_raw_overhead(struct raw_writer *w, const struct session_ctl *ctl, const struct session_facts *facts)
+{
+    int e = 0;
+
+    if (facts->thin > 1)
+        e = e ? e : raw_writer_fact(w, "thinned", "%u", facts->thin);
+    if (facts->cpu_actual_known && facts->cpu_actual_ns > 0)
+        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)ctl->overhead_ns / (double)facts->cpu_actual_ns);
+    if (ctl->samples > 0) {
+        e = e ? e : raw_writer_fact(w, "overhead.p50_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.5));
+        e = e ? e : raw_writer_fact(w, "overhead.p99_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.99));
+    }
+    return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -139,11 +170,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
-    if (facts->thin > 1)
-        e = e ? e : raw_writer_fact(w, "thinned", "%u", facts->thin);
-    if (facts->cpu_actual_known && facts->cpu_actual_ns > 0)
-        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)ctl->overhead_ns / (double)facts->cpu_actual_ns);
-    e = e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
+    e = e ? e : session_raw_overhead(w, ctl, facts);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
                                    (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
 }

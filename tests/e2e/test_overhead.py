@@ -9,6 +9,8 @@ def test_cost_is_told(daemon, start_target):
     profile = fetch(daemon, start_target("ten_series").pid, seconds=1, hz=499)
     assert 0 < float(profile.facts["overhead_percent"]) < 5, profile.facts
     assert profile.fact("overhead_ns") > 0
+    p50, p99 = profile.fact("overhead.p50_ns"), profile.fact("overhead.p99_ns")
+    assert 100 < p50 <= p99 < 1e7 and p50 * profile.total("samples") < 3 * profile.fact("overhead_ns"), profile.facts
     assert "thinned" not in profile.facts
 
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bpf/attach.h"
+#include "bpf/cost.h"
 #include "tests/unit/stack_fixture.h"
 
 #include "bpf/stack.h"
@@ -112,6 +113,25 @@ START_TEST(test_hash_tells_stacks_apart)
 }
 END_TEST
 
+/* Each cost lies in its bucket: costs ascend with buckets, and a bucket's middle is at most an eighth off. */
+START_TEST(test_buckets_of_costs)
+{
+    __u32 last = 0;
+    for (__u64 ns = 0; ns < 20000000; ns += 1 + ns / 100) {
+        __u32 bucket = cost_bucket(ns);
+        ck_assert_uint_lt(bucket, COST_BUCKETS);
+        ck_assert_uint_ge(bucket, last);
+        last = bucket;
+        if (ns < 128 || ns >= 8388608)
+            continue;
+        __u64 middle = cost_bucket_ns(bucket);
+        ck_assert_msg(middle > ns - ns / 8 - 1 && middle < ns + ns / 8 + 1, "%llu: %llu", ns, middle);
+    }
+    ck_assert_uint_eq(last, COST_BUCKETS - 1);
+    ck_assert_uint_eq(cost_bucket(~0ull), COST_BUCKETS - 1);
+}
+END_TEST
+
 START_TEST(test_attributes_of_events)
 {
     struct perf_event_attr attr;
@@ -140,6 +160,7 @@ int main(void)
     tcase_add_test(tc, test_ends_that_are_none);
     tcase_add_test(tc, test_too_deep);
     tcase_add_test(tc, test_hash_tells_stacks_apart);
+    tcase_add_test(tc, test_buckets_of_costs);
     tcase_add_test(tc, test_attributes_of_events);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
