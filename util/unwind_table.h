@@ -12,11 +12,12 @@
  *
  * low[] ascends strictly and begins with 0: the row in force at the page's beginning is repeated. So a row takes 3 bytes, and its
  * rule is one of at most 256 in its page. A page takes at most UNWIND_PAGE_MAX_BYTES: an object that would need more has a smaller
- * page_shift. */
+ * page_shift. Pages lie in the image in their order, none in another. */
 #pragma once
 
 #ifndef __bpf__
 #include <linux/types.h>
+#include <stddef.h>
 #endif
 
 /* How the canonical frame address (CFA: the caller's stack pointer) is found. */
@@ -43,7 +44,7 @@ enum unwind_fp {
 enum unwind_ra {
     UNWIND_RA_CFA = 0,        /* at CFA - 8 (x86-64) */
     UNWIND_RA_REGISTER,       /* in a register: the innermost frame's alone (x86-64 vfork: saved_offset is its DWARF number, fp SAME);
-                                 aarch64: x30, where it was not saved yet */
+                                 aarch64: x30, where it was not saved yet; saved_offset is 30 too unless fp needs it */
     UNWIND_RA_AFTER_FP,       /* aarch64: at CFA + 8 * (saved_offset + 1), beside the frame pointer */
     UNWIND_RA_SAVED,          /* at CFA + 8 * saved_offset, where the frame pointer takes no room (fp SAME or UNDEFINED) */
 };
@@ -61,6 +62,8 @@ struct unwind_rule {
 #define UNWIND_SAVED(fp, ra) ((fp) | (ra) << 2)
 #define UNWIND_SAVED_FP(saved) ((saved) & 3)
 #define UNWIND_SAVED_RA(saved) (((saved) >> 2) & 3)
+
+#define UNWIND_MAX_REGISTERS 32 /* DWARF numbers that rules can name: 0 to 31 */
 
 #define UNWIND_PAGE_MAX_RULES 256
 #define UNWIND_PAGE_MAX_SHIFT 16
@@ -91,4 +94,9 @@ struct unwind_image {
 _Static_assert(sizeof(struct unwind_rule) == 8, "layout shared with BPF");
 _Static_assert(sizeof(struct unwind_page) == 8, "layout shared with BPF");
 _Static_assert(sizeof(struct unwind_image) == 40, "layout shared with the worker");
+
+/* 0, or -EBADMSG unless everything holds that is said above. */
+int unwind_image_check(const void *image, size_t len);
+/* The rule in force at a file offset, of an image that was checked: what the kernel's programs find there. */
+struct unwind_rule unwind_image_find(const void *image, __u64 file_offset);
 #endif

@@ -1,0 +1,216 @@
+/* From FDEs in order, by way of rows, layers of marks and pages, to an image. Each FDE is run once, and its rows are passed on at once. */
+#include "symbolize/unwind_builder.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "symbolize/cfi_cursor.h"
+#include "symbolize/unwind_fdes.h"
+#include "symbolize/unwind_file.h"
+#include "symbolize/unwind_known.h"
+#include "symbolize/unwind_pages.h"
+#include "symbolize/unwind_rule.h"
+#include "util/cleanup.h"
+
+/* Compilers align functions to this: between an FDE's end and a start so aligned there is padding, which nothing runs. */
+#define FUNCTION_ALIGN 16
+
+struct unwind_builder {
+    const struct unwind_arch *arch;
+    struct unwind_file file;
+    struct unwind_fdes fdes;
+    struct unwind_known known;
+    struct unwind_pages *pages;
+    struct unwind_layer gaps, over;
+    /* The FDE that is being run. */
+    const struct cfi_section *section;
+    const struct cfi_cie *cie;
+    uint64_t address_bias; /* address - file offset */
+};
+
+static const struct unwind_rule none = {.cfa = UNWIND_CFA_NONE}, unsupported = {.cfa = UNWIND_CFA_UNSUPPORTED};
+
+static void builder_deinit(struct unwind_builder *b)
+{
+    if (b->pages)
+        unwind_pages_deinit(b->pages);
+    free(b->pages);
+    unwind_known_deinit(&b->known);
+    unwind_fdes_deinit(&b->fdes);
+    unwind_file_close(&b->file);
+}
+
+static void put_in_pages(void *userdata, uint64_t offset, const struct unwind_rule *rule) { unwind_pages_put(userdata, offset, rule); }
+
+static void put_in_layer(void *userdata, uint64_t offset, const struct unwind_rule *rule) { unwind_layer_put(userdata, offset, rule); }
+
+static void put_row(void *userdata, uint64_t address, const struct cfi_row *row)
+{
+    struct unwind_builder *b = userdata;
+    struct unwind_rule rule = row ? unwind_rule_make(b->arch, row, b->cie->is_signal) : unsupported;
+    unwind_layer_put(&b->gaps, address - b->address_bias, &rule);
+}
+
+static uint64_t get_address(void *userdata, struct cfi_cursor *c)
+{
+    const struct unwind_builder *b = userdata;
+    return cfi_pointer_read(b->section, c, b->cie->pointer_encoding);
+}
+
+/* Rows of an FDE, up to a file offset. What was readable when it was collected still is. */
+static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end)
+{
+    struct cfi_entry entry;
+    struct cfi_fde fde;
+    b->section = &b->fdes.sections[place->section];
+    if (!cfi_entry_read(b->section, place->entry, &entry))
+        return;
+    const struct unwind_cie *cie = unwind_fdes_cie(&b->fdes, b->section, entry.cie_offset);
+    if (!cie || !cfi_fde_read(b->section, &entry, &cie->cie, &fde))
+        return;
+    b->cie = &cie->cie;
+    b->address_bias = fde.start - place->start;
+    struct cfi_program program = {
+        .code = fde.code,
+        .bytes = fde.code_bytes,
+        .code_align = cie->cie.code_align,
+        .data_align = cie->cie.data_align,
+        .registers = cie->registers,
+        .initial = &cie->initial,
+        .start = fde.start,
+        .end = end + b->address_bias,
+        .get_address = get_address,
+        .put_row = put_row,
+        .userdata = b,
+    };
+    cfi_run(&program);
+}
+
+/* Of FDEs that overlap, the one that begins later covers the other from there on, as a search by address would have it; of those that
+ * begin together, the first counts. */
+static void run_fdes(struct unwind_builder *b)
+{
+    const struct unwind_fde *list = b->fdes.list;
+    size_t next;
+    for (size_t i = 0; i < b->fdes.n; i = next) {
+        uint64_t end = list[i].start + list[i].bytes;
+        for (next = i + 1; next < b->fdes.n && list[next].start == list[i].start;)
+            next++;
+        bool is_last = next == b->fdes.n;
+        if (!is_last && list[next].start < end)
+            end = list[next].start;
+        run_fde(b, &list[i], end);
+        if (is_last || list[next].start - end >= FUNCTION_ALIGN || list[next].start % FUNCTION_ALIGN != 0)
+            unwind_layer_put(&b->gaps, end, &none);
+    }
+    unwind_layer_finish(&b->gaps);
+    unwind_layer_finish(&b->over);
+}
+
+static void widen(uint64_t start, uint64_t end, uint64_t *low, uint64_t *high)
+{
+    *low = start < *low ? start : *low;
+    *high = end > *high ? end : *high;
+}
+
+/* The file offsets of which anything is said. False: none. */
+static bool covered(const struct unwind_builder *b, uint64_t *ret_start, uint64_t *ret_end)
+{
+    uint64_t start = UINT64_MAX, end = 0;
+    for (size_t i = 0; i < b->fdes.n; i++)
+        widen(b->fdes.list[i].start, b->fdes.list[i].start + b->fdes.list[i].bytes, &start, &end);
+    const struct unwind_marks *all[] = {&b->known.gaps, &b->known.over};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        for (size_t j = 0; j < all[i]->n; j++)
+            widen(all[i]->list[j].start, all[i]->list[j].end, &start, &end);
+    *ret_start = start;
+    *ret_end = end;
+    return start < end;
+}
+
+static int pack(struct unwind_builder *b, uint32_t page_shift, bool cut_down, struct unwind_output *ret)
+{
+    uint64_t start, end;
+    if (!covered(b, &start, &end))
+        return -ENODATA;
+    int r = unwind_pages_init(b->pages, b->arch->machine, start, end, page_shift, cut_down);
+    if (r < 0)
+        return r;
+    b->over = (struct unwind_layer){.marks = &b->known.over, .put = put_in_pages, .userdata = b->pages};
+    b->gaps = (struct unwind_layer){.marks = &b->known.gaps, .only_gaps = true, .put = put_in_layer, .userdata = &b->over};
+    run_fdes(b);
+    ret->image = unwind_pages_finish(b->pages, &ret->image_bytes, &r);
+    if (!ret->image) {
+        unwind_pages_deinit(b->pages);
+        return r;
+    }
+    ret->n_fdes = (uint32_t)b->fdes.n;
+    ret->n_rows = b->pages->header.n_rows;
+    ret->unsupported_rows = (uint32_t)b->pages->unsupported_rows;
+    ret->fp_lost_rows = (uint32_t)b->pages->fp_lost_rows;
+    return 0;
+}
+
+/* In pages as large as can be. Where smaller ones would be too many, what has no room in a page is left unsupported. */
+static int pack_best(struct unwind_builder *b, struct unwind_output *ret)
+{
+    int r = -ENOSPC;
+    b->pages = malloc(sizeof(*b->pages));
+    if (!b->pages)
+        return -ENOMEM;
+    for (uint32_t shift = UNWIND_PAGE_MAX_SHIFT; r == -ENOSPC && shift >= UNWIND_PAGE_MIN_SHIFT; shift--) {
+        r = pack(b, shift, false, ret);
+        if (r == -EFBIG && shift < UNWIND_PAGE_MAX_SHIFT)
+            return pack(b, shift + 1, true, ret);
+    }
+    return r;
+}
+
+/* Where the function at the entry point ends by its FDE; 0: it has none. */
+static uint64_t entry_end(const struct unwind_builder *b)
+{
+    uint64_t entry;
+    if (!elf_segments_offset(&b->file.segments, b->file.header.e_entry, &entry))
+        return 0;
+    for (size_t i = 0; i < b->fdes.n; i++) {
+        const struct unwind_fde *fde = &b->fdes.list[i];
+        if (fde->start > entry)
+            return b->file.header.e_entry + (fde->start - entry);
+        if (entry - fde->start < fde->bytes)
+            return b->file.header.e_entry + (fde->start + fde->bytes - entry);
+    }
+    return 0;
+}
+
+int unwind_build(int elf_fd, struct unwind_output *ret)
+{
+    CLEANUP(builder_deinit) struct unwind_builder b = {0};
+    struct unwind_output output = {0};
+    int r = unwind_file_open(elf_fd, &b.file);
+    if (r < 0)
+        return r;
+    b.arch = unwind_arch_find(b.file.header.e_machine);
+    if (!b.arch)
+        return -ENOEXEC;
+    b.fdes.file_bytes = b.file.n_bytes;
+    b.fdes.fp = b.arch->fp;
+    b.fdes.sp = b.arch->sp;
+    unwind_file_eh_frame(&b.file, &b.fdes.sections[UNWIND_EH_FRAME]);
+    r = unwind_file_debug_frame(&b.file, &b.fdes.sections[UNWIND_DEBUG_FRAME]);
+    if (r == 0)
+        r = unwind_fdes_collect(&b.fdes, &b.file.segments);
+    if (r == 0)
+        r = unwind_known_find(&b.file, b.arch, entry_end(&b), &b.known);
+    if (r == 0)
+        r = pack_best(&b, &output);
+    if (r < 0)
+        return r;
+    *ret = output;
+    return 0;
+}
+
+void unwind_output_deinit(struct unwind_output *output)
+{
+    free(output->image);
+    *output = (struct unwind_output){0};
+}

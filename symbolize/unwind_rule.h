@@ -1,0 +1,39 @@
+/* From a row of call frame information to the rule that the stack engine follows (util/unwind_table.h).
+ *
+ * To add an architecture: a file unwind_NAME.c with its struct unwind_arch, a line in unwind_arch_find, and what the walker needs in
+ * util/unwind_table.h. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "symbolize/cfi_program.h"
+#include "util/unwind_table.h"
+
+struct unwind_arch {
+    uint16_t machine;  /* ELF e_machine */
+    uint8_t fp, sp;    /* DWARF numbers */
+    uint8_t ra;        /* the return address's column, in CIEs that name no other */
+    /* Where the kernel's ucontext is from sp, in a signal trampoline with this row. False: not to be known. */
+    bool (*signal_context)(const struct cfi_row *row, int32_t *ret_offset);
+    /* CFA expressions of its own, beyond those that all have. False: it is none. */
+    bool (*cfa_expression)(const uint8_t *code, size_t bytes, struct unwind_rule *rule);
+    /* True for the first instructions of a program: they take sp for their argument, which no compiler's function does. */
+    bool (*is_start)(const uint8_t *code, uint64_t bytes);
+    /* Sets the return address's part of a rule whose frame pointer's part is set. False: rows can't express it. */
+    bool (*return_address)(const struct cfi_row *row, struct unwind_rule *rule);
+};
+
+extern const struct unwind_arch unwind_arch_x86_64, unwind_arch_aarch64;
+
+/* NULL: none such. */
+const struct unwind_arch *unwind_arch_find(uint16_t machine);
+
+struct unwind_rule unwind_rule_make(const struct unwind_arch *arch, const struct cfi_row *row, bool is_signal);
+
+/* For architectures' files. The expression "register + offset", alone or as the beginning: *ret_bytes are taken. */
+bool unwind_expression_register(const uint8_t *code, size_t bytes, uint64_t *ret_reg, int64_t *ret_offset, size_t *ret_bytes);
+/* The return address at CFA + offset, as UNWIND_RA_SAVED; a frame pointer that needs the room is lost. */
+bool unwind_rule_ra_saved(int64_t offset, struct unwind_rule *rule);
+/* In words of 8 bytes; false: it is none, or too far. */
+bool unwind_rule_words(int64_t bytes, int16_t *ret_words);

@@ -1,0 +1,83 @@
+/* x86-64's part of unwinding rules (System V ABI, AMD64 supplement, 3.7). */
+#include <dwarf.h>
+#include <elf.h>
+#include <string.h>
+
+#include "symbolize/unwind_rule.h"
+
+#define X86_RBP 6
+#define X86_RSP 7
+#define X86_RA 16
+#define MAX_REGISTER 15
+#define START_BYTES 12
+
+/* In the kernel's struct ucontext (arch/x86/include/uapi/asm/sigcontext.h). */
+#define UCONTEXT_RSP 160
+#define UCONTEXT_RIP 168
+
+/* glibc's __restore_rt: CFA = *(rsp + 160), return address at rsp + 168. */
+static bool signal_context(const struct cfi_row *row, int32_t *ret_offset)
+{
+    uint64_t cfa_reg, ra_reg;
+    int64_t cfa_offset, ra_offset;
+    size_t cfa_bytes, ra_bytes;
+    if (row->cfa.kind != CFI_EXPRESSION || row->ra.kind != CFI_EXPRESSION
+        || !unwind_expression_register(row->cfa.expression, row->cfa.expression_bytes, &cfa_reg, &cfa_offset, &cfa_bytes)
+        || !unwind_expression_register(row->ra.expression, row->ra.expression_bytes, &ra_reg, &ra_offset, &ra_bytes))
+        return false;
+    if (cfa_bytes + 1 != row->cfa.expression_bytes || row->cfa.expression[cfa_bytes] != DW_OP_deref
+        || ra_bytes != row->ra.expression_bytes || cfa_reg != X86_RSP || ra_reg != X86_RSP)
+        return false;
+    if (cfa_offset < INT16_MIN || cfa_offset > INT16_MAX || ra_offset != cfa_offset - UCONTEXT_RSP + UCONTEXT_RIP)
+        return false;
+    *ret_offset = (int32_t)cfa_offset - UCONTEXT_RSP;
+    return true;
+}
+
+/* What ld writes for the entries of a lazy PLT: rsp + 8, and 8 more behind their push, which ends at byte 11 of 16 (10 where an endbr64
+ * stands before it): breg7 8; breg16 0; lit15; and; litN; ge; lit3; shl; plus. */
+static bool plt_expression(const uint8_t *code, size_t bytes, struct unwind_rule *rule)
+{
+    static const uint8_t before[] = {DW_OP_breg7, 8, DW_OP_breg16, 0, DW_OP_lit15, DW_OP_and};
+    static const uint8_t after[] = {DW_OP_ge, DW_OP_lit3, DW_OP_shl, DW_OP_plus};
+    if (bytes != sizeof(before) + 1 + sizeof(after) || memcmp(code, before, sizeof(before)) != 0
+        || memcmp(code + sizeof(before) + 1, after, sizeof(after)) != 0)
+        return false;
+    uint8_t literal = code[sizeof(before)];
+    if (literal < DW_OP_lit0 || literal > DW_OP_lit15)
+        return false;
+    rule->cfa = UNWIND_CFA(UNWIND_CFA_PLT, X86_RSP);
+    rule->cfa_offset = literal - DW_OP_lit0;
+    return true;
+}
+
+static bool return_address(const struct cfi_row *row, struct unwind_rule *rule)
+{
+    if (row->ra.kind == CFI_OFFSET && row->ra.value == -8)
+        return true;
+    if (row->ra.kind == CFI_OFFSET)
+        return unwind_rule_ra_saved(row->ra.value, rule);
+    /* vfork, whose child would overwrite the stack's */
+    if (row->ra.kind != CFI_REGISTER || row->ra.reg > MAX_REGISTER || UNWIND_SAVED_FP(rule->saved) != UNWIND_FP_SAME)
+        return false;
+    rule->saved = UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_REGISTER);
+    rule->saved_offset = (int16_t)row->ra.reg;
+    return true;
+}
+
+static bool is_start(const uint8_t *code, uint64_t bytes)
+{
+    static const uint8_t take_sp[] = {0x48, 0x89, 0xe7}; /* mov %rsp,%rdi: behind an endbr64 or an xor %rbp,%rbp */
+    return memmem(code, bytes < START_BYTES ? bytes : START_BYTES, take_sp, sizeof(take_sp)) != NULL;
+}
+
+const struct unwind_arch unwind_arch_x86_64 = {
+    .machine = EM_X86_64,
+    .fp = X86_RBP,
+    .sp = X86_RSP,
+    .ra = X86_RA,
+    .signal_context = signal_context,
+    .cfa_expression = plt_expression,
+    .is_start = is_start,
+    .return_address = return_address,
+};

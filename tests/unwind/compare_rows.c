@@ -1,0 +1,349 @@
+/* compare_rows [--print] [--seed N] FILE...
+ *
+ * Unwinding rows beside what libdw says, for each file: at the beginning of every row, at every place inside it where libdw's own rule
+ * changes, and at random places. One line a file: its figures, and how many places agree or differ in which way; then each difference.
+ * Fails where a difference has no name. --print: the rows instead, one a line, with link-time addresses. */
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "symbolize/elf_segments.h"
+#include "symbolize/unwind_builder.h"
+#include "util/cleanup.h"
+#include "util/unwind_table.h"
+
+#define TEXT_ROOM 96
+#define RANDOM_PLACES 20000
+#define PADDING_BYTES 16
+#define SHOWN 20
+
+enum class { SAME, PADDING, MARKED, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
+static const char *const class_names[] = {"same", "padding", "marked", "fp lost", "unsupported", "WRONG"};
+
+struct comparison {
+    int fd;
+    Elf *elf;
+    Dwarf *dwarf;
+    Dwarf_CFI *eh, *debug;
+    struct elf_segments segments;
+    struct unwind_output output;
+    int fp, sp;
+    unsigned counts[N_CLASSES], shown;
+    uint64_t places;
+};
+
+/* ---- rules as text: "CFA FP RA" */
+
+static void rule_text(const struct comparison *c, const struct unwind_rule *rule, char ret[TEXT_ROOM])
+{
+    static const char *const kinds[] = {"none", "root", "", "", "plt", "signal", "frame-pointer", "unsupported"};
+    enum unwind_cfa kind = UNWIND_CFA_KIND(rule->cfa);
+    char fp[TEXT_ROOM / 3] = "same", ra[TEXT_ROOM / 3] = "c-8";
+    if (kind != UNWIND_CFA_REGISTER && kind != UNWIND_CFA_MEMORY) {
+        (void)snprintf(ret, TEXT_ROOM, "%s", kinds[kind]);
+        if (kind == UNWIND_CFA_PLT || kind == UNWIND_CFA_SIGNAL)
+            (void)snprintf(ret + strlen(ret), TEXT_ROOM - strlen(ret), "%+d", rule->cfa_offset);
+        return;
+    }
+    if (UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_CFA)
+        (void)snprintf(fp, sizeof(fp), "c%+d", 8 * rule->saved_offset);
+    else if (UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_FP)
+        (void)snprintf(fp, sizeof(fp), "r%d%+d", c->fp, 8 * rule->saved_offset);
+    else if (UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_UNDEFINED)
+        (void)snprintf(fp, sizeof(fp), "lost");
+    if (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_REGISTER)
+        (void)snprintf(ra, sizeof(ra), "r%d", c->fp == 29 ? 30 : rule->saved_offset);
+    else if (UNWIND_SAVED_RA(rule->saved) != UNWIND_RA_CFA)
+        (void)snprintf(ra, sizeof(ra), "c%+d", 8 * (rule->saved_offset + (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_AFTER_FP)));
+    (void)snprintf(ret, TEXT_ROOM, "%sr%d%+d%s %s %s", kind == UNWIND_CFA_MEMORY ? "*(" : "", UNWIND_CFA_REG(rule->cfa),
+                   rule->cfa_offset, kind == UNWIND_CFA_MEMORY ? ")" : "", fp, ra);
+}
+
+/* ---- the same of libdw's operations */
+
+static bool is_breg(const Dwarf_Op *op, int *ret_reg, int64_t *ret_offset)
+{
+    if (op->atom >= DW_OP_breg0 && op->atom <= DW_OP_breg31) {
+        *ret_reg = op->atom - DW_OP_breg0;
+        *ret_offset = (int64_t)op->number;
+    } else if (op->atom == DW_OP_bregx) {
+        *ret_reg = (int)op->number;
+        *ret_offset = (int64_t)op->number2;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool is_plt(const Dwarf_Op *ops, size_t n)
+{
+    static const int atoms[] = {DW_OP_breg7, DW_OP_breg16, DW_OP_lit15, DW_OP_and, 0, DW_OP_ge, DW_OP_lit3, DW_OP_shl, DW_OP_plus};
+    if (n != sizeof(atoms) / sizeof(*atoms) || ops[0].number != 8 || ops[1].number != 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (atoms[i] && ops[i].atom != atoms[i])
+            return false;
+    return true;
+}
+
+static void cfa_text(Dwarf_Frame *frame, char *ret, size_t room)
+{
+    Dwarf_Op *ops;
+    size_t n;
+    int reg;
+    int64_t offset;
+    (void)snprintf(ret, room, "expression");
+    if (dwarf_frame_cfa(frame, &ops, &n) != 0 || n == 0)
+        (void)snprintf(ret, room, "undefined");
+    else if (is_plt(ops, n))
+        (void)snprintf(ret, room, "plt%+d", ops[4].atom - DW_OP_lit0);
+    else if (n == 1 && is_breg(&ops[0], &reg, &offset))
+        (void)snprintf(ret, room, "r%d%+" PRId64, reg, offset);
+    else if (n == 2 && is_breg(&ops[0], &reg, &offset) && ops[1].atom == DW_OP_deref)
+        (void)snprintf(ret, room, "*(r%d%+" PRId64 ")", reg, offset);
+}
+
+static void register_text(Dwarf_Frame *frame, int number, char *ret, size_t room)
+{
+    Dwarf_Op memory[3], *ops;
+    size_t n;
+    int reg;
+    int64_t offset;
+    (void)snprintf(ret, room, "expression");
+    if (dwarf_frame_register(frame, number, memory, &ops, &n) != 0)
+        (void)snprintf(ret, room, "error");
+    else if (n == 0)
+        (void)snprintf(ret, room, ops ? "undefined" : "same");
+    else if (n <= 2 && ops[0].atom == DW_OP_call_frame_cfa && (n == 1 || ops[1].atom == DW_OP_plus_uconst))
+        (void)snprintf(ret, room, "c%+" PRId64, n == 1 ? 0 : (int64_t)ops[1].number);
+    else if (n == 2 && ops[0].atom == DW_OP_call_frame_cfa && ops[1].atom == DW_OP_stack_value)
+        (void)snprintf(ret, room, "cfa");
+    else if (n == 1 && ops[0].atom == DW_OP_regx)
+        (void)snprintf(ret, room, "r%d", (int)ops[0].number);
+    else if (n == 2 && ops[0].atom == DW_OP_call_frame_cfa && is_breg(&ops[1], &reg, &offset)) /* it finds the CFA on its stack */
+        (void)snprintf(ret, room, "r%d%+" PRId64, reg, offset);
+}
+
+static bool frame_text(struct comparison *c, Dwarf_Frame *frame, char ret[TEXT_ROOM])
+{
+    char cfa[TEXT_ROOM / 4], fp[TEXT_ROOM / 4], ra[TEXT_ROOM / 4], sp[TEXT_ROOM / 4];
+    Dwarf_Addr start, end;
+    bool is_signal;
+    int ra_register = dwarf_frame_info(frame, &start, &end, &is_signal);
+    cfa_text(frame, cfa, sizeof(cfa));
+    register_text(frame, c->fp, fp, sizeof(fp));
+    register_text(frame, c->sp, sp, sizeof(sp));
+    register_text(frame, ra_register, ra, sizeof(ra));
+    if (strcmp(ra, "same") == 0)
+        (void)snprintf(ra, sizeof(ra), "r%d", ra_register);
+    if (strcmp(ra, "undefined") == 0)
+        (void)snprintf(ret, TEXT_ROOM, "root");
+    else if (strncmp(cfa, "plt", 3) == 0)
+        (void)snprintf(ret, TEXT_ROOM, "%s", cfa);
+    else if (is_signal)
+        (void)snprintf(ret, TEXT_ROOM, "signal%+d", c->fp == 29 ? 128 : atoi(strchr(cfa, '7') ? strchr(cfa, '7') + 1 : "9999") - 160);
+    else
+        (void)snprintf(ret, TEXT_ROOM, "%s %s %s", cfa, fp, ra);
+    return strcmp(sp, "cfa") == 0 || strcmp(sp, "same") == 0;
+}
+
+/* ---- the comparison */
+
+static Dwarf_Frame *frame_at(struct comparison *c, uint64_t address)
+{
+    Dwarf_Frame *frame = NULL;
+    if (c->eh && dwarf_cfi_addrframe(c->eh, address, &frame) == 0)
+        return frame;
+    return c->debug && dwarf_cfi_addrframe(c->debug, address, &frame) == 0 ? frame : NULL;
+}
+
+/* True where a function begins at most a few bytes further on. */
+static bool is_before_start(struct comparison *c, uint64_t address)
+{
+    uint64_t start = (address + PADDING_BYTES - 1) / PADDING_BYTES * PADDING_BYTES;
+    Dwarf_Frame *frame = frame_at(c, start);
+    free(frame);
+    return frame != NULL;
+}
+
+static enum class classify(const char *ours, const char *theirs, bool sp_is_cfa)
+{
+    char head[TEXT_ROOM];
+    if (strcmp(ours, theirs) == 0)
+        return SAME;
+    if (strcmp(ours, "root") == 0 || strcmp(ours, "frame-pointer") == 0 || strncmp(ours, "signal", 6) == 0)
+        return MARKED;
+    if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || !sp_is_cfa))
+        return UNSUPPORTED;
+    const char *lost = strstr(ours, " lost ");
+    if (!lost)
+        return WRONG;
+    size_t n = (size_t)(lost - ours);
+    (void)snprintf(head, sizeof(head), "%.*s", (int)n, ours);
+    const char *ra = strrchr(theirs, ' ');
+    return strncmp(head, theirs, n) == 0 && theirs[n] == ' ' && ra && strcmp(ra + 1, lost + 6) == 0 ? FP_LOST : WRONG;
+}
+
+static void report(struct comparison *c, uint64_t address, enum class class, const char *ours, const char *theirs)
+{
+    c->counts[class]++;
+    if (class == SAME || class == PADDING || (class == WRONG ? c->counts[WRONG] : ++c->shown) > SHOWN)
+        return;
+    printf("    %s at %" PRIx64 ": %s, by libdw: %s\n", class_names[class], address, ours, theirs);
+}
+
+/* Compares at one address; returns how far libdw's rule reaches. */
+static uint64_t compare_at(struct comparison *c, uint64_t address, const struct unwind_rule *rule)
+{
+    char ours[TEXT_ROOM], theirs[TEXT_ROOM] = "none";
+    Dwarf_Addr start, end = 0;
+    bool is_signal;
+    rule_text(c, rule, ours);
+    c->places++;
+    Dwarf_Frame *frame = frame_at(c, address);
+    if (!frame) {
+        enum class class = strcmp(ours, "none") == 0 ? SAME : is_before_start(c, address) ? PADDING : classify(ours, theirs, true);
+        report(c, address, class, ours, theirs);
+        return 0;
+    }
+    bool sp_is_cfa = frame_text(c, frame, theirs);
+    (void)dwarf_frame_info(frame, &start, &end, &is_signal);
+    report(c, address, classify(ours, theirs, sp_is_cfa), ours, theirs);
+    free(frame);
+    return end;
+}
+
+static void compare_row(struct comparison *c, uint64_t start, uint64_t end, const struct unwind_rule *rule)
+{
+    uint64_t address, limit;
+    if (!elf_segments_address(&c->segments, start, &address))
+        return;
+    limit = address + (end - start);
+    while (address < limit) {
+        uint64_t next = compare_at(c, address, rule);
+        if (next <= address)
+            return;
+        address = next;
+    }
+}
+
+static void print_row(struct comparison *c, uint64_t start, uint64_t end, const struct unwind_rule *rule)
+{
+    char text[TEXT_ROOM];
+    uint64_t address = start;
+    (void)elf_segments_address(&c->segments, start, &address);
+    rule_text(c, rule, text);
+    printf("%" PRIx64 " %" PRIu64 " %s\n", address, end - start, text);
+}
+
+static void each_row(struct comparison *c, void (*take)(struct comparison *, uint64_t, uint64_t, const struct unwind_rule *))
+{
+    const struct unwind_image *header = c->output.image;
+    const uint32_t *pages = (const uint32_t *)(header + 1);
+    for (uint32_t i = 0; i < header->n_pages; i++) {
+        if (pages[i] == 0)
+            continue;
+        const struct unwind_page *page = (const struct unwind_page *)((const char *)c->output.image + 8 * (size_t)pages[i]);
+        const struct unwind_rule *rules = (const struct unwind_rule *)(page + 1);
+        const uint16_t *low = (const uint16_t *)(rules + page->n_rules);
+        const uint8_t *rule = (const uint8_t *)(low + page->n_rows);
+        uint64_t base = header->base + ((uint64_t)i << header->page_shift);
+        for (uint32_t j = 0; j < page->n_rows; j++)
+            take(c, base + low[j], base + (j + 1u < page->n_rows ? low[j + 1] : 1ull << header->page_shift), &rules[rule[j]]);
+    }
+}
+
+static void compare_random(struct comparison *c, unsigned seed)
+{
+    srandom(seed);
+    for (size_t i = 0; i < c->segments.n; i++) {
+        const struct elf_segment *s = &c->segments.list[i];
+        for (unsigned j = 0; s->executable && s->file_bytes && j < RANDOM_PLACES; j++) {
+            uint64_t from = (((uint64_t)random() << 31) + (uint64_t)random()) % s->file_bytes;
+            struct unwind_rule rule = unwind_image_find(c->output.image, s->offset + from);
+            (void)compare_at(c, s->address + from, &rule);
+        }
+    }
+}
+
+static int comparison_open(struct comparison *c, const char *path)
+{
+    GElf_Ehdr header;
+    c->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (c->fd < 0)
+        return -errno;
+    int r = unwind_build(c->fd, &c->output);
+    if (r == 0)
+        r = unwind_image_check(c->output.image, c->output.image_bytes);
+    if (r < 0)
+        return r;
+    c->elf = elf_begin(c->fd, ELF_C_READ_MMAP, NULL);
+    if (!c->elf || !gelf_getehdr(c->elf, &header))
+        return -ENOEXEC;
+    c->fp = header.e_machine == EM_AARCH64 ? 29 : 6;
+    c->sp = header.e_machine == EM_AARCH64 ? 31 : 7;
+    c->eh = dwarf_getcfi_elf(c->elf);
+    c->dwarf = dwarf_begin_elf(c->elf, DWARF_C_READ, NULL);
+    c->debug = c->dwarf ? dwarf_getcfi(c->dwarf) : NULL;
+    return elf_segments_load(c->elf, &c->segments);
+}
+
+static void comparison_close(struct comparison *c)
+{
+    elf_segments_deinit(&c->segments);
+    unwind_output_deinit(&c->output);
+    if (c->eh)
+        (void)dwarf_cfi_end(c->eh);
+    if (c->dwarf)
+        (void)dwarf_end(c->dwarf);
+    if (c->elf)
+        (void)elf_end(c->elf);
+    close_fd(&c->fd);
+}
+
+static int run(const char *path, bool print, unsigned seed)
+{
+    CLEANUP(comparison_close) struct comparison c = {.fd = -1};
+    int r = comparison_open(&c, path);
+    if (r < 0) {
+        printf("%s: %s\n", path, strerror(-r));
+        return r;
+    }
+    if (print) {
+        each_row(&c, print_row);
+        return 0;
+    }
+    printf("%s: %u FDEs, %u rows, %zu bytes, %.2f a row, %u unsupported, %u fp lost\n", path, c.output.n_fdes, c.output.n_rows,
+           c.output.image_bytes, (double)c.output.image_bytes / c.output.n_rows, c.output.unsupported_rows, c.output.fp_lost_rows);
+    each_row(&c, compare_row);
+    compare_random(&c, seed);
+    printf("  ");
+    for (int i = 0; i < N_CLASSES; i++)
+        printf(" %s %u", class_names[i], c.counts[i]);
+    printf("\n");
+    return c.counts[WRONG] ? -EBADMSG : 0;
+}
+
+int main(int argc, char **argv)
+{
+    bool print = false, failed = false;
+    unsigned seed = 1;
+    (void)elf_version(EV_CURRENT);
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--print") == 0)
+            print = true;
+        else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+            seed = (unsigned)strtoul(argv[++i], NULL, 0);
+        else
+            failed |= run(argv[i], print, seed) < 0;
+    }
+    return failed;
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/python3
+"""Unwinding rows agree with libdw's at every row, at every change of libdw's rule and at random places, in this machine's libraries and
+programs; and with the ranges and rules that readelf lists.
+
+usage: test_rows.py COMPARE_ROWS_PROGRAM [unittest arguments]"""
+
+import collections
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+COMPARE_ROWS = ""
+
+# Files with CFI of all kinds; those that a machine lacks are left out.
+FILES = [
+    "/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib/x86_64-linux-gnu/libm.so.6",
+    "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    "/lib/x86_64-linux-gnu/libstdc++.so.6",
+    "/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+    "/usr/bin/python3",
+    "/usr/bin/openssl",
+    "/usr/bin/git",
+    "/usr/bin/perl",
+    "/usr/bin/sqlite3",
+]
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+class Row(collections.namedtuple("Row", "start end rule")):
+    pass
+
+
+def our_rows(path):
+    """Ascending, as (start, end, rule), NONE rows left out."""
+    rows = []
+    for line in run(COMPARE_ROWS, "--print", path).stdout.splitlines():
+        start, size, rule = line.split(" ", 2)
+        if rule != "none":
+            rows.append(Row(int(start, 16), int(start, 16) + int(size), rule))
+    return rows
+
+
+REGISTERS = {"rsp": "r7", "rbp": "r6", "rdx": "r1", "rcx": "r2", "rax": "r0", "rbx": "r3", "rsi": "r4", "rdi": "r5"}
+
+
+def readelf_rule(cells):
+    """A line of readelf's tables in the vocabulary of compare_rows; None where it hides the rule ("exp")."""
+    cfa, fp, ra = cells["CFA"], cells.get("rbp", "u"), cells["ra"]
+    if ra == "u" and "ra" in cells:
+        return "root"
+    if "exp" in (cfa, fp, ra) or "exp" in cells.get("rsp", ""):
+        return None
+    base = re.fullmatch(r"(\w+)([+-]\d+)", cfa)
+    if not base or not re.fullmatch(r"c[+-]\d+", ra) or not re.fullmatch(r"u|s|c[+-]\d+", fp) or cells.get("rsp", "u") != "u":
+        return None
+    register = REGISTERS.get(base[1], base[1])
+    return f"{register}{base[2]} {'same' if fp in 'us' else fp} {ra}"
+
+
+def readelf_rows(path):
+    """As our_rows, of what readelf shows. Rules that it hides are None."""
+    rows, end, start, rule, columns, in_eh = [], None, None, None, [], False
+    text = run("readelf", "-wF", path).stdout.splitlines()
+    for line in [*text, ""]:
+        head = re.search(r" FDE .*pc=([0-9a-f]+)\.\.([0-9a-f]+)$", line)
+        cells = re.sub(r" \(\w+\)", "", line).split()
+        if line.startswith("Contents of the"):
+            in_eh = ".eh_frame" in line
+        elif head:
+            start, end, rule = None, int(head[2], 16), None
+        elif cells[:2] == ["LOC", "CFA"]:
+            columns = cells[1:]
+        elif end and in_eh and cells and re.fullmatch(r"[0-9a-f]{16}", cells[0]):
+            if start is not None and int(cells[0], 16) > start:
+                rows.append(Row(start, int(cells[0], 16), rule))
+            start, rule = int(cells[0], 16), readelf_rule(dict(zip(columns, cells[1:])))
+        elif not cells:
+            if start is not None and start < end:
+                rows.append(Row(start, end, rule))
+            start = end = None
+    return sorted(rows)
+
+
+def rule_at(rows, address, hint):
+    """The rule at an address; hint: an index at or before it. Returns (index, rule or "none")."""
+    while hint + 1 < len(rows) and rows[hint].end <= address:
+        hint += 1
+    inside = hint < len(rows) and rows[hint].start <= address < rows[hint].end
+    return hint, rows[hint].rule if inside else "none"
+
+
+class Rows(unittest.TestCase):
+    def compare(self, path):
+        result = run(COMPARE_ROWS, path)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertRegex(result.stdout, r"same [1-9]\d\d+ .* WRONG 0")
+
+    def test_libdw(self):
+        found = [path for path in FILES if os.path.exists(path)]
+        self.assertGreater(len(found), 3)
+        for path in found:
+            with self.subTest(path):
+                self.compare(path)
+
+    @unittest.skipUnless(shutil.which("readelf"), "needs readelf")
+    def test_readelf(self):
+        for path in FILES[:4]:
+            if not os.path.exists(path):
+                continue
+            with self.subTest(path):
+                ours, theirs, hint, seen, hidden = our_rows(path), readelf_rows(path), 0, 0, 0
+                self.assertGreater(len(theirs), 1000)
+                for row in theirs:
+                    for address in (row.start, row.end - 1):
+                        hint, rule = rule_at(ours, address, hint)
+                        hidden += row.rule is None
+                        if row.rule is not None and rule != "root":
+                            self.assertEqual(rule, row.rule, f"at {address:x}")
+                            seen += 1
+                self.assertGreater(seen, 100 * hidden)
+
+
+if __name__ == "__main__":
+    COMPARE_ROWS = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
