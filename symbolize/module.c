@@ -11,6 +11,8 @@
 /* Code at an entry point without a symbol or unwind information: the _start of no known C library is
  * longer. */
 #define ENTRY_BYTES 64u
+/* What libdw keeps of an entry that it looked up. */
+#define CFI_ENTRY_BYTES 128u
 
 static void module_cleanup(struct module **m)
 {
@@ -62,6 +64,7 @@ void module_free(struct module *m)
 {
     if (!m)
         return;
+    (void)dwarf_cfi_end(m->cfi);
     frame_cache_deinit(&m->frames);
     symbol_names_deinit(&m->names);
     dwarf_index_free(m->index);
@@ -89,11 +92,34 @@ int module_need_debug(struct module *m)
     return r == -ENOMEM ? r : 0;
 }
 
+Dwarf_CFI *module_cfi(struct module *m)
+{
+    if (!m->cfi_tried) {
+        m->cfi_tried = true;
+        m->cfi = dwarf_getcfi_elf(m->file.elf);
+    }
+    m->cfi_lookups++;
+    return m->cfi;
+}
+
+Dwarf_CFI *module_debug_cfi(struct module *m)
+{
+    m->cfi_lookups++;
+    return module_need_debug(m) == 0 && m->debug.dwarf ? dwarf_getcfi(m->debug.dwarf) : NULL;
+}
+
+/* No more entries than lookups, and no more than the file has room for. */
+static size_t module_cfi_bytes(const struct module *m)
+{
+    size_t most = module_mapped_bytes(m);
+    return m->cfi_lookups < most / CFI_ENTRY_BYTES ? m->cfi_lookups * CFI_ENTRY_BYTES : most;
+}
+
 size_t module_bytes(const struct module *m)
 {
     return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
            + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
-           + debug_files_bytes(&m->debug) + m->names.scopes.bytes
+           + debug_files_bytes(&m->debug) + m->names.scopes.bytes + module_cfi_bytes(m)
            + (m->index ? dwarf_index_bytes(m->index) : 0);
 }
 

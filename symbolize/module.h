@@ -31,6 +31,9 @@ struct module {
     struct symbol_names names;
     struct frame_cache frames;   /* of full lookups */
     uint64_t entry, entry_end;   /* of the code at the entry point */
+    Dwarf_CFI *cfi;              /* of .eh_frame; NULL: none, or not looked for yet */
+    bool cfi_tried;
+    size_t cfi_lookups;
 };
 
 /* fd stays the caller's. 0 or -errno. */
@@ -38,6 +41,10 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret);
 void module_free(struct module *m);
 /* Opens separate debug files and reads the index of their DWARF, once. 0 or -ENOMEM. */
 int module_need_debug(struct module *m);
+/* Unwind information of the file's .eh_frame; of a .debug_frame, its own or its debug file's. NULL where there is none. Each
+ * call is counted as a lookup, since libdw keeps what it looked up. */
+Dwarf_CFI *module_cfi(struct module *m);
+Dwarf_CFI *module_debug_cfi(struct module *m);
 /* Memory that the module holds, and pages of DWARF that it read. */
 size_t module_bytes(const struct module *m);
 /* Address space of its files. */
