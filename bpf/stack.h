@@ -124,7 +124,7 @@ STACK_INLINE int stack_return_register(struct stack_walk *walk, __u32 reg, __u64
 }
 
 /* The CFA by the current rule: 1, or 0 with walk->end. */
-STACK_INLINE int stack_cfa(struct stack_walk *walk, __u32 kind, __u32 reg, __s32 offset, __u64 *ret)
+STACK_INLINE int stack_cfa(struct stack_walk *walk, __u32 kind, __u32 reg, __s32 offset, __u32 addend, __u64 *ret)
 {
     __u64 base;
 
@@ -137,7 +137,7 @@ STACK_INLINE int stack_cfa(struct stack_walk *walk, __u32 kind, __u32 reg, __s32
     base += (__s64)offset;
     if (kind == UNWIND_CFA_MEMORY && stack_read(&base, 8, base))
         return stack_ends(walk, STACK_END_UNREADABLE);
-    *ret = base;
+    *ret = base + addend * 8;
     return 1;
 }
 
@@ -187,7 +187,7 @@ STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
     int in_register = UNWIND_SAVED_RA((rule >> 8) & 0xff) == UNWIND_RA_REGISTER;
     __u64 cfa, pc, flags = 0;
 
-    if (!stack_cfa(walk, kind, reg, (__s32)(rule >> 32), &cfa))
+    if (!stack_cfa(walk, kind, reg, (__s32)(rule >> 32), UNWIND_SAVED_ADDEND((__u32)(rule >> 8) & 0xff), &cfa))
         return 0;
     /* Each call has pushed something, unless its return address is in a register. */
     if (cfa < walk->sp || (cfa == walk->sp && !in_register))

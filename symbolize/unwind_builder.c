@@ -12,7 +12,7 @@
 #include "symbolize/unwind_rule.h"
 #include "util/cleanup.h"
 
-/* Compilers align functions to this: between an FDE's end and a start so aligned there is padding, which nothing runs. */
+/* Compilers align functions to this. */
 #define FUNCTION_ALIGN 16
 
 struct unwind_builder {
@@ -86,6 +86,13 @@ static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, ui
     cfi_run(&program);
 }
 
+/* Padding up to the next function is never run, and goes on with the row before it, which saves a row for each function. A small function
+ * without CFI may be hidden there: its bytes tell. */
+static bool is_padding(const struct unwind_builder *b, uint64_t start, uint64_t end)
+{
+    return end - start < FUNCTION_ALIGN && end % FUNCTION_ALIGN == 0 && b->arch->is_padding(b->file.bytes + start, end - start);
+}
+
 /* Of FDEs that overlap, the one that begins later covers the other from there on, as a search by address would have it; of those that
  * begin together, the first counts. */
 static void run_fdes(struct unwind_builder *b)
@@ -100,7 +107,7 @@ static void run_fdes(struct unwind_builder *b)
         if (!is_last && list[next].start < end)
             end = list[next].start;
         run_fde(b, &list[i], end);
-        if (is_last || list[next].start - end >= FUNCTION_ALIGN || list[next].start % FUNCTION_ALIGN != 0)
+        if (is_last || !is_padding(b, end, list[next].start))
             unwind_layer_put(&b->gaps, end, &none);
     }
     unwind_layer_finish(&b->gaps);

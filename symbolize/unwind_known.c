@@ -11,6 +11,16 @@
 static const struct unwind_rule root = {.cfa = UNWIND_CFA_ROOT}, frame_pointer = {.cfa = UNWIND_CFA_FRAME_POINTER};
 static const struct unwind_rule kernel_frame = {.cfa = UNWIND_CFA_SIGNAL};
 
+struct search {
+    const struct unwind_file *file;
+    const struct unwind_arch *arch;
+    struct unwind_known *known;
+};
+
+/* What a handler returns to is its first byte, and callers are looked up by the byte before. */
+#define TRAMPOLINE_LEAD 1
+#define TRAMPOLINE_MAX_BYTES 9 /* where a symbol has no size */
+
 /* Names of functions of which something is known. A name also stands for the same with ".abi0" behind it, as Go writes it. */
 struct known_name {
     const char *name;
@@ -26,8 +36,7 @@ static const struct known_name known_names[] = {
     {"runtime.rt0_go", false, true, &root},
     {"runtime.sigreturn", false, true, &kernel_frame},
     {"runtime.sigreturn__sigaction", false, true, &kernel_frame},
-    /* musl has no CFI for its own. */
-    {"__restore_rt", false, false, &kernel_frame},
+    {"__restore_rt", false, true, &kernel_frame}, /* musl has no CFI for it */
     /* V8's, as they are embedded in a program: code without CFI that keeps frame pointers. */
     {"Builtins_", true, false, &frame_pointer},
 };
@@ -51,14 +60,14 @@ static const struct known_name *find_known(const char *name, size_t room)
     return NULL;
 }
 
-static int mark(const struct unwind_file *file, struct unwind_marks *marks, uint64_t address, uint64_t bytes, const struct unwind_rule *rule)
+static int mark(const struct unwind_file *file, struct unwind_marks *marks, uint64_t address, uint64_t bytes, struct unwind_rule rule)
 {
     uint64_t offset;
     if (bytes == 0 || !elf_segments_is_code(&file->segments, address) || !elf_segments_offset(&file->segments, address, &offset))
         return 0;
     uint64_t room = 0;
     (void)unwind_file_at(file, address, &room);
-    return unwind_marks_add(marks, offset, offset + (bytes < room ? bytes : room), *rule);
+    return unwind_marks_add(marks, offset, offset + (bytes < room ? bytes : room), rule);
 }
 
 /* A symbol table's bytes and those of its names. False: it is malformed. */
@@ -73,10 +82,22 @@ static bool read_table(const struct unwind_file *file, Elf_Scn *section, const G
     return ((const char *)(*ret_names)->d_buf)[(*ret_names)->d_size - 1] == '\0';
 }
 
-static int mark_table(const struct unwind_file *file, Elf_Scn *section, const GElf_Shdr *header, struct unwind_known *known)
+static int mark_symbol(const struct search *s, const struct known_name *known, const Elf64_Sym *symbol)
+{
+    uint64_t address = symbol->st_value, bytes = symbol->st_size;
+    struct unwind_rule rule = *known->rule;
+    if (UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_SIGNAL) {
+        rule.cfa_offset = s->arch->trampoline_context;
+        address -= TRAMPOLINE_LEAD;
+        bytes = TRAMPOLINE_LEAD + (bytes ? bytes : TRAMPOLINE_MAX_BYTES);
+    }
+    return mark(s->file, known->over ? &s->known->over : &s->known->gaps, address, bytes, rule);
+}
+
+static int mark_table(const struct search *s, Elf_Scn *section, const GElf_Shdr *header)
 {
     const Elf_Data *symbols, *names;
-    if (!read_table(file, section, header, &symbols, &names))
+    if (!read_table(s->file, section, header, &symbols, &names))
         return 0;
     for (size_t at = 0; at + sizeof(Elf64_Sym) <= symbols->d_size; at += sizeof(Elf64_Sym)) {
         Elf64_Sym symbol;
@@ -84,23 +105,21 @@ static int mark_table(const struct unwind_file *file, Elf_Scn *section, const GE
         if (symbol.st_shndx == SHN_UNDEF || symbol.st_name >= names->d_size)
             continue;
         const struct known_name *found = find_known((const char *)names->d_buf + symbol.st_name, names->d_size - symbol.st_name);
-        if (!found)
-            continue;
-        int r = mark(file, found->over ? &known->over : &known->gaps, symbol.st_value, symbol.st_size, found->rule);
+        int r = found ? mark_symbol(s, found, &symbol) : 0;
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-static int mark_symbols(const struct unwind_file *file, struct unwind_known *known)
+static int mark_symbols(const struct search *s)
 {
     Elf_Scn *section = NULL;
-    while ((section = elf_nextscn(file->elf.elf, section))) {
+    while ((section = elf_nextscn(s->file->elf.elf, section))) {
         GElf_Shdr header;
         if (!gelf_getshdr(section, &header) || (header.sh_type != SHT_SYMTAB && header.sh_type != SHT_DYNSYM))
             continue;
-        int r = mark_table(file, section, &header, known);
+        int r = mark_table(s, section, &header);
         if (r < 0)
             return r;
     }
@@ -108,22 +127,24 @@ static int mark_symbols(const struct unwind_file *file, struct unwind_known *kno
 }
 
 /* Nothing called the code at the entry point of what the kernel started. */
-static int mark_entry(const struct unwind_file *file, const struct unwind_arch *arch, uint64_t end, struct unwind_known *known)
+static int mark_entry(const struct search *s, uint64_t end)
 {
+    const struct unwind_file *file = s->file;
     uint64_t entry = file->header.e_entry, room;
     const uint8_t *code = entry ? unwind_file_at(file, entry, &room) : NULL;
-    if (!code || (!unwind_file_is_program(file) && !arch->is_start(code, room)))
+    if (!code || (!unwind_file_is_program(file) && !s->arch->is_start(code, room)))
         return 0;
     uint64_t bytes = end > entry && end - entry < START_MAX_BYTES ? end - entry : START_MAX_BYTES;
-    return mark(file, &known->over, entry, bytes, &root);
+    return mark(file, &s->known->over, entry, bytes, root);
 }
 
 int unwind_known_find(const struct unwind_file *file, const struct unwind_arch *arch, uint64_t entry_end, struct unwind_known *ret)
 {
     struct unwind_known known = {0};
-    int r = mark_symbols(file, &known);
+    const struct search search = {file, arch, &known};
+    int r = mark_symbols(&search);
     if (r == 0)
-        r = mark_entry(file, arch, entry_end, &known);
+        r = mark_entry(&search, entry_end);
     if (r < 0) {
         unwind_known_deinit(&known);
         return r;

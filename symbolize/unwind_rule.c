@@ -45,6 +45,11 @@ bool unwind_rule_words(int64_t bytes, int16_t *ret_words)
     return true;
 }
 
+void unwind_rule_set_saved(struct unwind_rule *rule, enum unwind_fp fp, enum unwind_ra ra)
+{
+    rule->saved = (uint8_t)((rule->saved & ~UNWIND_SAVED(3, 3)) | UNWIND_SAVED(fp, ra));
+}
+
 static bool set_cfa(struct unwind_rule *rule, enum unwind_cfa kind, uint64_t reg, int64_t offset)
 {
     if (reg > MAX_CFA_REGISTER || offset < INT32_MIN || offset > INT32_MAX)
@@ -65,9 +70,16 @@ static bool cfa_from_expression(const struct unwind_arch *arch, const struct cfi
         return false;
     if (taken == cfa->expression_bytes)
         return set_cfa(rule, UNWIND_CFA_REGISTER, reg, offset);
-    if (taken + 1 == cfa->expression_bytes && cfa->expression[taken] == DW_OP_deref)
-        return set_cfa(rule, UNWIND_CFA_MEMORY, reg, offset);
-    return false;
+    struct cfi_cursor rest = {cfa->expression + taken, cfa->expression + cfa->expression_bytes, false};
+    if (cfi_get(&rest, 1) != DW_OP_deref)
+        return false;
+    uint64_t addend = 0;
+    if (rest.at < rest.end && cfi_get(&rest, 1) == DW_OP_plus_uconst)
+        addend = cfi_get_uleb(&rest);
+    if (rest.bad || rest.at < rest.end || addend % 8 || addend / 8 > UNWIND_MAX_ADDEND)
+        return false;
+    rule->saved = (uint8_t)(addend / 8 << 4);
+    return set_cfa(rule, UNWIND_CFA_MEMORY, reg, offset);
 }
 
 static bool cfa_from(const struct unwind_arch *arch, const struct cfi_column *cfa, struct unwind_rule *rule)
@@ -115,7 +127,7 @@ bool unwind_rule_ra_saved(int64_t offset, struct unwind_rule *rule)
         return false;
     if (fp != UNWIND_FP_SAME)
         fp = UNWIND_FP_UNDEFINED;
-    rule->saved = UNWIND_SAVED(fp, UNWIND_RA_SAVED);
+    unwind_rule_set_saved(rule, fp, UNWIND_RA_SAVED);
     rule->saved_offset = words;
     return true;
 }
@@ -140,6 +152,6 @@ struct unwind_rule unwind_rule_make(const struct unwind_arch *arch, const struct
     }
     if (!sp_is_cfa(row) || !cfa_from(arch, &row->cfa, &rule))
         return unsupported;
-    rule.saved = UNWIND_SAVED(fp_from(arch, row, &rule.saved_offset), 0);
+    unwind_rule_set_saved(&rule, fp_from(arch, row, &rule.saved_offset), UNWIND_RA_CFA);
     return arch->return_address(row, &rule) ? rule : unsupported;
 }

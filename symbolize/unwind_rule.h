@@ -13,11 +13,13 @@
 struct unwind_arch {
     uint16_t machine;  /* ELF e_machine */
     uint8_t fp, sp;    /* DWARF numbers */
-    uint8_t ra;        /* the return address's column, in CIEs that name no other */
+    int32_t trampoline_context; /* where the ucontext is from sp in a signal trampoline that has no CFI */
     /* Where the kernel's ucontext is from sp, in a signal trampoline with this row. False: not to be known. */
     bool (*signal_context)(const struct cfi_row *row, int32_t *ret_offset);
     /* CFA expressions of its own, beyond those that all have. False: it is none. */
     bool (*cfa_expression)(const uint8_t *code, size_t bytes, struct unwind_rule *rule);
+    /* True for bytes that nothing runs: what linkers and assemblers put between functions. */
+    bool (*is_padding)(const uint8_t *code, size_t bytes);
     /* True for the first instructions of a program: they take sp for their argument, which no compiler's function does. */
     bool (*is_start)(const uint8_t *code, uint64_t bytes);
     /* Sets the return address's part of a rule whose frame pointer's part is set. False: rows can't express it. */
@@ -35,5 +37,7 @@ struct unwind_rule unwind_rule_make(const struct unwind_arch *arch, const struct
 bool unwind_expression_register(const uint8_t *code, size_t bytes, uint64_t *ret_reg, int64_t *ret_offset, size_t *ret_bytes);
 /* The return address at CFA + offset, as UNWIND_RA_SAVED; a frame pointer that needs the room is lost. */
 bool unwind_rule_ra_saved(int64_t offset, struct unwind_rule *rule);
+/* The addend of its CFA stays. */
+void unwind_rule_set_saved(struct unwind_rule *rule, enum unwind_fp fp, enum unwind_ra ra);
 /* In words of 8 bytes; false: it is none, or too far. */
 bool unwind_rule_words(int64_t bytes, int16_t *ret_words);

@@ -7,7 +7,6 @@
 
 #define X86_RBP 6
 #define X86_RSP 7
-#define X86_RA 16
 #define MAX_REGISTER 15
 #define START_BYTES 12
 
@@ -60,8 +59,45 @@ static bool return_address(const struct cfi_row *row, struct unwind_rule *rule)
     /* vfork, whose child would overwrite the stack's */
     if (row->ra.kind != CFI_REGISTER || row->ra.reg > MAX_REGISTER || UNWIND_SAVED_FP(rule->saved) != UNWIND_FP_SAME)
         return false;
-    rule->saved = UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_REGISTER);
+    unwind_rule_set_saved(rule, UNWIND_FP_SAME, UNWIND_RA_REGISTER);
     rule->saved_offset = (int16_t)row->ra.reg;
+    return true;
+}
+
+/* nop in its lengths: 90, or 0f 1f and a ModRM byte with what it asks for, each behind prefixes. 0: it is none. */
+static size_t nop_bytes(const uint8_t *code, size_t bytes)
+{
+    size_t prefixes = 0;
+    while (prefixes < bytes && (code[prefixes] == 0x66 || code[prefixes] == 0x2e))
+        prefixes++;
+    if (prefixes < bytes && code[prefixes] == 0x90)
+        return prefixes + 1;
+    if (bytes - prefixes < 3 || code[prefixes] != 0x0f || code[prefixes + 1] != 0x1f)
+        return 0;
+    switch (code[prefixes + 2]) {
+    case 0x00:
+        return prefixes + 3;
+    case 0x40:
+        return prefixes + 4;
+    case 0x44:
+        return prefixes + 5;
+    case 0x80:
+        return prefixes + 7;
+    case 0x84:
+        return prefixes + 8;
+    default:
+        return 0;
+    }
+}
+
+/* Nops, int3 and zeros. */
+static bool is_padding(const uint8_t *code, size_t bytes)
+{
+    for (size_t at = 0, taken; at < bytes; at += taken) {
+        taken = code[at] == 0xcc || code[at] == 0 ? 1 : nop_bytes(code + at, bytes - at);
+        if (taken == 0)
+            return false;
+    }
     return true;
 }
 
@@ -75,9 +111,9 @@ const struct unwind_arch unwind_arch_x86_64 = {
     .machine = EM_X86_64,
     .fp = X86_RBP,
     .sp = X86_RSP,
-    .ra = X86_RA,
     .signal_context = signal_context,
     .cfa_expression = plt_expression,
+    .is_padding = is_padding,
     .is_start = is_start,
     .return_address = return_address,
 };

@@ -24,7 +24,7 @@ static int check_header(const struct unwind_image *header, size_t len)
 
 static bool rule_is_sound(const struct unwind_rule *rule)
 {
-    if (rule->saved > UNWIND_SAVED(UNWIND_FP_UNDEFINED, UNWIND_RA_SAVED))
+    if (UNWIND_SAVED_ADDEND(rule->saved) != 0 && UNWIND_CFA_KIND(rule->cfa) != UNWIND_CFA_MEMORY)
         return false;
     bool has_no_saved_fp = UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_SAME || UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_UNDEFINED;
     if (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_SAVED)

@@ -25,7 +25,7 @@ enum unwind_cfa {
     UNWIND_CFA_NONE = 0,      /* nothing is known of this code: between functions, or assembly without CFI */
     UNWIND_CFA_ROOT,          /* the return address is undefined, or the object's entry point: the outermost frame */
     UNWIND_CFA_REGISTER,      /* register + cfa_offset */
-    UNWIND_CFA_MEMORY,        /* *(register + cfa_offset) */
+    UNWIND_CFA_MEMORY,        /* *(register + cfa_offset) + 8 * UNWIND_SAVED_ADDEND */
     UNWIND_CFA_PLT,           /* x86-64, lazy PLT: sp + 8, and 8 more where (pc & 15) >= cfa_offset */
     UNWIND_CFA_SIGNAL,        /* a signal trampoline: sp + cfa_offset is the kernel's ucontext */
     UNWIND_CFA_FRAME_POINTER, /* no CFI, but code that is known to keep frame pointers (Go) */
@@ -60,6 +60,8 @@ struct unwind_rule {
 #define UNWIND_CFA_KIND(cfa) ((cfa) & 7)
 #define UNWIND_CFA_REG(cfa) ((cfa) >> 3)
 #define UNWIND_SAVED(fp, ra) ((fp) | (ra) << 2)
+#define UNWIND_SAVED_ADDEND(saved) ((saved) >> 4) /* 0 but for UNWIND_CFA_MEMORY */
+#define UNWIND_MAX_ADDEND 15
 #define UNWIND_SAVED_FP(saved) ((saved) & 3)
 #define UNWIND_SAVED_RA(saved) (((saved) >> 2) & 3)
 

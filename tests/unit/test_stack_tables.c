@@ -113,6 +113,7 @@ static const struct row special[] = {
     {0x300, AT_SP(8)},
     {0x400, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, 10), 0, 0, 0)}, /* stack realignment's prologue: r10 */
     {0x500, RULE(UNWIND_CFA(UNWIND_CFA_MEMORY, STACK_FP), UNWIND_SAVED(UNWIND_FP_FP, UNWIND_RA_CFA), 0, -8)},
+    {0x580, RULE(UNWIND_CFA(UNWIND_CFA_MEMORY, STACK_SP), UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA) | 3 << 4, -2, 16)}, /* 24 behind it */
     {0x600, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_SP), UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_REGISTER), 5, 0)},
     {0x700, RULE(UNWIND_CFA_UNSUPPORTED, 0, 0, 0)},
     {0x800, ROW_ROOT},
@@ -215,6 +216,21 @@ START_TEST(test_cfa_in_memory)
     rows_begin(CODE_BASE + 0x510, STACK_BASE, 0x10);
     rows_walk();
     ck_assert_uint_eq(walk.end, STACK_END_UNREADABLE);
+}
+END_TEST
+
+/* libcrypto keeps the stack pointer of its caller's pushes in its frame. */
+START_TEST(test_cfa_behind_what_is_in_memory)
+{
+    rows_setup(special, N_SPECIAL);
+    stack[2] = STACK_BASE + 20 * 8;
+    stack[20 + 1] = 0x5678;
+    stack[20 + 2] = CODE_BASE + 0x810;
+    rows_begin(CODE_BASE + 0x590, STACK_BASE, 0);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_ROOT);
+    ck_assert_uint_eq(walk.sp, STACK_BASE + 23 * 8);
+    ck_assert_uint_eq(walk.fp, 0x5678);
 }
 END_TEST
 
@@ -432,6 +448,7 @@ int main(void)
     tcase_add_test(tc, test_signal_frame_without_cfi);
     tcase_add_test(tc, test_other_registers_are_known_in_the_innermost_frame);
     tcase_add_test(tc, test_cfa_in_memory);
+    tcase_add_test(tc, test_cfa_behind_what_is_in_memory);
     tcase_add_test(tc, test_return_address_in_a_register);
     tcase_add_test(tc, test_code_that_keeps_frame_pointers);
     tcase_add_test(tc, test_guess);

@@ -63,8 +63,11 @@ static void rule_text(const struct comparison *c, const struct unwind_rule *rule
         (void)snprintf(ra, sizeof(ra), "r%d", c->fp == 29 ? 30 : rule->saved_offset);
     else if (UNWIND_SAVED_RA(rule->saved) != UNWIND_RA_CFA)
         (void)snprintf(ra, sizeof(ra), "c%+d", 8 * (rule->saved_offset + (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_AFTER_FP)));
-    (void)snprintf(ret, TEXT_ROOM, "%sr%d%+d%s %s %s", kind == UNWIND_CFA_MEMORY ? "*(" : "", UNWIND_CFA_REG(rule->cfa),
-                   rule->cfa_offset, kind == UNWIND_CFA_MEMORY ? ")" : "", fp, ra);
+    if (kind == UNWIND_CFA_MEMORY)
+        (void)snprintf(ret, TEXT_ROOM, "*(r%d%+d)%+d %s %s", UNWIND_CFA_REG(rule->cfa), rule->cfa_offset,
+                       8 * UNWIND_SAVED_ADDEND(rule->saved), fp, ra);
+    else
+        (void)snprintf(ret, TEXT_ROOM, "r%d%+d %s %s", UNWIND_CFA_REG(rule->cfa), rule->cfa_offset, fp, ra);
 }
 
 /* ---- the same of libdw's operations */
@@ -107,8 +110,8 @@ static void cfa_text(Dwarf_Frame *frame, char *ret, size_t room)
         (void)snprintf(ret, room, "plt%+d", ops[4].atom - DW_OP_lit0);
     else if (n == 1 && is_breg(&ops[0], &reg, &offset))
         (void)snprintf(ret, room, "r%d%+" PRId64, reg, offset);
-    else if (n == 2 && is_breg(&ops[0], &reg, &offset) && ops[1].atom == DW_OP_deref)
-        (void)snprintf(ret, room, "*(r%d%+" PRId64 ")", reg, offset);
+    else if ((n == 2 || (n == 3 && ops[2].atom == DW_OP_plus_uconst)) && is_breg(&ops[0], &reg, &offset) && ops[1].atom == DW_OP_deref)
+        (void)snprintf(ret, room, "*(r%d%+" PRId64 ")%+" PRId64, reg, offset, n == 2 ? 0 : (int64_t)ops[2].number);
 }
 
 static void register_text(Dwarf_Frame *frame, int number, char *ret, size_t room)
