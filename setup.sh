@@ -28,8 +28,8 @@ as_root() {
 BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev libelf-dev libdw-dev libprotobuf-c-dev
     protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev uthash-dev zlib1g-dev check
     curl python3)
-TEST_PACKAGES=(g++ libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps util-linux binutils
-    debootstrap systemd-container)
+TEST_PACKAGES=(g++ musl-tools libssl-dev libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps
+    util-linux binutils debootstrap systemd-container)
 
 read_os() {
     [ -r /etc/os-release ] || die "no /etc/os-release: only Debian 12 and Ubuntu 24.04 are supported"
