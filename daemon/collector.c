@@ -37,6 +37,9 @@ struct collector {
     struct mapping_table *table; /* NULL unless the request is a session's */
     uint32_t epoch;              /* the newest that was told */
     uint32_t image_epoch;        /* the one that the current image was looked at for */
+    uint32_t exec_epoch;         /* of the exec that was looked at last; 0: none */
+    bool told;                   /* the loop knows the mappings of this version */
+    uint64_t told_version;
     bool finished;
     struct {                     /* EPOCH messages that wait to be acted upon together */
         unsigned n, n_exec;
@@ -62,6 +65,20 @@ static int collector_send_access(const struct collector *c, uint32_t epoch, uint
 }
 
 /* ---- mappings */
+
+/* Tells the loop what is mapped now, where it does not know. What can't be told is told the next time. */
+static int collector_tell_mappings(struct collector *c)
+{
+    struct collector_message m = {.type = COLLECTOR_MAPPINGS, .u.mappings = {.exec_epoch = c->exec_epoch}};
+    uint64_t version = mapping_table_version(c->table);
+
+    if (c->told && c->told_version == version)
+        return 0;
+    AUTO_CLOSE int fd = mapping_table_write_live(c->table);
+    c->told = fd >= 0;
+    c->told_version = version;
+    return fd < 0 ? 0 : collector_send(c, &m, fd);
+}
 
 /* Looks at the image that runs, which nobody told of: the first one, or one that came before events were
  * attached. The process may exec meanwhile: then what is there now is looked at, by the same rule. */
@@ -105,6 +122,8 @@ static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
     else
         (void)mapping_table_set_image(c->table, &c->check.target, ends, begins);
     c->image_epoch = begins;
+    c->exec_epoch = begins;
+    c->told = false; /* the same mappings are another image's now */
     return collector_send_access(c, begins, unseen, &d);
 }
 
@@ -122,6 +141,8 @@ static int collector_settle(struct collector *c)
         r = collector_exec(c, p.first_exec, p.last_exec);
     else
         (void)mapping_table_snapshot(c->table, &c->check.target, p.first); /* else it stays as it was */
+    if (r == 0)
+        r = collector_tell_mappings(c);
     c->rest_until_ns = monotonic_ns() + COLLECTOR_REST * (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns);
     return r;
 }
@@ -150,7 +171,8 @@ static int collector_on_recheck(struct collector *c)
         (void)collector_look(c, &d);
     else
         (void)collector_check_again(&c->check, &d);
-    return collector_send_access(c, c->epoch, c->epoch, &d);
+    int r = d.status == 0 ? collector_tell_mappings(c) : 0;
+    return r < 0 ? r : collector_send_access(c, c->epoch, c->epoch, &d);
 }
 
 static int collector_on_finish(struct collector *c)
@@ -251,6 +273,16 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
     return collector_send(c, &m, fd);
 }
 
+/* A file for its table. It is open: nothing here waits for the target. */
+static int collector_on_object(struct collector *c, uint32_t index)
+{
+    struct collector_message m = {.type = COLLECTOR_OBJECT, .u.object = {.index = index}};
+    AUTO_CLOSE int fd = index == COLLECTOR_OBJECT_VDSO ? vdso_open() : collector_open_object(c, index);
+
+    m.u.object.error = fd < 0 ? fd : 0;
+    return collector_send(c, &m, fd);
+}
+
 /* ---- the conversation */
 
 /* Waits for a message, as long as there is nothing else to do. True where there is one, or the end of the
@@ -275,6 +307,8 @@ static int collector_handle(struct collector *c, const struct collector_message 
         collector_on_epoch(c, m->u.epoch.epoch, m->u.epoch.exec);
         return 0;
     }
+    if (m->type == COLLECTOR_OBJECT) /* without a look at the target, which may change its mappings all the time */
+        return collector_on_object(c, m->u.object.index);
     int r = collector_settle(c);
     if (r < 0)
         return r;
@@ -329,6 +363,8 @@ int collector_main(int sock, void *arg)
     int r = collector_begin(&c, request, &d);
     if (r == 0)
         r = collector_send_ready(sock, &c.check, &d);
+    if (r == 0 && request->mappings)
+        r = collector_tell_mappings(&c);
     if (r == -EACCES)
         (void)collector_send_denied(sock, &d);
     else if (r == 0 && request->mappings)

@@ -3,6 +3,10 @@
  *
  *   child -> loop  READY    access granted; who the target is
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
+ *   child -> loop  MAPPINGS + memfd: what is mapped executable now (the sections of TABLE). After READY, and again before ACCESS
+ *                           and after EPOCH where it has changed
+ *   loop -> child  OBJECT   a file of those, for its unwinding table; answers come in the order of the questions
+ *   child -> loop  OBJECT   + fd or an error
  *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by
  *                           ACCESS, once the mappings were read again: what changed before is told by nobody
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
@@ -28,8 +32,10 @@ struct settings;
 
 enum collector_message_type {
     COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_RECHECK, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH,
-    COLLECTOR_TABLE, COLLECTOR_FILE,
+    COLLECTOR_TABLE, COLLECTOR_FILE, COLLECTOR_MAPPINGS, COLLECTOR_OBJECT,
 };
+
+#define COLLECTOR_OBJECT_VDSO UINT32_MAX
 
 struct collector_target {
     pid_t pid;
@@ -62,6 +68,13 @@ struct collector_message {
             uint64_t mappings_cut; /* that found no room in the table: addresses in them have no name */
             uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
         } table;
+        struct {
+            uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */
+        } mappings;
+        struct {
+            uint32_t index; /* one way: of RAW_OBJECTS, or COLLECTOR_OBJECT_VDSO */
+            int32_t error;  /* the other: 0 with an fd, or -errno */
+        } object;
         struct worker_message file; /* NEED one way, FILE the other */
     } u;
 };

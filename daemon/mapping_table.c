@@ -41,6 +41,7 @@ struct mapping_table {
     unsigned n_images;   /* that were current so far */
     uint64_t past_cut;   /* ended, and not kept */
     uint64_t most_cut;   /* of the snapshot that had most to leave out */
+    uint64_t version;    /* counts the changes of live */
 };
 
 #define IMAGE_INIT {.maps_fd = -1, .root_fd = -1}
@@ -211,15 +212,18 @@ static int table_merge(struct mapping_table *t, struct mapping_list *fresh, uint
     int r = table_reserve_past(t);
     if (r < 0)
         return r;
-    size_t i = 0;
+    size_t i = 0, n_same = 0;
     for (size_t j = 0; j < fresh->n; j++) {
         struct raw_mapping *m = &fresh->items[j];
         while (i < t->live.n && t->live.items[i].start < m->start)
             table_end_mapping(t, t->live.items[i++], epoch);
         m->first_epoch = epoch;
-        if (i < t->live.n && same_mapping(&t->live.items[i], m))
+        if (i < t->live.n && same_mapping(&t->live.items[i], m)) {
             m->first_epoch = t->live.items[i++].first_epoch;
+            n_same++;
+        }
     }
+    t->version += n_same != fresh->n || n_same != t->live.n;
     while (i < t->live.n)
         table_end_mapping(t, t->live.items[i++], epoch);
     free(t->live.items);
@@ -320,6 +324,7 @@ void mapping_table_end_image(struct mapping_table *t, uint32_t epoch)
         for (size_t i = 0; i < t->live.n; i++)
             table_end_mapping(t, t->live.items[i], epoch);
     t->live.n = 0;
+    t->version++;
     close_fd(&t->image.maps_fd); /* its root still says where debug files are */
 }
 
@@ -361,26 +366,44 @@ static void cleanup_raw_writer(struct raw_writer **w)
     raw_writer_free(*w);
 }
 
-int mapping_table_write(const struct mapping_table *t)
+static int table_write(const struct mapping_table *t, const struct raw_mapping *mappings, size_t n)
 {
     CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+
+    if (!w)
+        return -ENOMEM;
+    int r =
+        raw_writer_section(w, RAW_OBJECTS, t->files.objects, t->files.n_objects * sizeof(*t->files.objects));
+    if (r == 0)
+        r = raw_writer_section(w, RAW_MAPPINGS, mappings, n * sizeof(*mappings));
+    if (r == 0)
+        r = raw_writer_section(w, RAW_STRINGS, t->files.strings, t->files.strings_len);
+    return r == 0 ? raw_writer_finish(w) : r;
+}
+
+int mapping_table_write(const struct mapping_table *t)
+{
     size_t n = t->live.n + t->past.n;
     AUTO_FREE struct raw_mapping *all = calloc(n + 1, sizeof(*all));
 
-    if (!w || !all)
+    if (!all)
         return -ENOMEM;
     if (t->live.n > 0)
         memcpy(all, t->live.items, t->live.n * sizeof(*all));
     if (t->past.n > 0)
         memcpy(all + t->live.n, t->past.items, t->past.n * sizeof(*all));
     qsort(all, n, sizeof(*all), compare_mappings);
-    int r =
-        raw_writer_section(w, RAW_OBJECTS, t->files.objects, t->files.n_objects * sizeof(*t->files.objects));
-    if (r == 0)
-        r = raw_writer_section(w, RAW_MAPPINGS, all, n * sizeof(*all));
-    if (r == 0)
-        r = raw_writer_section(w, RAW_STRINGS, t->files.strings, t->files.strings_len);
-    return r == 0 ? raw_writer_finish(w) : r;
+    return table_write(t, all, n);
+}
+
+int mapping_table_write_live(const struct mapping_table *t)
+{
+    return table_write(t, t->live.items, t->live.n);
+}
+
+uint64_t mapping_table_version(const struct mapping_table *t)
+{
+    return t->version;
 }
 
 int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path)

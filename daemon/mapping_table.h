@@ -51,6 +51,11 @@ int mapping_table_final(struct mapping_table *t, const struct target *target, ui
  * keep their indexes. */
 int mapping_table_write(const struct mapping_table *t);
 
+/* The same of the mappings that are there now alone, in the order of their addresses. Not after mapping_table_final. */
+int mapping_table_write_live(const struct mapping_table *t);
+/* Another number where they are not those that they were. */
+uint64_t mapping_table_version(const struct mapping_table *t);
+
 /* The file of an object, borrowed; -1: it could not be opened. path: as the target sees it. -ENOENT: no such
  * object. */
 int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path);

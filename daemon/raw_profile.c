@@ -340,15 +340,14 @@ static int raw_check_references(const struct raw_profile *p)
     return p->n_objects < RAW_NO_OBJECT ? 0 : -EBADMSG;
 }
 
-int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret)
+/* The sections from pos on, which all must make sense together. */
+static int raw_parse_sections(struct raw_profile p, size_t pos, struct raw_profile *ret)
 {
-    struct raw_profile p = {.base = data, .size = len};
     const struct raw_section *section;
-    size_t pos = 0;
+    const void *data = p.base;
+    size_t len = p.size;
+    int r;
 
-    int r = raw_section_next(data, len, &pos, &section);
-    if (r < 0 || raw_check_params(section, &p.params) < 0)
-        return -EBADMSG;
     while ((r = raw_section_next(data, len, &pos, &section)) == 0) {
         r = raw_take_section(&p, section);
         if (r < 0)
@@ -364,7 +363,24 @@ int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret)
     return 0;
 }
 
-int raw_profile_open(int fd, struct raw_profile *ret)
+int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret)
+{
+    struct raw_profile p = {.base = data, .size = len};
+    const struct raw_section *section;
+    size_t pos = 0;
+
+    int r = raw_section_next(data, len, &pos, &section);
+    if (r < 0 || raw_check_params(section, &p.params) < 0)
+        return -EBADMSG;
+    return raw_parse_sections(p, pos, ret);
+}
+
+static int raw_table_parse(const void *data, size_t len, struct raw_profile *ret)
+{
+    return raw_parse_sections((struct raw_profile){.base = data, .size = len}, 0, ret);
+}
+
+static int raw_open(int fd, int (*parse)(const void *, size_t, struct raw_profile *), struct raw_profile *ret)
 {
     void *data = NULL;
     size_t len = 0;
@@ -372,13 +388,23 @@ int raw_profile_open(int fd, struct raw_profile *ret)
 
     if (r < 0)
         return r;
-    r = raw_profile_parse(data, len, ret);
+    r = parse(data, len, ret);
     if (r < 0) {
         (void)munmap(data, len);
         return r;
     }
     ret->mapped = true;
     return 0;
+}
+
+int raw_profile_open(int fd, struct raw_profile *ret)
+{
+    return raw_open(fd, raw_profile_parse, ret);
+}
+
+int raw_table_open(int fd, struct raw_profile *ret)
+{
+    return raw_open(fd, raw_table_parse, ret);
 }
 
 void raw_profile_close(struct raw_profile *p)

@@ -121,7 +121,9 @@ struct raw_profile {
 /* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the
  * caller's. 0, -EBADMSG for anything that does not add up, or -errno (fstat, mmap). */
 int raw_profile_open(int fd, struct raw_profile *ret);
-/* The same for bytes in memory (8-aligned), which must outlive ret. */
+/* The same for the sections of a collector's table, which have no RAW_PARAMS. */
+int raw_table_open(int fd, struct raw_profile *ret);
+/* As raw_profile_open, for bytes in memory (8-aligned), which must outlive ret. */
 int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret);
 void raw_profile_close(struct raw_profile *p); /* safe to call twice, and on zeroed memory */
 /* A string by offset; "" where the offset is out of bounds. */

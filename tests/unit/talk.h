@@ -77,16 +77,24 @@ __attribute__((unused)) static void talk_start(struct talk *t, child_fn fn)
     ck_assert_int_eq(child_spawn(t->base, fn, &t->request, NULL, 0, TALK_DEADLINE_NS, &talk_ops, t, &t->child), 0);
 }
 
-/* The next message; NULL where the child ended without one. *ret_fd (may be NULL) is the caller's. */
-static const struct collector_message *talk_next(struct talk *t, int *ret_fd)
+/* The next message that is not of a type; NULL where the child ended without one. *ret_fd (may be NULL) is the caller's. */
+static const struct collector_message *talk_next_but(struct talk *t, uint32_t type, int *ret_fd)
 {
-    while (t->next == t->n && !t->ended)
-        (void)event_base_loop(t->base, EVLOOP_ONCE);
-    if (t->next == t->n)
-        return NULL;
+    do {
+        while (t->next == t->n && !t->ended)
+            (void)event_base_loop(t->base, EVLOOP_ONCE);
+        if (t->next == t->n)
+            return NULL;
+    } while (t->messages[t->next++].type == type);
     if (ret_fd)
-        *ret_fd = TAKE_FD(t->fds[t->next]);
-    return &t->messages[t->next++];
+        *ret_fd = TAKE_FD(t->fds[t->next - 1]);
+    return &t->messages[t->next - 1];
+}
+
+/* Lists of mappings come when they have changed: they are skipped, unless they are asked for. */
+__attribute__((unused)) static const struct collector_message *talk_next(struct talk *t, int *ret_fd)
+{
+    return talk_next_but(t, COLLECTOR_MAPPINGS, ret_fd);
 }
 
 __attribute__((unused)) static void talk_send(struct talk *t, const struct collector_message *m)
@@ -106,7 +114,7 @@ __attribute__((unused)) static void talk_free(struct talk *t)
 
 __attribute__((unused)) static const struct collector_message *talk_expect(struct talk *t, enum collector_message_type type, int *ret_fd)
 {
-    const struct collector_message *m = talk_next(t, ret_fd);
+    const struct collector_message *m = talk_next_but(t, type == COLLECTOR_MAPPINGS ? 0 : COLLECTOR_MAPPINGS, ret_fd);
     ck_assert_ptr_nonnull(m);
     if (m->type == COLLECTOR_DENIED && type != COLLECTOR_DENIED)
         ck_abort_msg("denied: %d %s", m->u.denied.status, m->u.denied.message);
