@@ -1,5 +1,5 @@
-/* The worker role: enters its sandbox, then renders raw profiles and looks for probe places, one job at a
- * time, until the loop closes the socket. It keeps nothing of a job but its caches. A message that is not as
+/* The worker role: enters its sandbox, then renders raw profiles, looks for probe places and makes unwinding tables, one
+ * job at a time, until the loop closes the socket. It keeps nothing of a job but its caches. A message that is not as
  * agreed ends it: it can't be repaired, and the pool starts another. */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/render.h"
 #include "daemon/sandbox.h"
+#include "daemon/table_job.h"
 #include "daemon/worker_pool.h"
 #include "daemon/worker_proto.h"
 #include "util/cleanup.h"
@@ -111,6 +112,8 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
     if (job->u.job.kind == WORKER_PROBE)
         done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.len,
                                        done.u.done.message, sizeof(done.u.done.message));
+    else if (job->u.job.kind == WORKER_TABLE)
+        done.u.done.error = table_make(*input, output, &done.u.done.len, done.u.done.message, sizeof(done.u.done.message));
     else
         worker_render(w, job, *input, output, &done);
     done.u.done.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_ns;

@@ -170,7 +170,7 @@ static void worker_on_need(struct worker *w, const struct worker_message *m)
     struct worker_job *job = w->job;
     uint64_t now_ns = monotonic_ns();
 
-    if (w->waiting || ++w->needs > WORKER_MAX_NEEDS) {
+    if (!job->ops->need || w->waiting || ++w->needs > WORKER_MAX_NEEDS) {
         worker_fault(w, WORKER_BLAME_CRASH);
         return;
     }
@@ -287,8 +287,8 @@ void worker_take(struct worker *w, struct worker_job *job, int output_fd)
     w->needs = 0;
     job->worker = w;
     job->message.job_id = pool->next_job_id++;
-    w->deadline_ns = monotonic_ns() + pool->limits.job_timeout_ns;
-    worker_set_timer(w, pool->limits.job_timeout_ns);
+    w->deadline_ns = monotonic_ns() + job->timeout_ns;
+    worker_set_timer(w, job->timeout_ns);
     if (worker_process_send(w->process, &job->message, (int[]){job->input_fd, w->output_fd}, 2) < 0)
         worker_fault(w, WORKER_BLAME_CRASH);
 }

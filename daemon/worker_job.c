@@ -37,9 +37,9 @@ void worker_job_finish(struct worker_job *job, const struct worker_result *resul
     worker_job_free(job);
 }
 
-void worker_job_fail(struct worker_job *job, int error, const char *message)
+void worker_job_fail(struct worker_job *job, enum worker_blame blame, int error, const char *message)
 {
-    struct worker_result result = {.error = error, .message = message, .body_fd = -1};
+    struct worker_result result = {.error = error, .blame = blame, .message = message, .body_fd = -1};
     worker_job_finish(job, &result);
 }
 
@@ -69,6 +69,8 @@ static bool worker_job_learn(struct worker_job *job, enum worker_blame blame, ui
 {
     if (job->message.u.job.kind == WORKER_PROBE)
         return ++job->tries < WORKER_MAX_PROBE_TRIES;
+    if (job->message.u.job.kind == WORKER_TABLE)
+        return false;
     if (job->message.u.job.no_symbols)
         return false;
     bool hopeless = false;
@@ -100,7 +102,7 @@ void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t 
     else if (worker_job_learn(job, blame, touched))
         worker_job_queue(job);
     else
-        worker_job_fail(job, blame == WORKER_BLAME_MEMORY ? -ENOMEM : -EIO,
+        worker_job_fail(job, blame, blame == WORKER_BLAME_MEMORY ? -ENOMEM : -EIO,
                         blame == WORKER_BLAME_HANG     ? "the worker did not finish in time"
                         : blame == WORKER_BLAME_MEMORY ? "the worker ran out of memory"
                                                        : "the worker crashed");

@@ -59,7 +59,7 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
     TAILQ_REMOVE(&pool->queue, job, link);
     int output_fd = memfd_create("cprofd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (output_fd < 0)
-        worker_job_fail(job, -errno, "no memory for the reply");
+        worker_job_fail(job, WORKER_BLAME_NOTHING, -errno, "no memory for the reply");
     else
         worker_take(w, job, output_fd);
 }
@@ -79,7 +79,7 @@ static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
             continue;
         }
         TAILQ_REMOVE(&pool->queue, job, link);
-        worker_job_fail(job, r, "no worker can be started");
+        worker_job_fail(job, WORKER_BLAME_NOTHING, r, "no worker can be started");
     }
 }
 
@@ -165,7 +165,8 @@ static struct worker_job *worker_pool_add(struct worker_pool *pool, int fd, enum
         (void)close(fd);
         return NULL;
     }
-    *job = (struct worker_job){.pool = pool, .ops = ops, .userdata = userdata, .input_fd = fd};
+    *job = (struct worker_job){.pool = pool, .ops = ops, .userdata = userdata, .input_fd = fd,
+                               .timeout_ns = pool->limits.job_timeout_ns};
     job->message.type = WORKER_JOB;
     job->message.u.job.kind = kind;
     pool->n_jobs++;
@@ -186,6 +187,16 @@ struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const
 
     if (job)
         job->message.u.job.probe = *probe;
+    return job;
+}
+
+struct worker_job *worker_pool_table(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops,
+                                     void *userdata)
+{
+    struct worker_job *job = worker_pool_add(pool, elf_fd, WORKER_TABLE, ops, userdata);
+
+    if (job && timeout_ns < job->timeout_ns)
+        job->timeout_ns = timeout_ns;
     return job;
 }
 

@@ -27,6 +27,7 @@ struct worker_limits {
 
 struct worker_result {
     int error; /* 0 or -errno; then message says what to tell the user */
+    enum worker_blame blame; /* what the job did to its worker, where that is why it failed */
     const char *message;
     int body_fd; /* the loop's copy of the output memfd; borrowed: read before the callback returns (use
                     pread) */
@@ -34,7 +35,7 @@ struct worker_result {
 };
 
 struct worker_job_ops {
-    /* The worker needs a file. Answer with worker_job_file, now or later; once for each call. */
+    /* The worker needs a file. Answer with worker_job_file, now or later; once for each call. NULL: jobs of this kind need none. */
     void (*need)(struct worker_job *job, const struct worker_message *need, void *userdata);
     /* The end of the job, exactly once, unless it was cancelled. The job is freed after it returns, even
      * where an answer to a NEED is still owed. */
@@ -55,6 +56,10 @@ struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, cons
  * usdt_site[]. */
 struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,
                                      const struct worker_job_ops *ops, void *userdata);
+/* Queues the making of an unwinding table from an ELF file (fd becomes the pool's in every case), which may take timeout_ns. The body is
+ * an image (util/unwind_table.h), not checked. */
+struct worker_job *worker_pool_table(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops,
+                                     void *userdata);
 /* error 0: fd (becomes the pool's) answers the job's last NEED; else -errno. Where nobody waits for it any
  * more (its worker died, or it was too late) it is dropped. */
 void worker_job_file(struct worker_job *job, int error, int fd);

@@ -46,6 +46,7 @@ struct worker_job {
     bool cancelled;
     bool spared; /* a loss was not held against it */
     uint64_t waited_ns; /* for files, in all */
+    uint64_t timeout_ns;
     unsigned crashes, hangs, tries;
 };
 
@@ -72,7 +73,7 @@ void worker_job_free(struct worker_job *job);
 void worker_job_queue(struct worker_job *job);
 /* Tells the caller, unless it cancelled, and frees. */
 void worker_job_finish(struct worker_job *job, const struct worker_result *result);
-void worker_job_fail(struct worker_job *job, int error, const char *message);
+void worker_job_fail(struct worker_job *job, enum worker_blame blame, int error, const char *message);
 /* After the loss of a worker that had touched an object (or WORKER_TOUCH_NONE): queues, or fails for good. used:
  * it had done other jobs before. */
 void worker_job_retry(struct worker_job *job, enum worker_blame blame, uint32_t touched, bool used);

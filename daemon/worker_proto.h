@@ -2,7 +2,7 @@
  * NEED at a time in a job. What a worker sends may come from whoever took it over: the loop believes none of
  * it.
  *
- *   loop -> worker   JOB      + fds: input (raw profile, or the ELF file of a probe job), output memfd
+ *   loop -> worker   JOB      + fds: input (raw profile, or the ELF file of another job), output memfd
  *   worker -> loop   TOUCH    which object is about to be parsed: blamed if the worker dies now
  *   worker -> loop   NEED     a file; the loop asks the session's collector, and answers
  *   loop -> worker   FILE     + the fd, or an error
@@ -16,6 +16,7 @@ enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FIL
 enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
     WORKER_PROBE,      /* ELF file + struct worker_probe -> struct usdt_site[] (uprobe: one site) */
+    WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h) */
 };
 
 enum worker_file_kind {
@@ -38,7 +39,7 @@ struct worker_probe {
 #define WORKER_TOUCH_NONE UINT32_MAX /* TOUCH: what follows parses no object */
 
 /* What an object did to a worker. */
-enum worker_blame { WORKER_BLAME_CRASH = 1, WORKER_BLAME_HANG, WORKER_BLAME_MEMORY };
+enum worker_blame { WORKER_BLAME_NOTHING, WORKER_BLAME_CRASH, WORKER_BLAME_HANG, WORKER_BLAME_MEMORY };
 
 struct worker_message {
     uint32_t type;
