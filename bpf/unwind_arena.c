@@ -388,7 +388,7 @@ static void round_free(struct unwind_round *round)
     *round = (struct unwind_round){.slabs_map = -1, .staying_fd = -1};
 }
 
-int unwind_arena_begin_round(struct unwind_arena *a, struct unwind_round *ret)
+int unwind_arena_begin_round(struct unwind_arena *a, bool give_back, struct unwind_round *ret)
 {
     struct unwind_round round = {.slabs_map = a->slabs_map, .staying_fd = -1};
 
@@ -400,7 +400,7 @@ int unwind_arena_begin_round(struct unwind_arena *a, struct unwind_round *ret)
         round_free(&round);
         return -ENOMEM;
     }
-    size_t n = slabs_may_go(a, round.going);
+    size_t n = give_back ? slabs_may_go(a, round.going) : 0;
     for (size_t i = 0; i < n; i++)
         a->slabs[round.going[i]]->state = SLAB_GOING;
     for (uint32_t slot = 0; slot < UNWIND_MAX_SLABS; slot++) {

@@ -55,8 +55,8 @@ int unwind_arena_reserve(struct unwind_arena *a, uint64_t bytes);
 
 /* Whether a round would do anything. */
 bool unwind_arena_wants_round(const struct unwind_arena *a);
-/* 0; -ENOMEM. No round is under way. */
-int unwind_arena_begin_round(struct unwind_arena *a, struct unwind_round *ret);
+/* give_back: empty slabs may go; not while somebody is about to use what has just come. 0; -ENOMEM. No round is under way. */
+int unwind_arena_begin_round(struct unwind_arena *a, bool give_back, struct unwind_round *ret);
 /* Blocks. 0 or -errno. */
 int unwind_arena_run_round(const struct unwind_round *round);
 void unwind_arena_end_round(struct unwind_arena *a, struct unwind_round *round, int error);

@@ -37,6 +37,7 @@ struct settings {
     uint32_t log_level;                      /* 0 error, 1 warning, 2 info, 3 debug */
     uint32_t workers;                        /* 0: one per core */
     uint64_t worker_memory_bytes, worker_cache_bytes;
+    uint64_t table_memory_bytes;             /* unwinding tables of all sessions */
     double worker_timeout_seconds;
     uint64_t by_switch; /* a bit for each setting of the table that a switch gave: settings_set's own */
 };

@@ -102,6 +102,13 @@ const struct setting settings_table[] = {
      .brief = "symbol cache of one worker (suffix K, M or G)",
      .manual = "What one worker keeps of symbols between requests, with a suffix K, M or G. At most half "
                "of worker-memory."},
+    {.name = "table-memory", .section = "workers", .type = SETTING_BYTES, AT(table_memory_bytes),
+     .min = 0x1p22, .max = 0x1p32, .value = "SIZE", .fallback = "256M",
+     .brief = "unwinding tables of all processes that are profiled (suffix K, M or G)",
+     .manual = "How much memory unwinding tables may take, with a suffix K, M or G. Each file that a profiled "
+               "process maps has one, which is made once and kept for some minutes after the last profile "
+               "that used it; when room is short, those that were not used for the longest time go first. "
+               "Code whose table finds no room is unwound by guesses, and the profile says so."},
     {.name = "worker-timeout", .section = "workers", .type = SETTING_NUMBER, AT(worker_timeout_seconds),
      .min = 0.1, .max = 3600, .value = "SECONDS", .fallback = "30",
      .brief = "how long a worker may take for one profile",

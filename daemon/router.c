@@ -18,6 +18,7 @@
 #include "daemon/oneshot.h"
 #include "daemon/pages.h"
 #include "daemon/server.h"
+#include "daemon/unwind_tables.h"
 #include "daemon/worker_pool.h"
 #include "util/clock.h"
 
@@ -114,6 +115,8 @@ static void router_metrics(struct server *server, struct http_request *request)
     sources.cpu_worker_ns = pool.cpu_ns;
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
         sources.sessions += server->sessions[i] != NULL;
+    if (server->tables)
+        sources.table_bytes = unwind_tables_bytes(server->tables);
     if (!body) {
         http_reply_error(request, 503, "no memory for the answer");
         return;

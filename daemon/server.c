@@ -18,6 +18,7 @@
 #include "daemon/options.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
+#include "daemon/unwind_tables.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -81,6 +82,8 @@ static void server_reload(struct server *server)
         log_warning("new listening addresses are taken at the next start only");
     struct worker_limits limits = server_worker_limits(settings);
     worker_pool_set_limits(server->pool, &limits);
+    if (server->tables)
+        unwind_tables_set_limits(server->tables, settings->table_memory_bytes, limits.workers);
     http_server_set_settings(server->http, settings);
     settings_deinit(server->settings);
     free(server->settings);
@@ -127,6 +130,14 @@ static int server_start_sampler(struct server *server)
     }
     server->can_sample = true;
     return notices_new(server, &server->notices);
+}
+
+static int server_start_tables(struct server *server, const struct worker_limits *limits)
+{
+    if (!server->can_sample)
+        return 0;
+    return unwind_tables_new(server->base, server->pool, server->sampler.slabs_map, server->settings->table_memory_bytes,
+                             limits->workers, &server->tables);
 }
 
 static int server_listen(struct server *server)
@@ -180,6 +191,7 @@ static int server_start(struct server *server)
     r = r ? r : server_catch_signals(server);
     r = r ? r : server_start_sampler(server);
     r = r ? r : worker_pool_new(server->base, &limits, &server->pool);
+    r = r ? r : server_start_tables(server, &limits);
     r = r ? r : http_server_new(server->base, server->settings, router_handle, server, &server->http);
     return r ? r : server_listen(server);
 }
@@ -211,6 +223,7 @@ static void server_stop(struct server *server)
     if (server->base)
         server_wait_for_children(server);
     http_server_free(server->http);
+    unwind_tables_free(server->tables);
     worker_pool_free(server->pool);
     child_kill_all();
     notices_free(server->notices);

@@ -14,6 +14,7 @@ struct notices;
 struct options;
 struct service;
 struct session;
+struct unwind_tables;
 struct worker_pool;
 
 struct server {
@@ -29,6 +30,7 @@ struct server {
     struct sampler sampler;
     char sampler_error[1024];
     struct notices *notices;
+    struct unwind_tables *tables; /* where can_sample */
     struct session *sessions[CPROFD_MAX_SESSIONS]; /* by slot; deregister themselves */
 };
 

@@ -38,6 +38,7 @@ static void session_free(struct session *s)
 {
     session_deregister(s);
     child_kill(s->collector);
+    session_unwind_deinit(s);
     recorder_free(s->recorder);
     worker_job_cancel(s->job);
     if (s->timer)
@@ -123,6 +124,7 @@ void session_open(struct session *s)
         session_error(s, 404, "no such process: it ended before sampling began");
         return;
     }
+    session_unwind_on_open(s);
     image_access_init(&s->access);
     s->exec_due = false;
     recorder_open(s->recorder);
@@ -226,7 +228,7 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
     http_request_on_gone(request, session_on_gone, s);
     s->timer = evtimer_new(server->base, session_on_timer, s);
     s->tell = evtimer_new(server->base, session_on_tell, s);
-    if (!s->timer || !s->tell || session_budget_new(s) < 0 ||
+    if (!s->timer || !s->tell || session_budget_new(s) < 0 || session_unwind_init(s) < 0 ||
         child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s, &s->collector) < 0)
         session_error(s, 503, "no process could be started to look at the target");
 }

@@ -13,9 +13,8 @@
 
 /* ---- the recorder */
 
-static void session_on_recorder_ready(struct recorder *r, void *userdata)
+static void session_recheck(struct session *s)
 {
-    struct session *s = userdata;
     struct collector_message m = {.type = COLLECTOR_RECHECK};
 
     s->phase = PHASE_RECHECKING;
@@ -24,6 +23,22 @@ static void session_on_recorder_ready(struct recorder *r, void *userdata)
         return;
     }
     child_set_deadline(s->collector, SESSION_ANSWER_DEADLINE_NS);
+}
+
+/* The check comes last: what it finds must still be so when the window opens. */
+static void session_on_recorder_ready(struct recorder *r, void *userdata)
+{
+    struct session *s = userdata;
+
+    s->attached = true;
+    if (session_unwind_is_ready(s))
+        session_recheck(s);
+}
+
+void session_unwind_ready(struct session *s)
+{
+    if (s->attached && s->phase == PHASE_ATTACHING)
+        session_recheck(s);
 }
 
 static void session_on_recorder_failed(struct recorder *r, int status, const char *message, void *userdata)
@@ -72,7 +87,9 @@ void session_attach(struct session *s, const struct probe_place *places, size_t 
         char message[128];
         (void)snprintf(message, sizeof(message), "the session could not be started: %s", strerror(-r));
         session_error(s, 503, message);
+        return;
     }
+    session_unwind_publish(s);
 }
 
 /* ---- places of probes */

@@ -176,6 +176,12 @@ static void session_on_collector_message(struct child *c, const void *data, size
     case COLLECTOR_TABLE:
         session_on_table(s, m, fd);
         break;
+    case COLLECTOR_MAPPINGS:
+        session_unwind_on_mappings(s, m->u.mappings.exec_epoch, fd);
+        break;
+    case COLLECTOR_OBJECT:
+        session_unwind_on_object(s, m->u.object.error, fd);
+        break;
     case COLLECTOR_FILE:
         session_on_file(s, m->u.file.u.file.error, fd);
         break;
@@ -194,7 +200,8 @@ static void session_on_collector_ended(struct child *c, bool timed_out, uint64_t
                                         : "the collector died before sampling began");
         return;
     }
-    if (!s->tabled && s->phase >= PHASE_OPEN)
+    session_unwind_on_collector_gone(s);
+    if (!s->tabled)
         s->mappings = timed_out ? "unknown: the process did not let its mappings be read (its memory lock is held)"
                                 : "unknown: the collector died";
     s->tabled = true;

@@ -1,5 +1,5 @@
 /* What the files of a session share: session.c (its beginning, window and end), session_attach.c (probe places, recorder),
- * session_collector.c (the talk with the collector) and session_reply.c. Private to these. */
+ * session_collector.c (the talk with the collector), session_unwind.c (unwinding tables) and session_reply.c. Private to these. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,6 +13,7 @@
 #include "daemon/image_access.h"
 #include "daemon/recorder.h"
 #include "daemon/session.h"
+#include "daemon/session_unwind.h"
 #include "daemon/worker_pool.h"
 #include "util/clock.h"
 
@@ -53,6 +54,8 @@ struct session {
     struct child *collector;
     bool watching;                  /* sampler_watch and sampler_target_add are done */
     struct recorder *recorder;
+    bool attached;                  /* the recorder is ready */
+    struct session_unwind unwind;
     bool drained, tabled;           /* CLOSING is over when both are */
     int table_fd, probe_fd;
     struct worker_job *job;
@@ -99,6 +102,8 @@ void session_ask_probe_file(struct session *s);
 /* The probed file has come from the collector, or an error. fd becomes the session's. */
 void session_find_places(struct session *s, int error, int fd);
 void session_attach(struct session *s, const struct probe_place *places, size_t n_places);
+/* The window need not wait for unwinding tables any more. May end the session. */
+void session_unwind_ready(struct session *s);
 
 /* ---- session_collector.c */
 

@@ -244,6 +244,7 @@ static const struct {
     {"worker-memory", "10000000000000000000000000000000G", "from 256M"},
     {"worker-cache", "1023K", "from 1M to 1024G"},
     {"worker-cache", "1.5G", "K, M or G"},
+    {"table-memory", "5G", "from 4M to 4G"},
     {"worker-timeout", "", "number from 0.1 to 3600"},
     {"worker-timeout", "0.09", "number from 0.1 to 3600"},
     {"worker-timeout", "3600.1", "number from 0.1 to 3600"},

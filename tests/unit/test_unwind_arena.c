@@ -34,7 +34,7 @@ static struct unwind_arena_stats stats(void)
 static void run_round(void)
 {
     struct unwind_round round;
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     int r = unwind_arena_run_round(&round);
     ck_assert_int_eq(r, 0);
     unwind_arena_end_round(arena, &round, r);
@@ -43,7 +43,7 @@ static void run_round(void)
 static void fail_round(void)
 {
     struct unwind_round round;
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     unwind_arena_end_round(arena, &round, -EIO);
 }
 
@@ -79,7 +79,7 @@ START_TEST(has_room_once_a_round_has_ended)
     ck_assert_int_eq(unwind_arena_reserve(arena, 100), 0);
     ck_assert(unwind_arena_wants_round(arena));
     ck_assert_int_eq(unwind_arena_take(arena, 8, &place), -ENOSPC);
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     ck_assert(!unwind_arena_wants_round(arena));
     ck_assert_int_eq(unwind_arena_take(arena, 8, &place), -ENOSPC);
     ck_assert_int_eq(unwind_arena_reserve(arena, UNWIND_SLAB_BYTES), 0); /* what is coming is enough */
@@ -139,7 +139,7 @@ START_TEST(reuses_what_was_put_back_after_the_round_that_followed)
     grow(1);
     uint32_t first = take(100), second = take(100);
     ck_assert_uint_ne(first, second);
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     unwind_arena_put(arena, first, 100); /* after the round began: the next one's */
     unwind_arena_end_round(arena, &round, 0);
     ck_assert_uint_ne(take(100), first);
@@ -156,6 +156,18 @@ START_TEST(reuses_what_nobody_could_see_at_once)
     (void)take(100);
     unwind_arena_put_unseen(arena, first, 100);
     ck_assert_uint_eq(take(100), first);
+}
+END_TEST
+
+START_TEST(keeps_what_has_come_for_those_who_need_it)
+{
+    struct unwind_round round;
+
+    grow(1);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, false, &round), 0);
+    ck_assert_uint_eq(round.n_going, 0);
+    unwind_arena_end_round(arena, &round, unwind_arena_run_round(&round));
+    ck_assert_uint_eq(stats().slab_bytes, UNWIND_SLAB_BYTES);
 }
 END_TEST
 
@@ -186,14 +198,14 @@ START_TEST(grows_while_it_gives_back)
     struct unwind_round round;
 
     grow(1);
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     ck_assert_uint_eq(round.n_going, 1);
     ck_assert_int_eq(unwind_arena_reserve(arena, 1), 0);
     unwind_arena_end_round(arena, &round, unwind_arena_run_round(&round));
     run_round();
     uint32_t place = take(64);
     unwind_arena_put(arena, place, 64);
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     ck_assert(round.slabs_map < 0 || round.staying_fd >= 0);
     unwind_arena_end_round(arena, &round, unwind_arena_run_round(&round));
 }
@@ -351,7 +363,7 @@ START_TEST(says_that_maps_could_not_be_brought)
     if (slabs_map < 0)
         return;
     ck_assert_int_eq(unwind_arena_reserve(arena, 1), 0);
-    ck_assert_int_eq(unwind_arena_begin_round(arena, &round), 0);
+    ck_assert_int_eq(unwind_arena_begin_round(arena, true, &round), 0);
     struct unwind_round broken = round;
     AUTO_CLOSE int other = bpf_map_create(BPF_MAP_TYPE_ARRAY, "other", 4, 4, 1, NULL);
     broken.coming_fds = &other; /* not what the map of maps holds */
@@ -372,6 +384,7 @@ static void add_common(TCase *t)
     tcase_add_test(t, refuses_more_than_its_budget);
     tcase_add_test(t, reuses_what_was_put_back_after_the_round_that_followed);
     tcase_add_test(t, reuses_what_nobody_could_see_at_once);
+    tcase_add_test(t, keeps_what_has_come_for_those_who_need_it);
     tcase_add_test(t, gives_empty_slabs_back_but_one);
     tcase_add_test(t, grows_while_it_gives_back);
 }

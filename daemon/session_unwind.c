@@ -1,0 +1,536 @@
+/* The tables of a session's target. Owns its uses of entries, its claims, the list of mappings, and the space in the arena.
+ *
+ * Whatever changes - the list, an entry, the arena's room - ends in session_unwind_work, which does what can be done then: claims files,
+ * writes a space where it would be another than the one that is there, and lets the window open. */
+#include "daemon/session_unwind.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpf/unwind.h"
+#include "daemon/server.h"
+#include "daemon/session_impl.h"
+#include "daemon/unwind_space.h"
+#include "util/cleanup.h"
+
+#define NO_USE UINT32_MAX
+
+static void session_unwind_work(struct session *s);
+
+static struct unwind_tables *session_tables(const struct session *s)
+{
+    return s->server->tables;
+}
+
+/* ---- what a use is */
+
+static bool use_is_settled(const struct session_use *use)
+{
+    return !use->entry || use->why || use->entry->state == UNWIND_READY || use->entry->state == UNWIND_NONE;
+}
+
+static enum unwind_why use_why(const struct session_use *use)
+{
+    if (use->why || !use->entry)
+        return use->why;
+    return use->entry->state == UNWIND_NONE ? use->entry->why : 0;
+}
+
+static void use_show(const struct session_use *use, uint32_t *ret_kind, uint32_t *ret_place)
+{
+    enum unwind_why why = use_why(use);
+
+    *ret_place = 0;
+    if (why) {
+        *ret_kind = why == UNWIND_WHY_NOT_ELF ? UNWIND_MAPPING_ANONYMOUS : UNWIND_MAPPING_NO_CFI;
+    } else if (use->entry->state == UNWIND_READY) {
+        *ret_kind = UNWIND_MAPPING_TABLE;
+        *ret_place = use->entry->place;
+    } else {
+        *ret_kind = UNWIND_MAPPING_PENDING;
+    }
+}
+
+static const char *use_path(const struct session_unwind *u, const struct session_use *use)
+{
+    return use->object == COLLECTOR_OBJECT_VDSO ? "[vdso]" : raw_profile_string(&u->list, u->list.objects[use->object].path);
+}
+
+/* Notes a file that has no table for the profile. Memory of a JIT compiler is not meant to have one. */
+static void use_note(struct session_unwind *u, struct session_use *use, enum unwind_why why)
+{
+    if (use->noted)
+        return;
+    use->noted = true;
+    if (why == UNWIND_WHY_CRASH || why == UNWIND_WHY_HANG || why == UNWIND_WHY_MEMORY)
+        u->n_broken++;
+    if (why == UNWIND_WHY_NOT_ELF)
+        return;
+    u->n_missing++;
+    if (u->n_named == SESSION_UNWIND_MAX_NAMED)
+        return;
+    (void)snprintf(u->named[u->n_named].path, sizeof(u->named[0].path), "%s", use_path(u, use));
+    u->named[u->n_named++].why = why;
+}
+
+/* ---- claims */
+
+static void session_unwind_ask(struct session *s, struct session_use *use)
+{
+    struct session_unwind *u = &s->unwind;
+    struct collector_message m = {.type = COLLECTOR_OBJECT, .u.object = {.index = use->object}};
+
+    if (child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
+        return; /* no room in the socket: its next answer makes some */
+    unwind_tables_claim(session_tables(s), use->entry, use->priority);
+    u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id);
+}
+
+static void session_unwind_claim(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+
+    for (size_t i = 0; i < u->n_uses; i++) {
+        struct session_use *use = &u->uses[i];
+        if (u->n_asked == SESSION_UNWIND_MAX_ASKED || !unwind_tables_may_claim(session_tables(s)))
+            return;
+        if (use->why || !use->entry || use->entry->state != UNWIND_WANTED)
+            continue;
+        if (u->n_broken >= SESSION_UNWIND_MAX_BROKEN)
+            use->why = UNWIND_WHY_BROKEN;
+        else if (s->collector && s->phase <= PHASE_OPEN)
+            session_unwind_ask(s, use);
+    }
+}
+
+/* The oldest question has its answer. */
+static void session_unwind_answer(struct session *s, int error, int fd)
+{
+    struct session_unwind *u = &s->unwind;
+    struct unwind_entry *entry = u->asked[0];
+
+    u->n_asked--;
+    memmove(u->asked, u->asked + 1, u->n_asked * sizeof(u->asked[0]));
+    if (error == 0) {
+        unwind_tables_give(session_tables(s), entry, fd);
+    } else {
+        unwind_tables_unclaim(session_tables(s), entry);
+        for (size_t i = 0; i < u->n_uses; i++)
+            if (u->uses[i].entry == entry)
+                u->uses[i].why = UNWIND_WHY_UNREADABLE;
+    }
+    unwind_tables_drop(session_tables(s), entry);
+}
+
+void session_unwind_on_object(struct session *s, int error, int fd)
+{
+    AUTO_CLOSE int owned = fd;
+
+    if (s->unwind.n_asked == 0)
+        return;
+    if (error == 0 && owned < 0)
+        error = -EBADF;
+    session_unwind_answer(s, error, error == 0 ? TAKE_FD(owned) : -1);
+    session_unwind_work(s);
+}
+
+void session_unwind_on_collector_gone(struct session *s)
+{
+    while (s->unwind.n_asked > 0)
+        session_unwind_answer(s, -ESRCH, -1);
+    session_unwind_work(s);
+}
+
+/* ---- the space */
+
+void session_unwind_publish(struct session *s)
+{
+    const struct session_unwind *u = &s->unwind;
+    uint64_t space = u->place ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
+
+    if (s->recorder)
+        __atomic_store_n(&session_ctl(s)->space, space, __ATOMIC_RELEASE);
+}
+
+static void session_unwind_set_place(struct session *s, uint32_t place)
+{
+    struct session_unwind *u = &s->unwind;
+    uint32_t old = u->place;
+
+    u->place = place;
+    u->place_epoch = u->exec_epoch;
+    session_unwind_publish(s);
+    unwind_space_put(unwind_tables_arena(session_tables(s)), old);
+    unwind_tables_tidy(session_tables(s));
+}
+
+/* The kernel's own code: no file has it, and no frame pointers keep it. */
+static bool name_is_kernel(const char *name)
+{
+    return strcmp(name, "[vsyscall]") == 0 || strcmp(name, "[uprobes]") == 0;
+}
+
+static struct session_use *use_of_mapping(struct session_unwind *u, const struct raw_mapping *m)
+{
+    size_t index = m->object;
+
+    if (m->object == RAW_NO_OBJECT) {
+        if (strcmp(raw_profile_string(&u->list, m->name), "[vdso]") != 0)
+            return NULL;
+        index = u->list.n_objects;
+    }
+    return &u->uses[u->use_of[index]];
+}
+
+static struct unwind_mapping space_mapping(struct session_unwind *u, const struct raw_mapping *m)
+{
+    struct unwind_mapping r = {.start = m->start, .end = m->end, .offset = m->offset, .kind = UNWIND_MAPPING_ANONYMOUS};
+    const struct session_use *use = use_of_mapping(u, m);
+
+    if (use)
+        use_show(use, &r.kind, &r.table);
+    else if (name_is_kernel(raw_profile_string(&u->list, m->name)))
+        r.kind = UNWIND_MAPPING_NO_CFI;
+    return r;
+}
+
+/* All mappings as a space has them: in order, none over another, and neighbours without a file as one. */
+static size_t space_mappings(struct session_unwind *u, struct unwind_mapping *to)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < u->list.n_mappings; i++) {
+        struct unwind_mapping m = space_mapping(u, &u->list.mappings[i]);
+        struct unwind_mapping *last = n > 0 ? &to[n - 1] : NULL;
+        if (last && m.start < last->end)
+            continue;
+        if (last && m.start == last->end && m.kind == UNWIND_MAPPING_ANONYMOUS && last->kind == UNWIND_MAPPING_ANONYMOUS)
+            last->end = m.end;
+        else
+            to[n++] = m;
+    }
+    return n;
+}
+
+/* Writes what there is. 0; -ENOSPC: it will be tried again; -errno: it can't be. */
+static int session_unwind_write(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+    struct unwind_tables *tables = session_tables(s);
+    AUTO_FREE struct unwind_mapping *mappings = calloc(u->list.n_mappings + 1, sizeof(*mappings));
+    uint32_t place;
+    size_t cut;
+
+    if (!mappings)
+        return -ENOMEM;
+    size_t n = space_mappings(u, mappings);
+    int r = unwind_space_write(unwind_tables_arena(tables), mappings, n, &place, &cut);
+    if (r == -ENOSPC) {
+        size_t bytes = sizeof(struct unwind_space) + n * sizeof(*mappings) + UNWIND_CHUNK_BYTES;
+        r = unwind_tables_make_room(tables, bytes);
+        return r == -ENOSPC ? -ENOBUFS : r < 0 ? r : -ENOSPC;
+    }
+    if (r < 0)
+        return r;
+    if (cut > u->n_cut)
+        u->n_cut = cut;
+    for (size_t i = 0; i < u->n_uses; i++)
+        use_show(&u->uses[i], &u->uses[i].written_kind, &u->uses[i].written_place);
+    session_unwind_set_place(s, place);
+    return 0;
+}
+
+/* Whether a space written now would be another than the one that is there. Takes note of what has no table. */
+static bool session_unwind_is_due(struct session_unwind *u)
+{
+    bool due = u->due;
+
+    for (size_t i = 0; i < u->n_uses; i++) {
+        struct session_use *use = &u->uses[i];
+        uint32_t kind, place;
+        use_show(use, &kind, &place);
+        due = due || kind != use->written_kind || place != use->written_place;
+        if (use_why(use))
+            use_note(u, use, use_why(use));
+    }
+    return due;
+}
+
+static void session_unwind_update(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+    struct timeval pause = {.tv_usec = SESSION_UNWIND_PAUSE_US}, retry = {.tv_usec = SESSION_UNWIND_RETRY_US};
+
+    if (!u->listed || s->phase > PHASE_OPEN || !session_unwind_is_due(u) || event_pending(u->pause, EV_TIMEOUT, NULL))
+        return;
+    int r = session_unwind_write(s);
+    if (r == -ENOSPC)
+        return; /* the tables tell when there is room */
+    if (r < 0 && u->due && u->place)
+        session_unwind_set_place(s, 0); /* frame pointers rather than what was mapped before */
+    u->overdue = u->overdue || r < 0;
+    u->due = u->due && r < 0;
+    (void)event_add(u->pause, r < 0 ? &retry : &pause);
+}
+
+/* ---- the list */
+
+static enum unwind_priority object_priority(const char *path, bool main_binary)
+{
+    static const char *const early[] = {"libc.", "libc-", "ld-", "ld.", "libpthread"};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+    if (main_binary)
+        return UNWIND_MAIN_BINARY;
+    for (size_t i = 0; i < sizeof(early) / sizeof(early[0]); i++)
+        if (strncmp(name, early[i], strlen(early[i])) == 0)
+            return UNWIND_C_LIBRARY;
+    return UNWIND_OTHERS;
+}
+
+/* The vdso is in no file: an identity that no file has. */
+static const struct file_identity vdso_identity = {.dev = UINT64_MAX, .ino = UINT64_MAX};
+
+static void use_begin(struct session *s, struct session_use *use, uint32_t object, const struct raw_mapping *m)
+{
+    const struct raw_profile *list = &s->unwind.list;
+    const struct raw_object *o = object == COLLECTOR_OBJECT_VDSO ? NULL : &list->objects[object];
+
+    *use = (struct session_use){.object = object, .priority = UNWIND_C_LIBRARY};
+    if (o)
+        use->priority = object_priority(raw_profile_string(list, o->path), m->main_binary);
+    if (o && !o->available) {
+        use->why = UNWIND_WHY_UNREADABLE;
+        return;
+    }
+    use->entry = unwind_tables_use(session_tables(s), o ? &o->id : &vdso_identity);
+    if (!use->entry)
+        use->why = UNWIND_WHY_TOO_MANY;
+}
+
+/* What was known of the same object in the list before. The vdso has the last place in both. */
+static const struct session_use *use_before(const struct session_use *uses, const uint32_t *use_of, size_t n_objects, uint32_t object)
+{
+    size_t index = object == COLLECTOR_OBJECT_VDSO ? n_objects : object;
+
+    return use_of && index <= n_objects && use_of[index] != NO_USE ? &uses[use_of[index]] : NULL;
+}
+
+static int compare_uses(const void *va, const void *vb)
+{
+    const struct session_use *a = va, *b = vb;
+    int r = (a->priority > b->priority) - (a->priority < b->priority);
+
+    return r ? r : (a->object > b->object) - (a->object < b->object);
+}
+
+/* The files of the list, each once. */
+static void uses_collect(struct session *s, const struct session_use *old, const uint32_t *old_use_of, size_t old_n_objects)
+{
+    struct session_unwind *u = &s->unwind;
+
+    for (size_t i = 0; i < u->list.n_mappings; i++) {
+        const struct raw_mapping *m = &u->list.mappings[i];
+        bool vdso = m->object == RAW_NO_OBJECT && strcmp(raw_profile_string(&u->list, m->name), "[vdso]") == 0;
+        if (m->object == RAW_NO_OBJECT && !vdso)
+            continue;
+        uint32_t object = vdso ? COLLECTOR_OBJECT_VDSO : m->object;
+        uint32_t *use_of = &u->use_of[vdso ? u->list.n_objects : object];
+        if (*use_of != NO_USE)
+            continue;
+        struct session_use *use = &u->uses[u->n_uses];
+        use_begin(s, use, object, m);
+        const struct session_use *before = use_before(old, old_use_of, old_n_objects, object);
+        if (before && before->entry == use->entry) {
+            use->why = before->why;
+            use->noted = before->noted;
+        }
+        *use_of = (uint32_t)u->n_uses++;
+    }
+    qsort(u->uses, u->n_uses, sizeof(*u->uses), compare_uses);
+    for (size_t i = 0; i < u->n_uses; i++) {
+        uint32_t object = u->uses[i].object;
+        u->use_of[object == COLLECTOR_OBJECT_VDSO ? u->list.n_objects : object] = (uint32_t)i;
+    }
+}
+
+static void uses_drop(struct session *s, struct session_use *uses, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (uses[i].entry)
+            unwind_tables_drop(session_tables(s), uses[i].entry);
+    free(uses);
+}
+
+/* Takes over a list. What both lists have stays in use all the while. */
+static int session_unwind_take_list(struct session *s, struct raw_profile *list)
+{
+    struct session_unwind *u = &s->unwind;
+    struct session_unwind old = *u;
+    size_t room = list->n_mappings < list->n_objects + 1 ? list->n_mappings : list->n_objects + 1;
+    AUTO_FREE struct session_use *uses = calloc(room + 1, sizeof(*uses));
+    AUTO_FREE uint32_t *use_of = malloc((list->n_objects + 1) * sizeof(*use_of));
+
+    if (!uses || !use_of)
+        return -ENOMEM;
+    memset(use_of, 0xff, (list->n_objects + 1) * sizeof(*use_of));
+    u->list = *list;
+    u->uses = TAKE_PTR(uses);
+    u->use_of = TAKE_PTR(use_of);
+    u->n_uses = 0;
+    uses_collect(s, old.uses, old.use_of, old.listed ? old.list.n_objects : 0);
+    uses_drop(s, old.uses, old.n_uses);
+    free(old.use_of);
+    if (old.listed)
+        raw_profile_close(&old.list);
+    u->listed = true;
+    return 0;
+}
+
+void session_unwind_on_mappings(struct session *s, uint32_t exec_epoch, int fd)
+{
+    AUTO_CLOSE int owned = fd;
+    struct raw_profile list;
+
+    if (s->phase > PHASE_OPEN || !s->unwind.observing || raw_table_open(owned, &list) < 0)
+        return;
+    if (session_unwind_take_list(s, &list) < 0) {
+        raw_profile_close(&list);
+        return;
+    }
+    s->unwind.exec_epoch = exec_epoch;
+    s->unwind.due = true;
+    session_unwind_work(s);
+}
+
+/* ---- when */
+
+static bool session_unwind_is_complete(const struct session_unwind *u)
+{
+    if (!u->listed || u->due)
+        return false;
+    for (size_t i = 0; i < u->n_uses; i++) {
+        uint32_t kind, place;
+        use_show(&u->uses[i], &kind, &place);
+        if (!use_is_settled(&u->uses[i]) || kind != u->uses[i].written_kind || place != u->uses[i].written_place)
+            return false;
+    }
+    return true;
+}
+
+bool session_unwind_is_ready(const struct session *s)
+{
+    return s->unwind.waited || !s->unwind.observing || session_unwind_is_complete(&s->unwind);
+}
+
+static void session_unwind_work(struct session *s)
+{
+    session_unwind_claim(s);
+    session_unwind_update(s);
+    if (!s->unwind.waited && session_unwind_is_complete(&s->unwind)) {
+        s->unwind.waited = true;
+        session_unwind_ready(s);
+    }
+}
+
+static void session_unwind_on_change(void *userdata)
+{
+    session_unwind_work(userdata);
+}
+
+static void session_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
+{
+    session_unwind_work(arg);
+}
+
+static void session_unwind_on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct session *s = arg;
+
+    if (s->unwind.waited)
+        return;
+    s->unwind.waited = true;
+    session_unwind_ready(s);
+}
+
+void session_unwind_on_open(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+
+    u->waited = true;
+    for (size_t i = 0; i < u->n_uses; i++)
+        u->n_late += !use_is_settled(&u->uses[i]);
+}
+
+/* ---- life */
+
+int session_unwind_init(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+    struct timeval wait = {.tv_usec = SESSION_UNWIND_WAIT_MS * 1000};
+
+    u->session = s;
+    u->pause = evtimer_new(s->server->base, session_unwind_on_pause, s);
+    u->deadline = evtimer_new(s->server->base, session_unwind_on_deadline, s);
+    if (!u->pause || !u->deadline || event_add(u->deadline, &wait) < 0)
+        return -ENOMEM;
+    u->observer = (struct unwind_observer){.changed = session_unwind_on_change, .userdata = s};
+    unwind_tables_observe(session_tables(s), &u->observer);
+    u->observing = true;
+    return 0;
+}
+
+void session_unwind_deinit(struct session *s)
+{
+    struct session_unwind *u = &s->unwind;
+
+    if (u->observing) {
+        while (u->n_asked > 0)
+            session_unwind_answer(s, -ECANCELED, -1);
+        session_unwind_set_place(s, 0);
+        uses_drop(s, TAKE_PTR(u->uses), u->n_uses);
+        unwind_tables_unobserve(session_tables(s), &u->observer);
+    }
+    free(TAKE_PTR(u->use_of));
+    if (u->listed)
+        raw_profile_close(&u->list);
+    if (u->pause)
+        event_free(u->pause);
+    if (u->deadline)
+        event_free(u->deadline);
+    *u = (struct session_unwind){0};
+}
+
+/* ---- what is said */
+
+int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w)
+{
+    uint64_t n_tables = 0, n_unfinished = 0;
+    int r = 0;
+
+    for (size_t i = 0; i < u->n_uses; i++) {
+        n_tables += u->uses[i].written_kind == UNWIND_MAPPING_TABLE;
+        n_unfinished += !use_is_settled(&u->uses[i]);
+    }
+    r = raw_writer_fact(w, "unwind.tables", "%llu", (unsigned long long)n_tables);
+    if (u->n_late)
+        r = r ? r : raw_writer_fact(w, "unwind.tables_late", "%llu", (unsigned long long)u->n_late);
+    if (u->n_missing + n_unfinished)
+        r = r ? r : raw_writer_fact(w, "unwind.tables_missing", "%llu", (unsigned long long)(u->n_missing + n_unfinished));
+    for (size_t i = 0; i < u->n_named; i++)
+        r = r ? r : raw_writer_fact(w, "unwind.no_table", "%s: %s", u->named[i].path, unwind_why_text(u->named[i].why));
+    for (size_t i = 0, named = u->n_named; i < u->n_uses && named < SESSION_UNWIND_MAX_NAMED; i++) {
+        if (use_is_settled(&u->uses[i]))
+            continue;
+        r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
+        named++;
+    }
+    if (u->n_cut)
+        r = r ? r : raw_writer_fact(w, "unwind.mappings_cut", "%llu", (unsigned long long)u->n_cut);
+    if (u->overdue)
+        r = r ? r : raw_writer_fact(w, "unwind.space", "there was no room for all mappings: table-memory is used up");
+    return r;
+}

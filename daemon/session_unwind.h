@@ -1,0 +1,87 @@
+/* What a session does for its target's unwinding tables: learns from the collector what is mapped, gets a table for each file, and tells
+ * the BPF programs which mapping has which table. Private to the session's files. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/raw_profile.h"
+#include "daemon/unwind_tables.h"
+
+struct event;
+struct session;
+
+/* The window waits for the tables of what is mapped at the beginning, for so long after the request at most. */
+#define SESSION_UNWIND_WAIT_MS 250
+/* What has changed is gathered for so long before it is written again. */
+#define SESSION_UNWIND_PAUSE_US 5000
+/* What could not be written is tried again after so long. */
+#define SESSION_UNWIND_RETRY_US 100000
+/* Files asked of the collector at a time. */
+#define SESSION_UNWIND_MAX_ASKED 4
+/* Files of one target that may crash or hang a worker: others wait for it meanwhile. */
+#define SESSION_UNWIND_MAX_BROKEN 3
+/* Files without a table that are named. */
+#define SESSION_UNWIND_MAX_NAMED 8
+
+/* A file that is mapped. */
+struct session_use {
+    struct unwind_entry *entry; /* NULL where `why` says why there is none */
+    enum unwind_why why;        /* what this session alone knows */
+    uint32_t object;            /* in list, or COLLECTOR_OBJECT_VDSO */
+    enum unwind_priority priority;
+    uint32_t written_place;     /* as in the newest space */
+    uint32_t written_kind;
+    bool noted;                 /* that there is no table */
+};
+
+struct session_unwind {
+    struct session *session;
+    struct unwind_observer observer;
+    bool observing;
+    struct raw_profile list;    /* what is mapped: sections of a table */
+    bool listed;
+    uint32_t exec_epoch;        /* of the list */
+    struct session_use *uses;   /* by priority */
+    size_t n_uses;
+    uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or UINT32_MAX */
+    struct unwind_entry *asked[SESSION_UNWIND_MAX_ASKED]; /* of the collector, in order */
+    unsigned n_asked, n_broken;
+    uint32_t place;             /* of the newest space; 0: none */
+    uint32_t place_epoch;
+    bool due;                   /* the list has changed since */
+    bool overdue;               /* there was no room for a space */
+    struct event *pause, *deadline;
+    bool waited;                /* the window waits no longer */
+
+    /* what is said of it */
+    uint64_t n_missing, n_late, n_cut;
+    struct {
+        char path[256];
+        enum unwind_why why;
+    } named[SESSION_UNWIND_MAX_NAMED];
+    size_t n_named;
+};
+
+struct raw_writer;
+
+/* 0 or -ENOMEM. */
+int session_unwind_init(struct session *s);
+void session_unwind_deinit(struct session *s); /* of any state; before the recorder goes */
+
+/* The collector's messages; fd becomes the callee's. */
+void session_unwind_on_mappings(struct session *s, uint32_t exec_epoch, int fd);
+void session_unwind_on_object(struct session *s, int error, int fd);
+/* What was asked of it never comes. */
+void session_unwind_on_collector_gone(struct session *s);
+
+/* The slot's control word is there: says in it where the space is. */
+void session_unwind_publish(struct session *s);
+/* Whether the window need not wait (any longer). Where it must, session_unwind_ready is called when it need not. */
+bool session_unwind_is_ready(const struct session *s);
+/* The window opens: what is not there now is late. */
+void session_unwind_on_open(struct session *s);
+
+/* The names and numbers that a profile says of its tables. 0 or -errno. */
+int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w);
