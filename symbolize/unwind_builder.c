@@ -162,7 +162,7 @@ static int pack(struct unwind_builder *b, uint32_t page_shift, bool cut_down, st
 static int pack_best(struct unwind_builder *b, struct unwind_output *ret)
 {
     int r = -ENOSPC;
-    b->pages = malloc(sizeof(*b->pages));
+    b->pages = calloc(1, sizeof(*b->pages));
     if (!b->pages)
         return -ENOMEM;
     for (uint32_t shift = UNWIND_PAGE_MAX_SHIFT; r == -ENOSPC && shift >= UNWIND_PAGE_MIN_SHIFT; shift--) {

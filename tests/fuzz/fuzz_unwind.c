@@ -1,0 +1,44 @@
+/* Call frame information from anybody, in an ELF file of ours: the first byte chooses machine and section, the rest is the section. What
+ * comes out must pass the check that its loader makes, in little time. */
+#include <elf.h>
+#include <errno.h>
+
+#include "symbolize/unwind_builder.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/unwind/elf_image.h"
+#include "util/unwind_table.h"
+
+#define DEBUG_FRAME 1
+#define AARCH64 2
+
+static void check_output(const struct unwind_output *output)
+{
+    uint32_t unsupported = 0;
+    FUZZ_CHECK(unwind_image_check(output->image, output->image_bytes) == 0);
+    for (uint64_t offset = 0; offset < ELF_IMAGE_TEXT + ELF_IMAGE_TEXT_BYTES + 64; offset += 7) {
+        struct unwind_rule rule = unwind_image_find(output->image, offset);
+        unsupported += UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_UNSUPPORTED;
+        if (offset < ELF_IMAGE_TEXT || offset >= ELF_IMAGE_TEXT + ELF_IMAGE_TEXT_BYTES)
+            FUZZ_CHECK(UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_NONE);
+    }
+    FUZZ_CHECK(unsupported == 0 || output->unsupported_rows > 0);
+    FUZZ_CHECK(output->n_rows > 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct unwind_output output = {0};
+    if (size < 2 || size > ELF_IMAGE_MAX_CFI)
+        return 0;
+    struct elf_image_head head = elf_image_head(data[0] & AARCH64 ? EM_AARCH64 : EM_X86_64,
+                                                data[0] & DEBUG_FRAME ? ELF_IMAGE_DEBUG_FRAME : ELF_IMAGE_EH_FRAME, size - 1);
+    AUTO_CLOSE int fd = elf_image_open(head, NULL, 0, data + 1, size - 1);
+    FUZZ_CHECK(fd >= 0);
+    int r = unwind_build(fd, &output);
+    if (r == 0)
+        check_output(&output);
+    else
+        FUZZ_CHECK(r == -ENODATA || r == -EFBIG);
+    unwind_output_deinit(&output);
+    return 0;
+}
