@@ -65,7 +65,7 @@ static int make_room(struct space *space)
     int r = unwind_arena_reserve(space->arena, ROOM_BYTES);
 
     if (!r)
-        r = unwind_arena_begin_round(space->arena, &round);
+        r = unwind_arena_begin_round(space->arena, false, &round);
     if (r)
         return r;
     r = unwind_arena_run_round(&round);
