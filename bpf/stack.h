@@ -21,6 +21,7 @@
 #endif
 
 #include "bpf/stack_guess.h"
+#include "bpf/stack_resolver.h"
 #include "bpf/stack_tables.h"
 
 /* Where a return probe's trampoline stands in for the return address, the one that it replaced. */
@@ -89,8 +90,8 @@ STACK_GLOBAL int stack_step_signal(struct stack_walk *walk, __u64 context)
 
 /* ---- rules */
 
-/* A register of the current frame: 1, or 0 where it is not known. Callee-saved ones are followed only from where they are known
- * until the next step, but for sp and fp. */
+/* A register of the current frame: 1, or 0 where it is not known. But for sp and fp, registers are known where walk->exact is set, and not
+ * followed: in further frames it is what it was in the innermost one, of which the caller must not be sure. */
 STACK_INLINE int stack_base(struct stack_walk *walk, __u32 reg, __u64 *ret)
 {
     int offset;
@@ -103,8 +104,6 @@ STACK_INLINE int stack_base(struct stack_walk *walk, __u32 reg, __u64 *ret)
         *ret = walk->fp;
         return 1;
     }
-    if (!walk->exact)
-        return 0;
     if (!walk->registers)
         return stack_register(reg, ret);
     offset = stack_context_offset(reg);
@@ -119,7 +118,7 @@ STACK_INLINE int stack_return_register(struct stack_walk *walk, __u32 reg, __u64
     *ret = STACK_CODE_ADDRESS(walk->lr);
     return walk->exact;
 #else
-    return stack_base(walk, reg, ret);
+    return walk->exact && stack_base(walk, reg, ret);
 #endif
 }
 
@@ -168,8 +167,12 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
             return stack_ends(walk, STACK_END_UNREADABLE);
         *ret_pc = stack_return_at(walk, slot, *ret_pc);
     }
-    if (fp == UNWIND_FP_FP)
+    if (fp == UNWIND_FP_FP) {
+        /* Compilers go on saying so in the epilogue, where the pop has restored it: then it does not point into this frame. */
+        if (walk->fp < walk->sp || walk->fp >= cfa)
+            return 1;
         at = walk->fp + offset;
+    }
     if (fp == UNWIND_FP_UNDEFINED) {
         walk->guessed_fp = 1;
     } else if (fp != UNWIND_FP_SAME) {
@@ -180,26 +183,48 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
     return 1;
 }
 
+/* How far up the stack a register that may have changed is believed. */
+#define STACK_DOUBTFUL_BYTES (1 << 20)
+
+/* A CFA relative to a register that is not followed: what is known of such frames, or else the innermost frame's register, which
+ * assembly's own helpers leave alone. 1: *ret_doubt: the return address must prove it; or 0 with walk->end. */
+STACK_INLINE int stack_cfa_unfollowed(struct stack_walk *walk, __u32 kind, __u32 reg, __s32 offset, __u32 addend, __u64 *ret, __u32 *ret_doubt)
+{
+    *ret = kind == UNWIND_CFA_REGISTER ? stack_resolver_cfa(walk, reg, offset) : 0;
+    if (*ret)
+        return 1;
+    *ret_doubt = STACK_END_UNSUPPORTED;
+    if (!stack_cfa(walk, kind, reg, offset, addend, ret) || *ret - walk->sp > STACK_DOUBTFUL_BYTES)
+        return stack_ends(walk, STACK_END_UNSUPPORTED);
+    return 1;
+}
+
 /* By a rule that names a CFA. */
 STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
 {
-    __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff);
+    __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff), addend = UNWIND_SAVED_ADDEND((__u32)(rule >> 8) & 0xff);
     int in_register = UNWIND_SAVED_RA((rule >> 8) & 0xff) == UNWIND_RA_REGISTER;
-    __u64 cfa, pc, flags = 0;
+    __s32 offset = (__s32)(rule >> 32);
+    __u32 doubt = 0; /* what ends the walk where the return address is none */
+    __u64 cfa, pc;
 
-    if (!stack_cfa(walk, kind, reg, (__s32)(rule >> 32), UNWIND_SAVED_ADDEND((__u32)(rule >> 8) & 0xff), &cfa))
+    if (walk->exact || reg == STACK_SP || reg == STACK_FP) {
+        if (!stack_cfa(walk, kind, reg, offset, addend, &cfa))
+            return 0;
+    } else if (!stack_cfa_unfollowed(walk, kind, reg, offset, addend, &cfa, &doubt)) {
         return 0;
+    }
     /* Each call has pushed something, unless its return address is in a register. */
     if (cfa < walk->sp || (cfa == walk->sp && !in_register))
         return stack_ends(walk, STACK_END_BAD_CFA);
     if (walk->guessed_fp && reg == STACK_FP)
-        flags = STACK_FRAME_GUESSED;
+        doubt = STACK_END_NO_CFI;
     if (!stack_saved(walk, rule, cfa, &pc))
         return 0;
-    if (flags && !stack_is_return(walk, pc))
-        return stack_ends(walk, STACK_END_NO_CFI);
+    if (doubt && !stack_is_return(walk, pc))
+        return stack_ends(walk, doubt);
     walk->sp = cfa;
-    return stack_goes_on(walk, pc, flags);
+    return stack_goes_on(walk, pc, doubt ? STACK_FRAME_GUESSED : 0);
 }
 
 /* Code of a file that says nothing of itself. */

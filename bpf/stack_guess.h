@@ -10,33 +10,54 @@
 /* How large a function without unwinding information may be: a direct call to it names a place at most so far before. */
 #define STACK_GUESS_FUNCTION_BYTES 65536
 
-/* How well an address does as the current frame's return address: 0: not at all; 1: a call of anything stands before it; 2: a call of the
- * function that we are in. */
+/* How well an address does as the current frame's return address. */
+enum stack_rating {
+    STACK_NO_RETURN = 0,
+    STACK_RETURN_ELSEWHERE, /* behind a call of a function that says of itself where it is: it may have jumped to ours */
+    STACK_RETURN,           /* behind a call of anything */
+    STACK_RETURN_OURS,      /* behind a call of the very function that we are in */
+};
+
+/* The rating of a call by the function that it names. walk->mapping and walk->rule are the caller's to restore. */
+STACK_INLINE int stack_rate_target(struct stack_walk *walk, const struct unwind_mapping *mine, __u64 target)
+{
+    if (!target || !stack_find_mapping(walk, target))
+        return STACK_RETURN;
+    walk->rule = 0;
+    if (walk->mapping.kind == UNWIND_MAPPING_TABLE)
+        stack_find_rule(walk, target);
+    if (UNWIND_CFA_KIND(walk->rule & 0xff) == UNWIND_CFA_NONE) {
+        if (target <= walk->pc && walk->pc - target < STACK_GUESS_FUNCTION_BYTES && target >= mine->start)
+            return STACK_RETURN_OURS;
+        return STACK_RETURN;
+    }
+    return UNWIND_CFA_KIND(walk->rule & 0xff) == UNWIND_CFA_PLT ? STACK_RETURN : STACK_RETURN_ELSEWHERE;
+}
+
+/* enum stack_rating */
 STACK_GLOBAL int stack_rate_return(struct stack_walk *walk, __u64 address)
 {
     struct unwind_mapping mine;
-    __u64 target;
+    __u64 target, rule;
     __u8 code[8];
-    int known;
+    int rating = STACK_NO_RETURN;
 
     if (!walk || address < 4096 || address >> 47)
-        return 0;
+        return STACK_NO_RETURN;
     mine = walk->mapping;
-    known = stack_find_mapping(walk, address - 1);
+    rule = walk->rule;
+    if (stack_find_mapping(walk, address - 1) && !stack_read(code, sizeof(code), address - sizeof(code)) &&
+        stack_call_before(code, address, &target))
+        rating = stack_rate_target(walk, &mine, target);
     walk->mapping = mine;
-    if (!known || stack_read(code, sizeof(code), address - sizeof(code)))
-        return 0;
-    if (!stack_call_before(code, address, &target))
-        return 0;
-    if (target && target <= walk->pc && walk->pc - target < STACK_GUESS_FUNCTION_BYTES && target >= mine.start)
-        return 2;
-    return 1;
+    walk->rule = rule;
+    return rating;
 }
 
 /* Is an address one that a call returns to? */
 STACK_INLINE int stack_is_return(struct stack_walk *walk, __u64 address)
 {
-    return stack_rate_return(walk, address) > 0;
+    return stack_rate_return(walk, address) != STACK_NO_RETURN;
 }
 
 /* Looks through a block of words from `at` on. The best so far is in walk->slot, with the rating returned. */
@@ -55,7 +76,7 @@ STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at, int best)
             continue;
         best = rating;
         walk->slot = at + i * 8;
-        if (best == 2)
+        if (best == STACK_RETURN_OURS)
             break;
     }
     return best;
@@ -68,9 +89,9 @@ STACK_GLOBAL int stack_guess(struct stack_walk *walk)
 
     if (!walk)
         return 0;
-    for (__u32 i = 0; i < STACK_GUESS_BLOCKS && best < 2; i++)
+    for (__u32 i = 0; i < STACK_GUESS_BLOCKS && best != STACK_RETURN_OURS; i++)
         best = stack_guess_block(walk, walk->sp + i * sizeof(walk->words), best);
-    if (best == 0 || stack_read(&address, 8, walk->slot))
+    if (best == STACK_NO_RETURN || stack_read(&address, 8, walk->slot))
         return stack_ends(walk, STACK_END_NO_CFI);
     walk->sp = walk->slot + 8;
     walk->guessed_fp = 1;

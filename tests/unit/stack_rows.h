@@ -79,6 +79,14 @@ static void rows_setup(const struct row *rows, unsigned n)
     walk.space = put_space(mappings, sizeof(mappings) / sizeof(mappings[0]));
 }
 
+static __attribute__((unused)) void put_call(__u64 at, __u64 target)
+{
+    __u32 offset = (__u32)(target - (at + 5));
+
+    code_bytes[at] = 0xe8;
+    memcpy(code_bytes + at + 1, &offset, 4);
+}
+
 static void rows_walk(void)
 {
     while (stack_step(&walk))

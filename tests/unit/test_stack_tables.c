@@ -281,14 +281,6 @@ START_TEST(test_code_that_keeps_frame_pointers)
 }
 END_TEST
 
-static void put_call(__u64 at, __u64 target)
-{
-    __u32 offset = (__u32)(target - (at + 5));
-
-    code_bytes[at] = 0xe8;
-    memcpy(code_bytes + at + 1, &offset, 4);
-}
-
 /* Assembly without CFI: of the words on its stack, the one behind a call of this function is the return address, not one that an
  * earlier call left. */
 START_TEST(test_guess)
