@@ -11,12 +11,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bpf/attach_impl.h"
 #include "util/cleanup.h"
-#include "util/clock.h"
 
 /* Newer than the headers that we build against (Linux 6.6). */
 #define ATTACH_TRACE_UPROBE_MULTI 48
@@ -59,13 +58,12 @@ int attach_maps(const struct sampler *s, uint32_t slot, uint32_t max_samples, ui
     return 0;
 }
 
-static int perf_open(const struct perf_event_attr *attr, pid_t pid, int cpu)
+int attach_perf_open(const struct perf_event_attr *attr, pid_t pid, int cpu)
 {
     return (int)syscall(SYS_perf_event_open, attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-/* Links a program to a perf event under the session's cookie, and keeps both. */
-static int attach_link(int prog, int event_fd, uint64_t cookie, struct attachment *ret)
+int attach_link(int prog, int event_fd, uint64_t cookie, struct attachment *ret)
 {
     LIBBPF_OPTS(bpf_link_create_opts, opts, .perf_event.bpf_cookie = cookie);
     int r = attach_keep(ret, event_fd);
@@ -78,8 +76,7 @@ static int attach_link(int prog, int event_fd, uint64_t cookie, struct attachmen
     return attach_keep(ret, link);
 }
 
-/* Calls open_one for each online CPU. -ENODEV of one that went offline meanwhile is passed over. */
-static int for_each_cpu(int (*open_one)(int cpu, void *arg), void *arg)
+int attach_each_cpu(int (*open_one)(int cpu, void *arg), void *arg)
 {
     int n = libbpf_num_possible_cpus(), opened = 0;
 
@@ -92,88 +89,6 @@ static int for_each_cpu(int (*open_one)(int cpu, void *arg), void *arg)
         opened++;
     }
     return opened ? 0 : n < 0 ? n : -ENODEV;
-}
-
-/* ---- timers */
-
-/* One timer that is still to be started, and when. */
-struct timer_start {
-    uint64_t at_ns;
-    int fd;
-};
-
-struct timers_attach {
-    const struct sampler *sampler;
-    uint32_t slot;
-    struct attachment *to;
-    struct timer_start *starts;
-    size_t n;
-};
-
-static int timer_open(int cpu, void *arg)
-{
-    struct timers_attach *t = arg;
-    const struct session_ctl *ctl = &t->sampler->ctl[t->slot];
-
-    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++) {
-        struct perf_event_attr attr = {
-            .type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_CPU_CLOCK,
-            .sample_period = ctl->timer_period_ns[i], .disabled = 1,
-        };
-        uint64_t random;
-        int fd = perf_open(&attr, -1, cpu);
-        if (fd < 0)
-            return -errno;
-        int r = attach_link(t->sampler->timer_prog, fd, COOKIE(t->slot, i, ctl->instance), t->to);
-        if (r < 0)
-            return r;
-        if (getrandom(&random, sizeof(random), 0) < 0)
-            return -errno;
-        t->starts[t->n++] = (struct timer_start){random % ctl->timer_period_ns[i], fd};
-    }
-    return 0;
-}
-
-static int timer_start_compare(const void *a, const void *b)
-{
-    const struct timer_start *x = a, *y = b;
-    return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
-}
-
-static void sleep_until(uint64_t at_ns)
-{
-    struct timespec ts = {(time_t)(at_ns / NSEC_PER_SEC), (long)(at_ns % NSEC_PER_SEC)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
-        ;
-}
-
-int attach_timers(const struct sampler *s, uint32_t slot, struct attachment *ret)
-{
-    int cpus = libbpf_num_possible_cpus();
-    if (cpus < 0)
-        return cpus;
-    AUTO_FREE struct timer_start *starts = calloc((size_t)cpus * CPROFD_TIMERS_PER_CPU, sizeof(*starts));
-    if (!starts)
-        return -ENOMEM;
-    struct timers_attach t = {s, slot, ret, starts, 0};
-    int r = for_each_cpu(timer_open, &t);
-    if (r < 0)
-        return r;
-
-    /* Each timer is started at a uniformly random point of its period. A whole period after the first point, the next tick of
-     * each is uniformly random, whenever the window opens. */
-    qsort(starts, t.n, sizeof(*starts), timer_start_compare);
-    uint64_t begin_ns = monotonic_ns(), longest_ns = 0;
-    for (size_t i = 0; i < t.n; i++) {
-        sleep_until(begin_ns + starts[i].at_ns);
-        if (ioctl(starts[i].fd, PERF_EVENT_IOC_ENABLE, 0) < 0)
-            return -errno;
-    }
-    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++)
-        if (s->ctl[slot].timer_period_ns[i] > longest_ns)
-            longest_ns = s->ctl[slot].timer_period_ns[i];
-    sleep_until(begin_ns + longest_ns);
-    return 0;
 }
 
 /* ---- other perf events */
@@ -198,7 +113,7 @@ struct perf_attach {
 static int perf_open_one(int cpu, void *arg)
 {
     struct perf_attach *p = arg;
-    int fd = perf_open(&p->attr, -1, cpu);
+    int fd = attach_perf_open(&p->attr, -1, cpu);
     if (fd < 0)
         return -errno;
     int r = attach_link(p->sampler->perf_prog, fd, COOKIE(p->slot, 0, p->sampler->ctl[p->slot].instance), p->to);
@@ -212,7 +127,7 @@ int attach_perf(const struct sampler *s, uint32_t slot, uint32_t type, uint64_t 
 {
     struct perf_attach p = {.sampler = s, .slot = slot, .to = ret};
     attach_perf_attr(type, config, period, kernel, &p.attr);
-    return for_each_cpu(perf_open_one, &p);
+    return attach_each_cpu(perf_open_one, &p);
 }
 
 /* ---- probes */
@@ -263,7 +178,7 @@ static int attach_probes_perf(const struct sampler *s, uint32_t slot, const char
             .type = (__u32)type, .size = sizeof(attr), .config = places[i].semaphore << 32,
             .config1 = (uintptr_t)path, .config2 = places[i].offset,
         };
-        int fd = perf_open(&attr, (pid_t)pid, -1);
+        int fd = attach_perf_open(&attr, (pid_t)pid, -1);
         if (fd < 0)
             return -errno;
         int r = attach_link(s->probe_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
@@ -334,7 +249,7 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
         .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr), .config = (__u64)id, .sample_period = 1,
     };
     /* One event on one CPU: the kernel runs a tracepoint's programs wherever it is hit. */
-    int fd = perf_open(&attr, -1, 0);
+    int fd = attach_perf_open(&attr, -1, 0);
     if (fd < 0)
         return -errno;
     return attach_link(s->tracepoint_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
@@ -350,6 +265,7 @@ void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
     free(a->fds);
     a->fds = NULL;
     a->cap_fds = 0;
+    timer_events_free(TAKE_PTR(a->timers));
     /* To take an inner map out waits until no program can have it in hand. */
     (void)bpf_map_delete_elem(s->counts_map, &slot);
     (void)bpf_map_delete_elem(s->records_map, &slot);

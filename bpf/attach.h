@@ -7,23 +7,28 @@
 #include <stdint.h>
 
 #include "bpf/sampler.h"
-#include "bpf/timers.h"
+
+struct timer_events;
 
 /* Everything that a session has attached. */
 struct attachment {
     int counts_fd, records_fd; /* the session's own maps */
     int *fds;                  /* perf events and links */
     size_t n_fds, cap_fds;
+    struct timer_events *timers; /* where it has some */
 };
 
-#define ATTACHMENT_INIT {-1, -1, NULL, 0, 0}
+#define ATTACHMENT_INIT {-1, -1, NULL, 0, 0, NULL}
 
 /* The session's table (room for max_samples different keys) and ring (bytes: a power of two, pages), put in the slot. 0 or -errno. */
 int attach_maps(const struct sampler *s, uint32_t slot, uint32_t max_samples, uint32_t ring_bytes, struct attachment *ret);
 
-/* Timers on each CPU, at the periods in the slot's ctl; returns once each phase is random (at most TIMER_MAX_PERIOD_NS
- * later). 0 or -errno. */
+/* Timers on each CPU that sample every ctl->weight ns of CPU time; returns once their phases are random (at most
+ * TIMER_MAX_INTERVAL_NS later). 0 or -errno. */
 int attach_timers(const struct sampler *s, uint32_t slot, struct attachment *ret);
+/* From then on attach_renew wants to be called, at that moment: monotonic; UINT64_MAX: never. Its being late biases nothing. */
+uint64_t attach_renewal_ns(const struct attachment *a);
+void attach_renew(struct attachment *a);
 
 /* A hardware, software or raw event on each CPU. kernel: count in the kernel as well (software events always do). 0, or -errno: -ENOENT and
  * -EOPNOTSUPP where this machine has no such event. */

@@ -20,6 +20,9 @@ enum session_state {
 #define COOKIE_TIMER(cookie) (((cookie) >> 8) & 0xff)
 #define COOKIE_INSTANCE(cookie) ((cookie) >> 32)
 
+/* Where a timer's struct timer_phase is in its map. */
+#define TIMER_PHASE(slot, n_cpus, cpu, timer) (((slot) * (n_cpus) + (cpu)) * CPROFD_TIMERS_PER_CPU + (timer))
+
 #define UNWIND_SPACE(place, exec_epoch) ((__u64)(place) | (__u64)(exec_epoch) << 32)
 
 /* How user stacks are walked. */
@@ -35,12 +38,10 @@ struct session_ctl {
     __u32 tgid;     /* the target, in the daemon's PID namespace */
     __u32 kernel;   /* 1: kernel frames as well */
     __u64 weight;   /* what one sample stands for: ns for timers, events otherwise */
-    __u64 timer_period_ns[CPROFD_TIMERS_PER_CPU];
-    __u32 decimation; /* one tick in so many counts (low rates), see bpf/timers.h */
-    __u32 thin;       /* only one sample in so many is taken, and stands for all of them: the session costs too much. Any time */
-    __u32 at_entry;   /* 1: samples are taken at a function's first instruction */
-    __u64 every;      /* probes and tracepoints: one hit in so many */
-    __u32 unwind;     /* enum unwind_mode */
+    __u32 thin;     /* only one sample in so many is taken, and stands for all of them: the session costs too much. Any time */
+    __u32 at_entry; /* 1: samples are taken at a function's first instruction */
+    __u64 every;    /* probes and tracepoints: one hit in so many */
+    __u32 unwind;   /* enum unwind_mode */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
@@ -55,12 +56,23 @@ struct session_ctl {
     __u32 reserved;
     __u64 samples;
     __u64 hits;          /* probes and tracepoints: events of the target in the window */
-    __u64 late_weight;   /* ticks that the kernel refused or delayed: of timers not counted, of other events made up for */
+    __u64 late_weight;   /* ticks and overflows that the kernel refused or delayed, and that may have been the target's: not counted, but
+                          * for overflows that were its own for certain, which are made up for */
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */
     __u64 lost_ring;     /* samples: neither table nor ring had room */
     __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */
     __u32 costs[COST_BUCKETS]; /* samples by the time that they took */
     __u64 table_full;    /* samples that went to the ring because the table had no room (not lost) */
+};
+
+/* What a timer of one CPU does since its interval began: written by the attacher, which knows. */
+struct timer_phase {
+    __u32 sequence; /* odd while it is being changed */
+    __u32 pad;
+    __u64 earliest_ns; /* the first tick is due between these: monotonic */
+    __u64 latest_ns;
+    __u64 interval_ns;
+    __u64 last_due_ns; /* when the tick before this interval was due */
 };
 
 /* A process that some session profiles, by tgid. */
@@ -85,6 +97,7 @@ struct session_notice {
 };
 
 #ifndef __bpf__
+_Static_assert(sizeof(struct timer_phase) == 40, "layout shared with BPF");
 _Static_assert(sizeof(struct target_state) == 24, "layout shared with BPF");
 _Static_assert(sizeof(struct session_notice) == 32, "layout shared with BPF");
 #endif

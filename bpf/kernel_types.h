@@ -59,6 +59,7 @@ struct task_struct {
     struct pid *thread_pid;
     struct signal_struct *signal;
     struct sched_entity se;
+    unsigned long nvcsw, nivcsw;
     struct uprobe_task *utask;
     char comm[16];
 };

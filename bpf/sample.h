@@ -10,7 +10,7 @@
 #define CPROFD_MAX_FRAMES 1024       /* user frames; deeper stacks are cut at the root end and marked */
 #define CPROFD_MAX_KERNEL_FRAMES 127 /* the kernel's own limit (perf_event_max_stack) */
 #define CPROFD_COMM_LEN 16
-#define CPROFD_TIMERS_PER_CPU 3      /* dithered timer events, see recorder.h */
+#define CPROFD_TIMERS_PER_CPU 3      /* timer events, see timers.h */
 
 /* Why a walk ended. Everything but ROOT is shown as a frame "[truncated: REASON]" at the root end. */
 enum stack_end {

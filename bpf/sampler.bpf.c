@@ -13,6 +13,11 @@
 #include "bpf/control.h"
 #include "bpf/unwind.h"
 
+static inline __attribute__((always_inline)) __u64 tick_random(void)
+{
+    return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+}
+
 #include "bpf/sampler_maps.h"
 
 #include "bpf/stack_hooks.h"
@@ -20,6 +25,8 @@
 #include "bpf/stack.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+const volatile __u32 n_cpus = 1; /* possible ones */
 
 /* ---- PID namespaces: numbers are those of the daemon's own namespace */
 
@@ -241,9 +248,9 @@ static __always_inline long emit_stack(void *ring, struct stack_walk *walk)
 }
 
 /* Counts the sample in the session's table, and hands a stack that is new over to the reader. */
-static __always_inline void count_sample(struct session_ctl *s, void *table, void *ring, struct scratch *x, __u64 weight)
+static __always_inline void count_sample(struct session_ctl *s, void *table, void *ring, struct scratch *x,
+                                         const struct sample_value *add)
 {
-    struct sample_value one = {.samples = 1, .weight = weight};
     struct sample_value *value = bpf_map_lookup_elem(table, &x->key);
 
     if (!value) {
@@ -251,36 +258,31 @@ static __always_inline void count_sample(struct session_ctl *s, void *table, voi
         __builtin_memset(&x->seen, 0, sizeof(x->seen));
         x->seen.stack_hash[0] = x->key.stack_hash[0];
         x->seen.stack_hash[1] = x->key.stack_hash[1];
-        if (bpf_map_update_elem(table, &x->seen, &one, BPF_NOEXIST) != -17 /* EEXIST */ && emit_stack(ring, &x->walk)) {
+        if (bpf_map_update_elem(table, &x->seen, add, BPF_NOEXIST) != -17 /* EEXIST */ && emit_stack(ring, &x->walk)) {
             bpf_map_delete_elem(table, &x->seen);
-            __sync_fetch_and_add(&s->lost_ring, 1);
+            __sync_fetch_and_add(&s->lost_ring, add->samples);
             return;
         }
-        if (!bpf_map_update_elem(table, &x->key, &one, BPF_NOEXIST))
+        if (!bpf_map_update_elem(table, &x->key, add, BPF_NOEXIST))
             return;
         value = bpf_map_lookup_elem(table, &x->key);
     }
     if (value) {
-        __sync_fetch_and_add(&value->samples, 1);
-        __sync_fetch_and_add(&value->weight, weight);
+        __sync_fetch_and_add(&value->samples, add->samples);
+        __sync_fetch_and_add(&value->weight, add->weight);
         return;
     }
-    __sync_fetch_and_add(&s->table_full, 1);
+    __sync_fetch_and_add(&s->table_full, add->samples);
     x->overflow.type = RECORD_SAMPLE;
     x->overflow.pad = 0;
     x->overflow.key = x->key;
-    x->overflow.value = one;
+    x->overflow.value = *add;
     if (emit(ring, &x->overflow, sizeof(x->overflow)))
-        __sync_fetch_and_add(&s->lost_ring, 1);
-}
-
-static __always_inline __u64 random_below(__u32 n)
-{
-    return bpf_get_prandom_u32() % n;
+        __sync_fetch_and_add(&s->lost_ring, add->samples);
 }
 
 static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ctl *s, struct task_struct *task,
-                                        __u64 weight, __u64 began_ns)
+                                        __u64 samples, __u64 weight, __u64 began_ns)
 {
     void *table = bpf_map_lookup_elem(&counts, &slot);
     void *ring = bpf_map_lookup_elem(&records, &slot);
@@ -291,13 +293,13 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     if (!table || !ring)
         return;
     if (thin > 1) {
-        if (random_below(thin))
+        if (bpf_get_prandom_u32() % thin)
             return;
         weight *= thin;
     }
     x = scratch_take(&level);
     if (!x) {
-        __sync_fetch_and_add(&s->lost_nested, 1);
+        __sync_fetch_and_add(&s->lost_nested, samples);
         return;
     }
     session_follow(s, slot, task);
@@ -309,8 +311,8 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     x->key.tgid = s->tgid;
     x->key.epoch = s->epoch;
     bpf_probe_read_kernel_str(x->key.comm, sizeof(x->key.comm), task->comm);
-    __sync_fetch_and_add(&s->samples, 1);
-    count_sample(s, table, ring, x, weight);
+    __sync_fetch_and_add(&s->samples, samples);
+    count_sample(s, table, ring, x, &(struct sample_value){.samples = samples, .weight = weight});
     scratch_release(level);
     spent_ns = bpf_ktime_get_ns() - began_ns;
     __sync_fetch_and_add(&s->overhead_ns, spent_ns);
@@ -319,118 +321,58 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
 
 /* ---- sources of samples */
 
-/* A tick that comes later than this was due when something else may have run: the kernel holds timers back while a CPU is idle (some
- * virtual machines) or stolen, and then they all come as soon as it runs again, which would charge the target with time
- * that was nobody's. */
-#define TICK_LATE_NS 50000
-/* The grid moves when other events are opened on the CPU, or the kernel stops the timer for a moment: a little lateness is followed
- * slowly, and two ticks that are whole periods apart make a new grid. */
-#define TICK_DRIFT_NS 500000
-
-/* Finds a tick's place on the grid. Returns how many grid points passed since the last tick; *ret_late_ns: how late it came, 0 for
- * what is in time. */
-static __always_inline __u64 tick_passed(struct session_ctl *s, struct tick *t, __u64 period_ns, __u64 now_ns, __u64 *ret_late_ns)
-{
-    __u64 n, late_ns, gap_ns = now_ns - t->last_ns;
-
-    *ret_late_ns = 0;
-    t->last_ns = now_ns;
-    if (t->instance != s->instance || period_ns == 0 || now_ns + TICK_LATE_NS < t->due_ns) {
-        t->instance = s->instance;
-        t->due_ns = now_ns;
-        t->position = random_below(s->decimation);
-        t->next_pick = random_below(s->decimation);
-        if (t->next_pick < t->position)
-            t->next_pick = s->decimation + random_below(s->decimation);
-        return 1;
-    }
-    n = (now_ns + TICK_LATE_NS - t->due_ns) / period_ns;
-    t->due_ns += n * period_ns;
-    if (now_ns <= t->due_ns) {
-        t->due_ns = now_ns; /* the earliest is the grid */
-        return n;
-    }
-    late_ns = now_ns - t->due_ns;
-    if (late_ns > TICK_LATE_NS && gap_ns >= period_ns / 2 && (gap_ns + TICK_LATE_NS) % period_ns <= 2 * TICK_LATE_NS)
-        t->due_ns = now_ns; /* whole periods after the last one: the grid has moved, and this one is in time */
-    else if (late_ns < TICK_DRIFT_NS)
-        t->due_ns += late_ns / 8;
-    if (now_ns - t->due_ns > TICK_LATE_NS)
-        *ret_late_ns = now_ns - t->due_ns;
-    return n;
-}
-
-/* How many of n passing grid points count: all of them, or where slow rates run on faster timers a random one in each block of
- * `decimation`. */
-static __always_inline __u64 tick_picks(struct session_ctl *s, struct tick *t, __u64 n)
-{
-    __u64 picks, block, last_block;
-
-    if (s->decimation == 1)
-        return n;
-    t->position += n;
-    if (t->next_pick >= t->position)
-        return 0;
-    block = t->next_pick / s->decimation;
-    last_block = (t->position - 1) / s->decimation;
-    picks = 1;
-    if (last_block > block) {
-        /* Whole blocks went by in one tick; in the last one, its pick may be still to come. */
-        picks += last_block - block - 1;
-        block = last_block;
-        t->next_pick = block * s->decimation + random_below(s->decimation);
-        if (t->next_pick >= t->position)
-            return picks;
-        picks++;
-    }
-    t->next_pick = (block + 1) * s->decimation + random_below(s->decimation);
-    return picks;
-}
-
 SEC("perf_event")
 int on_timer(struct bpf_perf_event_data *ctx)
 {
-    __u64 now_ns = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx);
+    __u64 now_ns = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx), lost;
     __u32 slot = COOKIE_SLOT(cookie), timer = COOKIE_TIMER(cookie), key = slot * CPROFD_TIMERS_PER_CPU + timer;
+    __u32 phase_key = TIMER_PHASE(slot, n_cpus, bpf_get_smp_processor_id(), timer);
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
     struct tick *t = bpf_map_lookup_elem(&ticks, &key);
+    struct timer_phase *phase = bpf_map_lookup_elem(&timer_phases, &phase_key);
+    struct tick_result tick;
     struct task_struct *task;
-    __u64 picks, late_ns;
     bool late;
 
-    if (!s || !t || timer >= CPROFD_TIMERS_PER_CPU || s->instance != COOKIE_INSTANCE(cookie) || s->decimation == 0)
+    if (!s || !t || !phase || timer >= CPROFD_TIMERS_PER_CPU || s->instance != COOKIE_INSTANCE(cookie) || s->weight == 0)
         return 0;
     if (s->state != SESSION_ARMED && s->state != SESSION_OPEN)
         return 0;
-    picks = tick_picks(s, t, tick_passed(s, t, s->timer_period_ns[timer], now_ns, &late_ns));
-    if (!picks || s->state != SESSION_OPEN)
+    tick_take(t, phase, s->instance, CPROFD_TIMERS_PER_CPU * s->weight, now_ns, &tick);
+    if (!(tick.samples + tick.missed) || s->state != SESSION_OPEN)
         return 0;
     task = bpf_get_current_task_btf();
     if (task_tgid(task) != s->tgid)
         return 0;
     /* One that was due while this task was on the CPU already is in place. The kernel brings a task's run time up to date a few
      * hundred times a second, so this may be missed, but is never wrong. */
-    late = late_ns > task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
-    if (late || picks > 1)
-        __sync_fetch_and_add(&s->late_weight, (late ? picks : picks - 1) * s->weight);
-    if (!late)
-        take_sample(ctx, slot, s, task, s->weight, now_ns);
+    late = tick.late_ns > task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
+    lost = tick.missed + (late ? tick.samples : 0);
+    if (lost)
+        __sync_fetch_and_add(&s->late_weight, lost * s->weight);
+    if (!late && tick.samples)
+        take_sample(ctx, slot, s, task, tick.samples, tick.samples * s->weight, now_ns);
     return 0;
 }
 
 /* How many periods of a CPU's counter passed since its last overflow that was not refused: the kernel drops those that come while
- * a BPF program runs, or too fast. */
-static __always_inline __u64 overflows_passed(struct bpf_perf_event_data *ctx, struct session_ctl *s, struct tick *t)
+ * a BPF program runs, or too fast. What was refused while one task ran on is that task's; else nobody knows whose it was (a
+ * CPU's idle task may be refused all the time), and it counts as late alone. */
+static __always_inline __u64 overflows_passed(struct bpf_perf_event_data *ctx, struct session_ctl *s, struct overflow *o,
+                                              struct task_struct *task, bool *ret_own)
 {
     struct bpf_perf_event_value value = {};
-    __u64 n = 1;
+    __u64 n = 1, switches = task->nvcsw + task->nivcsw;
 
+    *ret_own = o->task == (__u64)task && o->switches == switches;
+    o->task = (__u64)task;
+    o->switches = switches;
     if (s->weight == 0 || bpf_perf_prog_read_value(ctx, &value, sizeof(value)))
         return 1;
-    if (t->instance == s->instance && value.counter > t->position)
-        n = (value.counter - t->position + s->weight / 2) / s->weight;
-    t->instance = s->instance;
-    t->position = value.counter;
+    if (o->instance == s->instance && value.counter > o->counter)
+        n = (value.counter - o->counter + s->weight / 2) / s->weight;
+    o->instance = s->instance;
+    o->counter = value.counter;
     return n ? n : 1;
 }
 
@@ -439,19 +381,20 @@ SEC("perf_event")
 int on_perf_event(struct bpf_perf_event_data *ctx)
 {
     __u64 now_ns = bpf_ktime_get_ns(), cookie = bpf_get_attach_cookie(ctx), n;
-    __u32 slot = COOKIE_SLOT(cookie), key = slot * CPROFD_TIMERS_PER_CPU;
+    __u32 slot = COOKIE_SLOT(cookie);
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    struct tick *t = bpf_map_lookup_elem(&ticks, &key);
+    struct overflow *o = bpf_map_lookup_elem(&overflows, &slot);
     struct task_struct *task = bpf_get_current_task_btf();
+    bool own;
 
-    if (!s || !t || s->instance != COOKIE_INSTANCE(cookie))
+    if (!s || !o || s->instance != COOKIE_INSTANCE(cookie))
         return 0;
-    n = overflows_passed(ctx, s, t);
+    n = overflows_passed(ctx, s, o, task, &own);
     if (s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
         return 0;
     if (n > 1)
         __sync_fetch_and_add(&s->late_weight, (n - 1) * s->weight);
-    take_sample(ctx, slot, s, task, n * s->weight, now_ns);
+    take_sample(ctx, slot, s, task, 1, (own ? n : 1) * s->weight, now_ns);
     return 0;
 }
 
@@ -474,7 +417,7 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
     if (--h->left)
         return 0;
     h->left = s->every;
-    take_sample(ctx, slot, s, task, s->weight, now_ns);
+    take_sample(ctx, slot, s, task, 1, s->weight, now_ns);
     return 0;
 }
 

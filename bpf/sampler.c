@@ -2,6 +2,7 @@
 #include "bpf/sampler.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,29 +12,47 @@
 #include "bpf/sampler_load.h"
 #include "util/cleanup.h"
 
+static size_t sampler_phases_bytes(const struct sampler *s)
+{
+    return (size_t)CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU * s->n_cpus * sizeof(struct timer_phase);
+}
+
+/* A map's array, shared with BPF; NULL with errno set. */
+static void *sampler_map(int map, size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
 int sampler_open(struct sampler *ret, char *error, size_t error_len)
 {
-    int fds[SAMPLER_FDS];
-    int r = sampler_load(fds, error, error_len);
+    int fds[SAMPLER_FDS], n_cpus = libbpf_num_possible_cpus();
+    if (n_cpus < 0) {
+        (void)snprintf(error, error_len, "the number of CPUs can't be read: %s", strerror(-n_cpus));
+        return n_cpus;
+    }
+    int r = sampler_load((uint32_t)n_cpus, fds, error, error_len);
     if (r < 0)
         return r;
 
     AUTO_CLOSE int sessions = fds[SAMPLER_SESSIONS_MAP];
+    AUTO_CLOSE int phases = fds[SAMPLER_PHASES_MAP];
     struct sampler s = {
         .timer_prog = fds[SAMPLER_TIMER_PROG], .perf_prog = fds[SAMPLER_PERF_PROG], .probe_prog = fds[SAMPLER_PROBE_PROG],
         .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
         .exit_prog = fds[SAMPLER_EXIT_PROG], .exec_prog = fds[SAMPLER_EXEC_PROG], .targets_map = fds[SAMPLER_TARGETS_MAP],
         .counts_map = fds[SAMPLER_COUNTS_MAP], .records_map = fds[SAMPLER_RECORDS_MAP],
-        .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .exit_link = -1, .exec_link = -1,
+        .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .n_cpus = (uint32_t)n_cpus, .exit_link = -1,
+        .exec_link = -1,
     };
-    void *ctl = mmap(NULL, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl), PROT_READ | PROT_WRITE, MAP_SHARED, sessions, 0);
-    if (ctl == MAP_FAILED) {
+    s.ctl = sampler_map(sessions, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
+    s.phases = s.ctl ? sampler_map(phases, sampler_phases_bytes(&s)) : NULL;
+    if (!s.phases) {
         r = -errno;
-        (void)snprintf(error, error_len, "the sessions' control array can't be mapped: %s", strerror(errno));
+        (void)snprintf(error, error_len, "the sessions' control arrays can't be mapped: %s", strerror(errno));
         sampler_close(&s);
         return r;
     }
-    s.ctl = ctl;
     *ret = s;
     return 0;
 }
@@ -47,7 +66,10 @@ void sampler_close(struct sampler *s)
         close_fd(fds[i]);
     if (s->ctl)
         (void)munmap(s->ctl, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
+    if (s->phases)
+        (void)munmap(s->phases, sampler_phases_bytes(s));
     s->ctl = NULL;
+    s->phases = NULL;
 }
 
 int sampler_watch(struct sampler *s)

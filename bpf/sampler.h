@@ -18,6 +18,8 @@ struct sampler {
     int targets_map, counts_map, records_map, notices_map;
     int slabs_map;               /* the arena of unwinding tables: bpf/unwind_arena.h */
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
+    struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */
+    uint32_t n_cpus;             /* possible ones */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */
 };

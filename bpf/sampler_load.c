@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bpf/control.h"
 #include "sampler.skel.h"
 #include "util/cleanup.h"
 #include "util/fdmsg.h"
@@ -29,11 +30,13 @@ static int keep_last_warning(enum libbpf_print_level level, const char *fmt, va_
     return 0;
 }
 
-static int load(bool multi, struct sampler_bpf **ret)
+static int load(uint32_t n_cpus, bool multi, struct sampler_bpf **ret)
 {
     struct sampler_bpf *object = sampler_bpf__open();
     if (!object)
         return -errno;
+    object->rodata->n_cpus = n_cpus;
+    (void)bpf_map__set_max_entries(object->maps.timer_phases, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU * n_cpus);
     if (multi)
         (void)bpf_program__set_expected_attach_type(object->progs.on_probe_multi, ATTACH_TRACE_UPROBE_MULTI);
     else
@@ -84,12 +87,13 @@ static size_t load_fds(const struct sampler_bpf *object, bool multi, int fds[SAM
     fds[SAMPLER_COUNTS_MAP] = bpf_map__fd(object->maps.counts);
     fds[SAMPLER_RECORDS_MAP] = bpf_map__fd(object->maps.records);
     fds[SAMPLER_NOTICES_MAP] = bpf_map__fd(object->maps.notices);
+    fds[SAMPLER_PHASES_MAP] = bpf_map__fd(object->maps.timer_phases);
     fds[SAMPLER_SLABS_MAP] = bpf_map__fd(object->maps.unwind_slabs);
     fds[SAMPLER_PROBE_MULTI_PROG] = multi ? bpf_program__fd(object->progs.on_probe_multi) : -1;
     return multi ? SAMPLER_FDS : SAMPLER_FDS - 1;
 }
 
-_Noreturn static void load_in_child(int sock)
+_Noreturn static void load_in_child(uint32_t n_cpus, int sock)
 {
     struct sampler_bpf *object = NULL;
     struct load_answer answer = {0};
@@ -97,10 +101,10 @@ _Noreturn static void load_in_child(int sock)
     bool multi = true;
 
     libbpf_set_print(keep_last_warning);
-    answer.error = load(true, &object);
+    answer.error = load(n_cpus, true, &object);
     if (answer.error < 0) {
         multi = false;
-        answer.error = load(false, &object);
+        answer.error = load(n_cpus, false, &object);
     }
     if (answer.error == 0)
         answer.error = learn_namespace(bpf_program__fd(object->progs.whoami));
@@ -113,7 +117,7 @@ _Noreturn static void load_in_child(int sock)
     _exit(fdmsg_send(sock, &answer, sizeof(answer), fds, load_fds(object, multi, fds)) < 0);
 }
 
-int sampler_load(int ret_fds[SAMPLER_FDS], char *error, size_t error_len)
+int sampler_load(uint32_t n_cpus, int ret_fds[SAMPLER_FDS], char *error, size_t error_len)
 {
     struct load_answer answer;
     size_t n = SAMPLER_FDS;
@@ -128,7 +132,7 @@ int sampler_load(int ret_fds[SAMPLER_FDS], char *error, size_t error_len)
     if (pid < 0)
         return -errno;
     if (pid == 0)
-        load_in_child(theirs);
+        load_in_child(n_cpus, theirs);
     close_fd(&theirs);
     ssize_t len = fdmsg_recv(ours, &answer, sizeof(answer), fds, &n);
     (void)waitpid(pid, NULL, 0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum sampler_fd {
     SAMPLER_TIMER_PROG,
@@ -16,10 +17,11 @@ enum sampler_fd {
     SAMPLER_COUNTS_MAP,
     SAMPLER_RECORDS_MAP,
     SAMPLER_NOTICES_MAP,
+    SAMPLER_PHASES_MAP,
     SAMPLER_SLABS_MAP,
     SAMPLER_PROBE_MULTI_PROG, /* last: -1 where this kernel has no uprobe_multi */
     SAMPLER_FDS,
 };
 
-/* Fills fds, which become the caller's. 0, or -errno with a message that says what is missing. */
-int sampler_load(int ret_fds[SAMPLER_FDS], char *error, size_t error_len);
+/* Fills fds, which become the caller's; n_cpus: possible ones. 0, or -errno with a message that says what is missing. */
+int sampler_load(uint32_t n_cpus, int ret_fds[SAMPLER_FDS], char *error, size_t error_len);

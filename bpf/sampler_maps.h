@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bpf/stack_walk.h"
+#include "bpf/tick.h"
 
 #define SCRATCH_LEVELS 4
 
@@ -66,21 +67,35 @@ struct {
     __array(values, struct unwind_slab_map);
 } unwind_slabs SEC(".maps");
 
-/* A timer's ticks on one CPU; of other perf events, only the counter at the last overflow. */
-struct tick {
-    __u64 due_ns;    /* when its last tick was due: ticks are due on a grid */
-    __u64 last_ns;   /* when it came */
-    __u64 position;  /* the index of its next tick, or the counter */
-    __u64 next_pick; /* the index of the tick that counts next */
-    __u32 instance;
-    __u32 pad;
-};
+/* A timer on its CPU, and what the attacher says of it. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU);
     __type(key, __u32);
     __type(value, struct tick);
 } ticks SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU); /* for each CPU: set before loading */
+    __type(key, __u32); /* TIMER_PHASE */
+    __type(value, struct timer_phase);
+} timer_phases SEC(".maps");
+
+/* The last overflow of a CPU's event: where its counter was, and who ran. */
+struct overflow {
+    __u64 counter;
+    __u64 task;
+    __u64 switches;
+    __u32 instance;
+    __u32 pad;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, CPROFD_MAX_SESSIONS);
+    __type(key, __u32);
+    __type(value, struct overflow);
+} overflows SEC(".maps");
 
 /* Hits of probes and tracepoints on one CPU, for one in so many. */
 struct hit_count {

@@ -1,41 +1,65 @@
-/* Draws timer periods: two at random, a few per cent beside three times the mean, the third such that the rates add up.
- * Owns nothing. */
+/* Draws intervals, ages and moments. Owns nothing. */
 #include "bpf/timers.h"
 
 #include <assert.h>
+#include <math.h>
+#include <stdlib.h>
 
-/* In [-1, 1). */
-static double timers_uniform(uint64_t random)
+/* Rates of ticks are drawn evenly within this part of the mean rate. The more they differ, the sooner a timer leaves a target's
+ * cycle that it happens to meet, and the more ticks sample twice or not at all. */
+#define TIMER_SPREAD 0.25
+
+/* A renewal wakes the attacher and interrupts a CPU, as a tick does: they are rarer than ticks, and many CPUs share a bound. */
+#define TIMER_MIN_RENEWAL_NS 100000000ull
+#define TIMER_CPU_RENEWAL_NS 5000000ull
+#define TIMER_RENEWAL_PACES 10
+
+void timers_init(struct timers *t, uint64_t period_ns, unsigned n_cpus, uint64_t seed)
 {
-    return (double)(random >> 11) * 0x1p-52 - 1.0;
+    assert(period_ns > 0 && n_cpus > 0);
+    t->gap_ns = CPROFD_TIMERS_PER_CPU * period_ns;
+    uint64_t longest = (uint64_t)((double)TIMER_MAX_INTERVAL_NS * (1 - TIMER_SPREAD));
+    uint64_t ticks_per_gap = (t->gap_ns + longest - 1) / longest;
+    t->pace_ns = t->gap_ns / ticks_per_gap;
+    t->renewal_ns = TIMER_RENEWAL_PACES * t->pace_ns;
+    if (t->renewal_ns < TIMER_MIN_RENEWAL_NS)
+        t->renewal_ns = TIMER_MIN_RENEWAL_NS;
+    if (t->renewal_ns < n_cpus * TIMER_CPU_RENEWAL_NS)
+        t->renewal_ns = n_cpus * TIMER_CPU_RENEWAL_NS;
+    for (int i = 0; i < 3; i++)
+        t->random[i] = (unsigned short)(seed >> 16 * i);
 }
 
-void timers_draw(uint64_t period_ns, const uint64_t random[2], struct timers *ret)
+uint64_t timers_interval(struct timers *t)
 {
-    assert(period_ns > 0);
-    uint64_t slowest = CPROFD_TIMERS_PER_CPU * period_ns;
-    uint32_t decimation = (uint32_t)((slowest + TIMER_MAX_PERIOD_NS - 1) / TIMER_MAX_PERIOD_NS);
-    if (decimation == 0)
-        decimation = 1;
+    double rate = 1 + TIMER_SPREAD * (2 * erand48(t->random) - 1), renewal = (double)t->renewal_ns;
 
-    /* About -5.7, +2.0 and +4 %, each with some randomness: apart enough that two timers never tick in step for long, and
-     * none near the period itself, since programs' own cycles are round numbers as often as periods are. */
-    double base = (double)slowest / decimation;
-    double first = base * (0.943 + 0.004 * timers_uniform(random[0]));
-    double second = base * (1.020 + 0.003 * timers_uniform(random[1]));
-    /* 1/first + 1/second + 1/third = 3/base */
-    double third = 1.0 / (CPROFD_TIMERS_PER_CPU / base - 1.0 / first - 1.0 / second);
-
-    ret->period_ns[0] = (uint64_t)(first + 0.5);
-    ret->period_ns[1] = (uint64_t)(second + 0.5);
-    ret->period_ns[2] = (uint64_t)(third + 0.5);
-    ret->decimation = decimation;
+    /* A timer of interval T whose interval begins anew at a mean distance R ticks every R(exp(T/R) - 1). */
+    return (uint64_t)(renewal * log1p((double)t->pace_ns / rate / renewal) + 0.5);
 }
 
-double timers_mean_period_ns(const struct timers *t)
+/* How long it is since an interval of this length began, which a renewal may break off any time. */
+static uint64_t timers_age(struct timers *t, uint64_t interval_ns)
 {
-    double rate = 0;
-    for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++)
-        rate += 1.0 / ((double)t->period_ns[i] * t->decimation);
-    return 1.0 / rate;
+    double renewal = (double)t->renewal_ns;
+    return (uint64_t)(-renewal * log1p(erand48(t->random) * expm1(-(double)interval_ns / renewal)));
+}
+
+void timers_draw(struct timers *t, struct timer_draw *ret)
+{
+    uint64_t interval_ns = ret->interval_ns = timers_interval(t);
+
+    ret->age_ns = timers_age(t, interval_ns);
+    ret->broken_ns = 0;
+    /* Either a tick began the interval, or a renewal that broke another one off, of which the same is true. */
+    while (erand48(t->random) >= exp(-(double)interval_ns / (double)t->renewal_ns)) {
+        interval_ns = timers_interval(t);
+        ret->broken_ns += timers_age(t, interval_ns);
+    }
+}
+
+uint64_t timers_next_renewal(struct timers *t, uint32_t n, uint32_t *ret_which)
+{
+    *ret_which = (uint32_t)(erand48(t->random) * n);
+    return (uint64_t)(-(double)t->renewal_ns / n * log1p(-erand48(t->random)));
 }

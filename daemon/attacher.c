@@ -5,12 +5,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/fdmsg.h"
 
 static void cleanup_dir(DIR **d)
@@ -78,6 +80,21 @@ static int attacher_say(int sock, enum attacher_message_type type, uint32_t stag
     return fdmsg_send(sock, &m, sizeof(m), fds, n) < 0;
 }
 
+/* Renews timers, where there are any, until the loop says something, or is gone. */
+static void attacher_hold(int sock, struct attachment *a)
+{
+    struct pollfd from_loop = {.fd = sock, .events = POLLIN};
+    int n;
+
+    do {
+        uint64_t next_ns = attach_renewal_ns(a), now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+        struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
+        n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
+        if (n == 0)
+            attach_renew(a);
+    } while (n == 0 || (n < 0 && errno == EINTR));
+}
+
 int attacher_main(int sock, void *arg)
 {
     const struct attacher_request *q = arg;
@@ -96,6 +113,7 @@ int attacher_main(int sock, void *arg)
     }
     if (attacher_say(sock, ATTACHER_READY, 0, 0, (int[]){a.counts_fd, a.records_fd}, 2))
         return 1;
+    attacher_hold(sock, &a);
     if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
         return 0; /* the loop is gone, or does not care any more */
     attach_end(q->sampler, q->slot, &a);

@@ -40,7 +40,6 @@ struct recorder {
     void *userdata;
     struct session_params params;
     uint32_t slot, max_keys;
-    struct timers timers;
     struct child *attacher;
     struct attacher_progress *progress; /* shared with the attacher */
     bool ready, ending;
@@ -71,27 +70,18 @@ static int recorder_fill_ctl(struct recorder *r, pid_t pid)
 {
     const struct session_params *p = &r->params;
     struct session_ctl *ctl = &r->sampler->ctl[r->slot];
-    uint64_t random[4];
     uint32_t instance = ctl->instance;
 
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return -EIO;
     memset(ctl, 0, sizeof(*ctl));
     ctl->instance = instance + 1;
     ctl->tgid = (uint32_t)pid;
     ctl->kernel = p->kernel;
     ctl->weight = p->period;
     ctl->every = p->period;
-    ctl->seed[0] = random[2];
-    ctl->seed[1] = random[3];
-    ctl->decimation = 1;
+    if (getrandom(ctl->seed, sizeof(ctl->seed), 0) != sizeof(ctl->seed))
+        return -EIO;
     ctl->thin = 1;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
-    if (p->event == EVENT_CPU_CLOCK) {
-        timers_draw(p->period, random, &r->timers);
-        memcpy(ctl->timer_period_ns, r->timers.period_ns, sizeof(ctl->timer_period_ns));
-        ctl->decimation = r->timers.decimation;
-    }
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
 }
@@ -103,7 +93,7 @@ const struct session_ctl *recorder_ctl(const struct recorder *r)
 
 double recorder_period(const struct recorder *r)
 {
-    return r->params.event == EVENT_CPU_CLOCK ? timers_mean_period_ns(&r->timers) : (double)r->params.period;
+    return (double)r->params.period;
 }
 
 void recorder_open(struct recorder *r)

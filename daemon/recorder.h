@@ -47,7 +47,7 @@ void recorder_close(struct recorder *r); /* the window ends; may have ended in B
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);
-/* What a counted tick or event stands for, exactly: the real mean. */
+/* What a sample stands for, exactly. */
 double recorder_period(const struct recorder *r);
 
 /* After drained: ring records and struct raw_count[], owned by the recorder. lost: records that found no room here. */

@@ -26,7 +26,7 @@ def run(target, daemon, lanes=1, **parameters):
     """A profile whose total is right."""
     with Recorder(target, with_truth=False) as recorder:
         profile = fetch(daemon, target.pid, seconds=2, hz=499, **parameters)
-    actual_ns = recorder.cpu_between(profile.start_ns, profile.end_ns)
+    actual_ns = recorder.actual_ns(profile)
     busy = min(actual_ns / (profile.end_ns - profile.start_ns) / lanes, 1)
     allowed = max(0.02, total_error(actual_ns / profile.period, busy))
     assert abs(profile.total("cpu") / actual_ns - 1) <= allowed, (

@@ -19,13 +19,11 @@ def check_total(profile, recorder, lanes=1):
     """The sampled CPU time beside the process's CPU clock in the same window; lanes: how many CPUs it can use
     at once.
     """
-    actual_ns = recorder.cpu_between(profile.start_ns, profile.end_ns)
+    actual_ns = recorder.actual_ns(profile)
     busy = min(actual_ns / (profile.end_ns - profile.start_ns) / min(lanes, N_CPUS), 1)
     allowed = max(0.02, total_error(actual_ns / profile.period, busy))
     sampled_ns = profile.total("cpu")
     assert abs(sampled_ns / actual_ns - 1) <= allowed, (sampled_ns, actual_ns, busy, allowed, profile.facts)
-    told_ns = profile.fact("cpu_actual_ns")
-    assert abs(told_ns / actual_ns - 1) <= 0.03, (told_ns, actual_ns)
     assert profile.fact("cpu_sampled_ns") == sampled_ns
 
 
@@ -137,6 +135,17 @@ def test_ten_sessions_at_once(daemon, start_target):
         check_shares(profile, recorder)
 
 
+@pytest.mark.parametrize("unit_us", [95, 100, 104, 108, 112])
+def test_no_cycle_keeps_in_step(daemon, start_target, unit_us):
+    """Rounds of 5.2 to 6.2 ms, at a rate whose timers tick every 5.8 ms or so (tests/unit/test_tick.c has more
+    such cases than there is time for here)."""
+    target = start_target("ten_series", f"unit_us={unit_us}")
+    with Recorder(target) as recorder:
+        profile = fetch(daemon, target.pid, seconds=4, hz=499)
+    check_total(profile, recorder)
+    check_shares(profile, recorder)
+
+
 @pytest.mark.parametrize("kernel", [0, 1])
 def test_kernel_time(daemon, start_target, kernel):
     """Time in the kernel counts in any case; kernel=1 shows where it goes, kernel=0 charges it to the caller."""
@@ -188,11 +197,13 @@ def test_deep_recursion_says_that_it_is_cut(daemon, start_target):
     assert "[truncated: too_deep]" in deep.functions()
     assert deep.fact("truncated.too_deep") > 0.9 * deep.total("samples") > 0
     check_belongs(deep, ["bottom_work"], 0.9)
-    assert all(
-        sample.stack[-1].function.startswith("[truncated: ")
-        for sample in deep.samples
-        if len(sample.stack) > 200
-    )
+    # The cut ones have as many frames as are walked, and the mark; on the way down a stack is still whole.
+    for sample in deep.samples:
+        is_cut = sample.stack[-1].function == "[truncated: too_deep]"
+        assert is_cut == (len(sample.stack) > 1024), (len(sample.stack), sample.stack[-1])
+        assert is_cut or sample.stack[-1].function.startswith("[truncated: ") or "main" in [
+            frame.function for frame in sample.stack
+        ]
 
 
 def test_libraries_at_one_address(daemon, start_target):

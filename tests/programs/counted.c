@@ -1,8 +1,9 @@
 /* Idle until told: a line with a number N makes it do N of each thing that an event can count, and then say
  * so. N calls of counted_function (a uprobe's), N hits of the probe cprofd_test:counted (USDT), N page
- * faults, N voluntary context switches, N getppid system calls (a tracepoint's). */
+ * faults, N sleeps, each a context switch as a rule, N getppid system calls (a tracepoint's). */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifdef HAVE_SDT
@@ -39,13 +40,24 @@ static NOINLINE void count_faults(uint64_t n)
     tallies[1].calls += n;
 }
 
+static uint64_t switches(void)
+{
+    struct rusage usage = {};
+
+    program_syscall(SYS_getrusage, RUSAGE_THREAD, (long)&usage, 0);
+    return (uint64_t)usage.ru_nvcsw + (uint64_t)usage.ru_nivcsw;
+}
+
+/* Its calls are the switches that there were: a sleep whose time is over before it begins makes none, and the thread may be
+ * preempted. */
 static NOINLINE void count_switches(uint64_t n)
 {
     struct timespec shortest = { .tv_nsec = 1 };
+    uint64_t before = switches();
 
     for (uint64_t i = 0; i < n; i++)
         program_syscall(SYS_nanosleep, (long)&shortest, 0, 0);
-    tallies[2].calls += n;
+    tallies[2].calls += switches() - before;
 }
 
 static NOINLINE void count_system_calls(uint64_t n)

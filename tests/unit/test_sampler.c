@@ -41,8 +41,6 @@ static uint64_t cpu_of(pid_t pid)
 
 static void fill_ctl(uint32_t slot, pid_t pid, uint64_t period_ns)
 {
-    struct timers timers;
-    timers_draw(period_ns, (uint64_t[2]){(uint64_t)random() << 32, (uint64_t)random() << 32}, &timers);
     struct session_ctl *ctl = &sampler.ctl[slot];
     uint32_t instance = ctl->instance;
     memset(ctl, 0, sizeof(*ctl));
@@ -50,8 +48,6 @@ static void fill_ctl(uint32_t slot, pid_t pid, uint64_t period_ns)
     ctl->tgid = (uint32_t)pid;
     ctl->weight = period_ns;
     ctl->every = 1;
-    ctl->decimation = timers.decimation;
-    memcpy(ctl->timer_period_ns, timers.period_ns, sizeof(timers.period_ns));
     ctl->state = SESSION_ARMED;
 }
 
@@ -73,6 +69,24 @@ static void read_counts(const struct attachment *a, uint64_t *ret_samples, uint6
     }
 }
 
+/* What an attacher does while a window is open. */
+static void hold(struct attachment *a, uint64_t end_ns)
+{
+    uint32_t renewals = 0;
+
+    for (;;) {
+        uint64_t next_ns = attach_renewal_ns(a), until_ns = next_ns < end_ns ? next_ns : end_ns;
+        struct timespec ts = {(time_t)(until_ns / NSEC_PER_SEC), (long)(until_ns % NSEC_PER_SEC)};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
+        if (until_ns == end_ns)
+            break;
+        attach_renew(a);
+        ck_assert_uint_gt(attach_renewal_ns(a), next_ns);
+        renewals++;
+    }
+    ck_assert_uint_gt(renewals, 0);
+}
+
 /* Samples pid for a while, and checks the time sampled against its clock: within 5 sigma of what uniformly placed ticks can
  * differ by. A window of n periods holds n ticks plus or minus one for each timer and CPU. */
 static void check_total(pid_t pid, uint64_t period_ns, uint64_t window_ns)
@@ -86,7 +100,7 @@ static void check_total(pid_t pid, uint64_t period_ns, uint64_t window_ns)
     uint64_t before = cpu_of(pid);
     sampler.ctl[0].opened_ns = monotonic_ns();
     sampler.ctl[0].state = SESSION_OPEN;
-    nanosleep(&(struct timespec){(time_t)(window_ns / NSEC_PER_SEC), (long)(window_ns % NSEC_PER_SEC)}, NULL);
+    hold(&a, sampler.ctl[0].opened_ns + window_ns);
     sampler.ctl[0].state = SESSION_CLOSED;
     uint64_t actual = cpu_of(pid) - before;
     attach_end(&sampler, 0, &a);
@@ -188,6 +202,8 @@ START_TEST(test_no_such_event)
     struct attachment a = ATTACHMENT_INIT;
     fill_ctl(2, getpid(), NSEC_PER_MSEC);
     ck_assert_int_eq(attach_maps(&sampler, 2, 16, 4096, &a), 0);
+    ck_assert_uint_eq(attach_renewal_ns(&a), UINT64_MAX);
+    attach_renew(&a);
     ck_assert_int_lt(attach_perf(&sampler, 2, 4 /* PERF_TYPE_RAW */, ~0ull, 10000, false, &a), 0);
     ck_assert_int_eq(attach_tracepoint(&sampler, 2, "sched", "no_such_tracepoint", &a), -ENOENT);
     ck_assert_int_eq(attach_tracepoint(&sampler, 2, "..", "x", &a), -ENOENT);

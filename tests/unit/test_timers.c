@@ -1,41 +1,61 @@
-/* The timers' rates add up to the one asked for, none is slower than the bound, and no two are in step. */
+/* What is drawn for timers: bounds, and means. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "bpf/timers.h"
 
-START_TEST(test_mean_is_exact)
+START_TEST(test_bounds)
 {
     for (int i = 0; i < 20000; i++) {
         /* 100 us to an hour, evenly over the decades. */
         uint64_t period_ns = (uint64_t)(1e5 * pow(10, (double)(random() % 7560) / 1000.0));
-        uint64_t bits[2] = {(uint64_t)random() << 33 ^ (uint64_t)random() << 11, (uint64_t)random() << 33};
+        unsigned n_cpus = 1 + (unsigned)random() % 512;
         struct timers t;
-        timers_draw(period_ns, bits, &t);
-        ck_assert_double_le(fabs(timers_mean_period_ns(&t) / (double)period_ns - 1), 2e-5);
-        ck_assert_uint_ge(t.decimation, 1);
-        for (int k = 0; k < CPROFD_TIMERS_PER_CPU; k++) {
-            ck_assert_uint_ge(t.period_ns[k], 250000);
-            /* Not near the period: a program whose cycle is that would be seen at one point of it. */
-            double base = 3.0 * (double)period_ns / t.decimation;
-            ck_assert_double_gt(fabs((double)t.period_ns[k] / base - 1), 0.012);
-            ck_assert_double_le((double)t.period_ns[k], 1.08 * (double)TIMER_MAX_PERIOD_NS);
-        }
-        ck_assert_double_gt((double)t.period_ns[1] / (double)t.period_ns[0], 1.05);
-        ck_assert_double_gt(fabs((double)t.period_ns[2] / (double)t.period_ns[0] - 1), 0.01);
-        ck_assert_double_gt(fabs((double)t.period_ns[2] / (double)t.period_ns[1] - 1), 0.01);
+        struct timer_draw draw;
+        timers_init(&t, period_ns, n_cpus, (uint64_t)random() << 20 ^ (uint64_t)random());
+        ck_assert_uint_eq(t.gap_ns, 3 * period_ns);
+        ck_assert_uint_le(t.pace_ns, t.gap_ns);
+        ck_assert_uint_ge(t.renewal_ns, 10 * t.pace_ns);
+        ck_assert_uint_ge(t.renewal_ns, n_cpus * 5000000ull);
+        timers_draw(&t, &draw);
+        ck_assert_uint_ge(draw.interval_ns, 230000);
+        ck_assert_uint_le(draw.interval_ns, TIMER_MAX_INTERVAL_NS);
+        ck_assert_uint_le(draw.age_ns, draw.interval_ns);
     }
+}
+END_TEST
+
+/* Timers of one CPU tick as often as they sample: intervals of Poisson renewals at the rates that they were drawn for. */
+START_TEST(test_means)
+{
+    struct timers t;
+    double rate = 0, renewal = 0, drawn_renewal = 0;
+    uint32_t which, counts[6] = {0};
+    const int n = 200000;
+
+    timers_init(&t, 10000000, 2, 5);
+    for (int i = 0; i < n; i++) {
+        renewal = (double)t.renewal_ns;
+        rate += 1 / (renewal * expm1((double)timers_interval(&t) / renewal));
+        drawn_renewal += (double)timers_next_renewal(&t, 6, &which);
+        ck_assert_uint_lt(which, 6);
+        counts[which]++;
+    }
+    ck_assert_double_le(fabs(rate / n * (double)t.pace_ns - 1), 0.005);
+    ck_assert_double_le(fabs(drawn_renewal / n * 6 / renewal - 1), 0.02);
+    for (int i = 0; i < 6; i++)
+        ck_assert_double_le(fabs(6.0 * counts[i] / n - 1), 0.05);
 }
 END_TEST
 
 START_TEST(test_draws_differ)
 {
     struct timers a, b;
-    timers_draw(10000000, (uint64_t[2]){1ull << 63, 5}, &a);
-    timers_draw(10000000, (uint64_t[2]){1ull << 62, 7ull << 60}, &b);
-    ck_assert_uint_ne(a.period_ns[0], b.period_ns[0]);
-    ck_assert_uint_ne(a.period_ns[1], b.period_ns[1]);
+    timers_init(&a, 10000000, 2, 1);
+    timers_init(&b, 10000000, 2, 2);
+    ck_assert_uint_ne(timers_interval(&a), timers_interval(&b));
+    ck_assert_uint_ne(timers_interval(&a), timers_interval(&a));
 }
 END_TEST
 
@@ -43,7 +63,8 @@ int main(void)
 {
     Suite *suite = suite_create("timers");
     TCase *tc = tcase_create("timers");
-    tcase_add_test(tc, test_mean_is_exact);
+    tcase_add_test(tc, test_bounds);
+    tcase_add_test(tc, test_means);
     tcase_add_test(tc, test_draws_differ);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
