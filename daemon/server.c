@@ -83,7 +83,8 @@ static void server_reload(struct server *server)
     struct worker_limits limits = server_worker_limits(settings);
     worker_pool_set_limits(server->pool, &limits);
     if (server->tables)
-        unwind_tables_set_limits(server->tables, settings->table_memory_bytes, limits.workers);
+        unwind_tables_set_limits(server->tables, &(struct unwind_tables_limits){settings->table_memory_bytes, limits.workers,
+                                                                                UNWIND_TABLES_KEEP_NS});
     http_server_set_settings(server->http, settings);
     settings_deinit(server->settings);
     free(server->settings);
@@ -134,10 +135,11 @@ static int server_start_sampler(struct server *server)
 
 static int server_start_tables(struct server *server, const struct worker_limits *limits)
 {
+    struct unwind_tables_limits tables = {server->settings->table_memory_bytes, limits->workers, UNWIND_TABLES_KEEP_NS};
+
     if (!server->can_sample)
         return 0;
-    return unwind_tables_new(server->base, server->pool, server->sampler.slabs_map, server->settings->table_memory_bytes,
-                             limits->workers, &server->tables);
+    return unwind_tables_new(server->base, server->pool, server->sampler.slabs_map, &tables, &server->tables);
 }
 
 static int server_listen(struct server *server)

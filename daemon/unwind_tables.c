@@ -32,8 +32,8 @@ struct unwind_tables {
     struct event_base *base;
     struct worker_pool *pool;
     struct unwind_room *room;
-    uint64_t max_bytes;
-    unsigned workers, n_building, n_queued, n_loading, n_entries;
+    struct unwind_tables_limits limits;
+    unsigned n_building, n_queued, n_loading, n_entries;
     bool waiting; /* the first of loading waits for room */
     struct unwind_entry *entries;
     struct entry_list queues[UNWIND_PRIORITIES], loading;
@@ -95,11 +95,18 @@ static void entry_free(struct unwind_entry *e)
     free(e);
 }
 
+static void tables_expire_in(struct unwind_tables *t, uint64_t ns)
+{
+    /* A little later, so that several go at once. */
+    struct timeval tv = {.tv_sec = (time_t)(ns / NSEC_PER_SEC), .tv_usec = (suseconds_t)(ns % NSEC_PER_SEC / 1000) + 1};
+
+    (void)event_add(t->expire, &tv);
+}
+
 /* Nobody uses it, and it is at no work: kept for a while, or freed. */
 static void entry_rest(struct unwind_entry *e)
 {
     struct unwind_tables *t = e->tables;
-    struct timeval keep = {.tv_sec = UNWIND_TABLES_KEEP_SECONDS};
 
     if (!entry_is_lasting(e)) {
         entry_free(e);
@@ -108,7 +115,7 @@ static void entry_rest(struct unwind_entry *e)
     e->idle_since_ns = monotonic_ns();
     TAILQ_INSERT_TAIL(&t->idle, e, link);
     if (!event_pending(t->expire, EV_TIMEOUT, NULL))
-        (void)event_add(t->expire, &keep);
+        tables_expire_in(t, t->limits.keep_ns);
 }
 
 static void entry_settle(struct unwind_entry *e, enum unwind_state state, enum unwind_why why)
@@ -154,16 +161,14 @@ static void tables_on_expire(evutil_socket_t fd, short what, void *arg)
 {
     struct unwind_tables *t = arg;
     struct unwind_entry *e;
-    uint64_t now_ns = monotonic_ns(), keep_ns = UNWIND_TABLES_KEEP_SECONDS * NSEC_PER_SEC;
+    uint64_t now_ns = monotonic_ns(), keep_ns = t->limits.keep_ns;
 
     while ((e = TAILQ_FIRST(&t->idle)) && e->idle_since_ns + keep_ns <= now_ns) {
         idle_remove(t, e);
         entry_free(e);
     }
-    if (!e)
-        return;
-    struct timeval rest = {.tv_sec = 1 + (time_t)((e->idle_since_ns + keep_ns - now_ns) / NSEC_PER_SEC)};
-    (void)event_add(t->expire, &rest);
+    if (e)
+        tables_expire_in(t, e->idle_since_ns + keep_ns - now_ns);
 }
 
 /* ---- loading */
@@ -186,7 +191,7 @@ static void load_end(struct unwind_entry *e, enum unwind_why why)
 static bool load_can_fit(struct unwind_tables *t, const struct unwind_entry *e)
 {
     struct unwind_arena_stats stats;
-    uint64_t idle = 0, space = t->max_bytes / TABLES_SPACE_SHARE;
+    uint64_t idle = 0, space = t->limits.max_bytes / TABLES_SPACE_SHARE;
     const struct unwind_entry *i;
 
     unwind_arena_stats(unwind_room_arena(t->room), &stats);
@@ -243,7 +248,7 @@ static void load_begin(struct unwind_entry *e, const struct worker_result *resul
     struct unwind_tables *t = e->tables;
     enum unwind_why why = UNWIND_WHY_TOO_LARGE;
 
-    if (result->len <= t->max_bytes / 2) {
+    if (result->len <= t->limits.max_bytes / 2) {
         int r = unwind_load_new(unwind_room_arena(t->room), result->body_fd, result->len, &e->load);
         why = r == -EBADMSG ? UNWIND_WHY_MALFORMED : UNWIND_WHY_FAILED;
     }
@@ -324,10 +329,10 @@ static void tables_build_next(struct unwind_tables *t)
     static const struct worker_job_ops ops = {.done = tables_on_done};
     struct unwind_entry *e;
 
-    while (t->n_building < t->workers && t->n_loading < TABLES_MAX_LOADING && (e = tables_next_queued(t))) {
+    while (t->n_building < t->limits.workers && t->n_loading < TABLES_MAX_LOADING && (e = tables_next_queued(t))) {
         queue_remove(e);
         e->state = UNWIND_BUILDING;
-        e->job = worker_pool_table(t->pool, TAKE_FD(e->fd), UNWIND_TABLES_JOB_TIMEOUT_SECONDS * NSEC_PER_SEC, &ops, e);
+        e->job = worker_pool_table(t->pool, TAKE_FD(e->fd), UNWIND_TABLES_JOB_TIMEOUT_NS, &ops, e);
         if (e->job)
             t->n_building++;
         else
@@ -432,7 +437,7 @@ static void tables_on_notify(evutil_socket_t fd, short what, void *arg)
 
 /* ---- life */
 
-int unwind_tables_new(struct event_base *base, struct worker_pool *pool, int slabs_map, uint64_t max_bytes, unsigned workers,
+int unwind_tables_new(struct event_base *base, struct worker_pool *pool, int slabs_map, const struct unwind_tables_limits *limits,
                       struct unwind_tables **ret)
 {
     static const struct unwind_room_ops ops = {.changed = tables_on_room};
@@ -450,12 +455,12 @@ int unwind_tables_new(struct event_base *base, struct worker_pool *pool, int sla
     t->notify = event_new(base, -1, 0, tables_on_notify, t);
     t->load = event_new(base, -1, 0, tables_on_load, t);
     t->expire = evtimer_new(base, tables_on_expire, t);
-    int r = t->notify && t->load && t->expire ? unwind_room_new(base, slabs_map, max_bytes, &ops, t, &t->room) : -ENOMEM;
+    int r = t->notify && t->load && t->expire ? unwind_room_new(base, slabs_map, limits->max_bytes, &ops, t, &t->room) : -ENOMEM;
     if (r < 0) {
         unwind_tables_free(t);
         return r;
     }
-    unwind_tables_set_limits(t, max_bytes, workers);
+    unwind_tables_set_limits(t, limits);
     *ret = t;
     return 0;
 }
@@ -481,13 +486,15 @@ void unwind_tables_free(struct unwind_tables *t)
     free(t);
 }
 
-void unwind_tables_set_limits(struct unwind_tables *t, uint64_t max_bytes, unsigned workers)
+void unwind_tables_set_limits(struct unwind_tables *t, const struct unwind_tables_limits *limits)
 {
-    t->max_bytes = max_bytes;
-    t->workers = workers;
-    unwind_arena_set_max(unwind_room_arena(t->room), max_bytes);
-    while (unwind_tables_bytes(t) > max_bytes && tables_evict(t))
-        continue;
+    struct unwind_arena_stats stats;
+
+    t->limits = *limits;
+    unwind_arena_set_max(unwind_room_arena(t->room), limits->max_bytes);
+    do {
+        unwind_arena_stats(unwind_room_arena(t->room), &stats);
+    } while (stats.used_bytes > stats.max_bytes && tables_evict(t));
 }
 
 struct unwind_arena *unwind_tables_arena(struct unwind_tables *t)

@@ -14,6 +14,7 @@
 #include <uthash.h>
 
 #include "symbolize/symbolizer.h"
+#include "util/clock.h"
 
 struct event_base;
 struct unwind_arena;
@@ -24,10 +25,10 @@ struct worker_pool;
 
 /* Files known at one time. Beyond that no table is made for a further one. */
 #define UNWIND_TABLES_MAX 16384
-/* How long a table is kept that no session uses. */
-#define UNWIND_TABLES_KEEP_SECONDS 300
+/* How long a table is kept that no session uses: scrapers come every few seconds or minutes. */
+#define UNWIND_TABLES_KEEP_NS (300 * NSEC_PER_SEC)
 /* Of a worker, for one table: ten times what the largest known binary takes. */
-#define UNWIND_TABLES_JOB_TIMEOUT_SECONDS 10
+#define UNWIND_TABLES_JOB_TIMEOUT_NS (10 * NSEC_PER_SEC)
 /* Files that wait for a worker, of all sessions: each holds a descriptor. Who has more waits with claiming. */
 #define UNWIND_TABLES_MAX_QUEUE 16
 
@@ -88,11 +89,17 @@ struct unwind_observer {
     TAILQ_ENTRY(unwind_observer) link;
 };
 
-/* slabs_map: of the sampler, borrowed; -1: for tests. workers: how many tables are made at a time. 0 or -errno. */
-int unwind_tables_new(struct event_base *base, struct worker_pool *pool, int slabs_map, uint64_t max_bytes, unsigned workers,
+struct unwind_tables_limits {
+    uint64_t max_bytes; /* of the arena */
+    unsigned workers;   /* tables that are made at a time */
+    uint64_t keep_ns;   /* UNWIND_TABLES_KEEP_NS */
+};
+
+/* slabs_map: of the sampler, borrowed; -1: for tests. 0 or -errno. */
+int unwind_tables_new(struct event_base *base, struct worker_pool *pool, int slabs_map, const struct unwind_tables_limits *limits,
                       struct unwind_tables **ret);
 void unwind_tables_free(struct unwind_tables *t); /* before the pool and the children; nobody uses an entry. NULL is fine */
-void unwind_tables_set_limits(struct unwind_tables *t, uint64_t max_bytes, unsigned workers);
+void unwind_tables_set_limits(struct unwind_tables *t, const struct unwind_tables_limits *limits);
 
 void unwind_tables_observe(struct unwind_tables *t, struct unwind_observer *observer);
 void unwind_tables_unobserve(struct unwind_tables *t, struct unwind_observer *observer);

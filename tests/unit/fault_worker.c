@@ -4,6 +4,8 @@
  *
  *   touch N | write TEXT | need N | crash | hang | exit | hog | fail | excluded
  *   lie | mumble | stray | greedy | endless
+ *   table PAGES ROWS       writes the image of an unwinding table
+ *   error N                the job fails by that errno
  *   unless N COMMAND       where object N is not excluded
  *   symbols COMMAND        where symbols are still asked for */
 #include <errno.h>
@@ -17,6 +19,7 @@
 
 #include "daemon/sandbox.h"
 #include "daemon/worker_proto.h"
+#include "tests/unit/table_image.h"
 #include "util/fdmsg.h"
 
 #define SOCK 3
@@ -73,6 +76,15 @@ static void hog(void)
     done.u.done.error = steps > 0 ? -ENOMEM : -EIO;
 }
 
+static void table(unsigned n_pages, unsigned n_rows)
+{
+    struct table_image image = table_image_new(0, n_pages, n_rows, 0);
+
+    if (write(output, image.bytes, image.len) != (ssize_t)image.len)
+        _exit(11);
+    free(image.bytes);
+}
+
 static void excluded(void)
 {
     char text[32];
@@ -118,7 +130,7 @@ static void misbehave(const char *command)
 static void run(const char *command)
 {
     struct worker_message touch = {.type = WORKER_TOUCH};
-    unsigned n;
+    unsigned n, rows;
     int at = 0;
 
     if (sscanf(command, "unless %u %n", &n, &at) == 1 && at > 0) {
@@ -133,6 +145,10 @@ static void run(const char *command)
         need(n);
     } else if (strncmp(command, "write ", 6) == 0) {
         out(command + 6);
+    } else if (sscanf(command, "table %u %u", &n, &rows) == 2) {
+        table(n, rows);
+    } else if (sscanf(command, "error %u", &n) == 1) {
+        done.u.done.error = -(int)n;
     } else if (strcmp(command, "crash") == 0) {
         abort();
     } else if (strcmp(command, "hang") == 0) {
