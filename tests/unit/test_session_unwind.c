@@ -1,0 +1,472 @@
+/* What a session does for its target's tables, with a collector that is played by the test and workers that do as the "files" say
+ * (fault_worker.c, whose path is the first argument): what the BPF programs find in the end is read by their own search. */
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bpf/unwind_arena.h"
+#include "daemon/log.h"
+#include "daemon/server.h"
+#include "daemon/session_impl.h"
+#include "util/cleanup.h"
+#include "util/fdmsg.h"
+
+#define LONG_NS (600 * NSEC_PER_SEC)
+#define MAX_OBJECTS 64
+
+static const char *fault_worker;
+static struct server server;
+
+static const __u8 *stack_chunk(__u32 place)
+{
+    return place ? (const __u8 *)unwind_arena_at(unwind_tables_arena(server.tables), place) - UNWIND_PLACE_OFFSET(place) : NULL;
+}
+#include "bpf/stack_tables.h"
+
+/* ---- the target */
+
+/* What each object's file does to its worker; NULL: the collector can't open it. */
+static const char *scripts[MAX_OBJECTS];
+
+struct mapped {
+    uint64_t start, end;
+    int object; /* -1: name */
+    const char *name;
+    bool main_binary;
+};
+
+/* A list as the collector sends it: objects are /lib/N with identity N. */
+static int list_fd(const struct mapped *mapped, size_t n)
+{
+    struct raw_writer *w = raw_writer_new();
+    struct raw_object objects[MAX_OBJECTS];
+    struct raw_mapping *mappings = calloc(n + 1, sizeof(*mappings));
+    char strings[8192] = "";
+    size_t len = 1;
+
+    for (unsigned i = 0; i < MAX_OBJECTS; i++) {
+        objects[i] = (struct raw_object){.id = {.dev = 1, .ino = i + 1}, .path = len, .available = i != 13};
+        len += (size_t)snprintf(strings + len, sizeof(strings) - len, "/lib/%u", i) + 1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        mappings[i] = (struct raw_mapping){.start = mapped[i].start, .end = mapped[i].end, .last_epoch = UINT32_MAX,
+                                           .object = mapped[i].object < 0 ? RAW_NO_OBJECT : (uint32_t)mapped[i].object,
+                                           .main_binary = mapped[i].main_binary};
+        if (mapped[i].object >= 0)
+            continue;
+        mappings[i].name = len;
+        len += (size_t)snprintf(strings + len, sizeof(strings) - len, "%s", mapped[i].name) + 1;
+    }
+    ck_assert_int_eq(raw_writer_section(w, RAW_OBJECTS, objects, sizeof(objects)), 0);
+    ck_assert_int_eq(raw_writer_section(w, RAW_MAPPINGS, mappings, n * sizeof(*mappings)), 0);
+    ck_assert_int_eq(raw_writer_section(w, RAW_STRINGS, strings, len), 0);
+    int fd = raw_writer_finish(w);
+    raw_writer_free(w);
+    free(mappings);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+/* The collector: answers for files, and for nothing else. */
+static int play_collector(int sock, void *arg)
+{
+    struct collector_message m;
+
+    while (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) == sizeof(m)) {
+        uint32_t index = m.u.object.index;
+        const char *script = index == COLLECTOR_OBJECT_VDSO ? "table 1 10" : scripts[index];
+        int fd = script ? memfd_create("file", MFD_CLOEXEC) : -1;
+        if (m.type != COLLECTOR_OBJECT || (script && write(fd, script, strlen(script)) < 0))
+            return 1;
+        if (script && strcmp(script, "silence") == 0)
+            continue;
+        m.u.object.error = fd < 0 ? -ENOENT : 0;
+        (void)fdmsg_send(sock, &m, sizeof(m), &fd, fd >= 0);
+        close_fd(&fd);
+    }
+    return 0;
+}
+
+/* ---- the session */
+
+static void on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
+{
+    const struct collector_message *m = data;
+    session_unwind_on_object(userdata, m->u.object.error, n_fds ? fds[0] : -1);
+}
+
+static void on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
+{
+    struct session *s = userdata;
+    s->collector = NULL;
+    session_unwind_on_collector_gone(s);
+}
+
+static struct session *session_begin(uint32_t slot)
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    s->server = &server;
+    s->slot = slot;
+    s->recorder = (struct recorder *)s; /* is there: nothing looks into it */
+    ck_assert_int_eq(session_unwind_init(s), 0);
+    return s;
+}
+
+static void session_end(struct session *s)
+{
+    child_kill(s->collector);
+    session_unwind_deinit(s);
+    ck_assert_uint_eq(server.sampler.ctl[s->slot].space, 0);
+    free(s);
+}
+
+static void once(void)
+{
+    ck_assert_int_eq(event_base_loop(server.base, EVLOOP_ONCE), 0);
+}
+
+static void wait_ready(struct session *s)
+{
+    while (!session_unwind_is_ready(s))
+        once();
+}
+
+/* The collector knows the scripts that there are at the first list. */
+static void tell(struct session *s, uint32_t exec_epoch, const struct mapped *mapped, size_t n)
+{
+    static const struct child_ops ops = {.message = on_message, .ended = on_ended};
+
+    if (!s->collector)
+        ck_assert_int_eq(child_spawn(server.base, play_collector, NULL, NULL, 0, 0, &ops, s, &s->collector), 0);
+    session_unwind_on_mappings(s, exec_epoch, list_fd(mapped, n));
+}
+
+static void setup(void)
+{
+    struct worker_limits worker_limits = {
+        .workers = 2, .memory_bytes = 256 << 20, .cache_bytes = 1 << 20, .job_timeout_ns = LONG_NS, .executable = fault_worker,
+    };
+    struct unwind_tables_limits limits = {.max_bytes = 16 << 20, .workers = 2, .keep_ns = LONG_NS};
+
+    log_set_level(LOG_LEVEL_ERROR);
+    memset(scripts, 0, sizeof(scripts));
+    server = (struct server){.base = event_base_new()};
+    server.sampler.ctl = calloc(CPROFD_MAX_SESSIONS, sizeof(struct session_ctl));
+    ck_assert_int_eq(worker_pool_new(server.base, &worker_limits, &server.pool), 0);
+    ck_assert_int_eq(unwind_tables_new(server.base, server.pool, -1, &limits, &server.tables), 0);
+}
+
+static void teardown(void)
+{
+    unwind_tables_free(server.tables);
+    worker_pool_free(server.pool);
+    child_kill_all();
+    event_base_free(server.base);
+    free(server.sampler.ctl);
+    libevent_global_shutdown();
+}
+
+/* What a walker of the session finds at an address: enum unwind_mapping_kind; 0: no mapping. */
+static uint32_t kind_at(const struct session *s, uint64_t address)
+{
+    struct stack_walk *walk = calloc(1, sizeof(*walk));
+    uint64_t space = server.sampler.ctl[s->slot].space;
+
+    ck_assert_uint_ne(space, 0);
+    walk->space = (uint32_t)space;
+    uint32_t kind = stack_find_mapping(walk, address) ? walk->mapping.kind : 0;
+    if (kind == UNWIND_MAPPING_TABLE) { /* the table is one */
+        walk->mapping.offset = 0;
+        (void)stack_find_rule(walk, walk->mapping.start);
+        ck_assert_uint_ne(walk->rule, 0);
+    }
+    free(walk);
+    return kind;
+}
+
+/* Facts of a key, joined by "|". */
+static const char *facts(const struct session *s, const char *key)
+{
+    static char text[4096];
+    struct raw_writer *w = raw_writer_new();
+    struct raw_profile p;
+
+    text[0] = '\0';
+    ck_assert_int_eq(session_unwind_facts(&s->unwind, w), 0);
+    AUTO_CLOSE int fd = raw_writer_finish(w);
+    raw_writer_free(w);
+    ck_assert_int_eq(raw_table_open(fd, &p), 0);
+    for (size_t at = 0; at < p.facts_len; at += strlen(p.facts + at) + 1) {
+        const char *value = strchr(p.facts + at, '=') + 1;
+        if (strncmp(p.facts + at, key, strlen(key)) == 0 && p.facts[at + strlen(key)] == '=')
+            (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", text[0] ? "|" : "", value);
+    }
+    raw_profile_close(&p);
+    return text;
+}
+
+#define TELL(s, epoch, ...) \
+    tell(s, epoch, (struct mapped[]){__VA_ARGS__}, sizeof((struct mapped[]){__VA_ARGS__}) / sizeof(struct mapped))
+
+START_TEST(each_mapping_has_what_its_file_gives)
+{
+    struct session *s = session_begin(3);
+
+    scripts[0] = "table 2 10";
+    scripts[1] = "error 8";  /* not ELF: JIT code */
+    scripts[2] = "error 61"; /* no CFI */
+    scripts[3] = "crash";
+    scripts[4] = NULL;       /* can't be opened */
+    ck_assert(!session_unwind_is_ready(s));
+    TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x7000, 0x8000, 3},
+         {0x9000, 0xa000, 4}, {0xb000, 0xc000, 13}, {0xd000, 0xe000, -1, "//anon"}, {0xe000, 0xf000, -1, "[anon:jit]"},
+         {0x10000, 0x11000, -1, "[vdso]"}, {0x12000, 0x13000, 0}, {0xffffffffff600000, 0xffffffffff601000, -1, "[vsyscall]"});
+    wait_ready(s);
+    ck_assert_uint_eq(kind_at(s, 0xfff), 0);
+    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(s, 0x2000), 0);
+    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(s, 0x7000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(s, 0x9000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(s, 0xb000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(s, 0xd000), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(s, 0xefff), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(s, 0x10000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(s, 0x12fff), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(s, 0xffffffffff600000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_str_eq(facts(s, "unwind.tables"), "2");
+    ck_assert_str_eq(facts(s, "unwind.tables_missing"), "4"); /* JIT code is not meant to have one */
+    ck_assert_str_eq(facts(s, "unwind.tables_late"), "");
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/2: the file has no unwind information"));
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/3: reading the file crashed a worker"));
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/4: the file could not be opened"));
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/13: the file could not be opened"));
+    ck_assert_ptr_null(strstr(facts(s, "unwind.no_table"), "/lib/1:"));
+    session_end(s);
+}
+END_TEST
+
+START_TEST(a_space_is_of_its_exec)
+{
+    struct session *s = session_begin(0);
+
+    scripts[0] = scripts[1] = "table 1 10";
+    TELL(s, 0, {0x1000, 0x2000, 0});
+    wait_ready(s);
+    ck_assert_uint_eq(server.sampler.ctl[0].space >> 32, 0);
+    TELL(s, 7, {0x1000, 0x2000, 1});
+    while (server.sampler.ctl[0].space >> 32 != 7)
+        once();
+    while (kind_at(s, 0x1000) != UNWIND_MAPPING_TABLE)
+        once();
+    session_end(s);
+}
+END_TEST
+
+START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
+{
+    struct session *s = session_begin(0);
+
+    scripts[0] = scripts[1] = "table 1 10";
+    TELL(s, 0, {0x1000, 0x2000, 0});
+    wait_ready(s);
+    s->phase = PHASE_OPEN;
+    session_unwind_on_open(s);
+    uint32_t first = (uint32_t)server.sampler.ctl[0].space;
+    TELL(s, 0, {0x1000, 0x2000, 0}, {0x8000, 0x9000, 1});
+    while (kind_at(s, 0x8000) == 0)
+        once();
+    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_ne((uint32_t)server.sampler.ctl[0].space, first); /* never changed in place */
+    while (kind_at(s, 0x8000) == UNWIND_MAPPING_PENDING)
+        once();
+    ck_assert_uint_eq(kind_at(s, 0x8000), UNWIND_MAPPING_TABLE);
+    /* And what went is gone. */
+    TELL(s, 0, {0x8000, 0x9000, 1});
+    while (kind_at(s, 0x1000) != 0)
+        once();
+    session_end(s);
+}
+END_TEST
+
+START_TEST(the_window_waits_for_so_long)
+{
+    struct session *s = session_begin(0);
+
+    scripts[0] = "table 1 10";
+    scripts[1] = "hang";
+    scripts[2] = "silence";
+    TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
+    wait_ready(s); /* by the deadline: else it waits for ever */
+    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
+    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_PENDING);
+    s->phase = PHASE_OPEN;
+    session_unwind_on_open(s);
+    ck_assert_str_eq(facts(s, "unwind.tables_late"), "2");
+    ck_assert_str_eq(facts(s, "unwind.tables_missing"), "2");
+    ck_assert_str_eq(facts(s, "unwind.no_table"), "/lib/1: it was not made in time|/lib/2: it was not made in time");
+    session_end(s);
+}
+END_TEST
+
+START_TEST(no_list_no_space)
+{
+    struct session *s = session_begin(0);
+
+    session_unwind_on_mappings(s, 0, memfd_create("unsealed", MFD_CLOEXEC));
+    session_unwind_on_mappings(s, 0, -1);
+    session_unwind_on_object(s, 0, -1); /* nobody asked */
+    session_unwind_on_object(s, 0, memfd_create("file", MFD_CLOEXEC));
+    wait_ready(s);
+    ck_assert_uint_eq(server.sampler.ctl[0].space, 0);
+    ck_assert_str_eq(facts(s, "unwind.tables"), "0");
+    session_end(s);
+}
+END_TEST
+
+START_TEST(mappings_that_overlap_are_left_out)
+{
+    struct session *s = session_begin(0);
+
+    scripts[0] = "table 1 10";
+    TELL(s, 0, {0x1000, 0x3000, 0}, {0x2000, 0x4000, -1, "//anon"}, {0x800, 0x900, -1, "//anon"}, {0x5000, 0x6000, -1, "//anon"});
+    wait_ready(s);
+    ck_assert_uint_eq(kind_at(s, 0x2fff), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(s, 0x3000), 0);
+    ck_assert_uint_eq(kind_at(s, 0x800), 0);
+    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_ANONYMOUS);
+    session_end(s);
+}
+END_TEST
+
+START_TEST(a_target_that_breaks_workers_is_not_read_on)
+{
+    struct mapped mapped[12];
+    struct session *s = session_begin(0);
+
+    for (unsigned i = 0; i < 12; i++) {
+        scripts[i] = "crash";
+        mapped[i] = (struct mapped){0x1000 * (i + 1), 0x1000 * (i + 1) + 0x800, (int)i};
+    }
+    tell(s, 0, mapped, 12);
+    while (strcmp(facts(s, "unwind.tables_missing"), "12") != 0 || strstr(facts(s, "unwind.no_table"), "in time"))
+        once();
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "crashed a worker"));
+    for (unsigned i = 0; i < 12; i++)
+        while (kind_at(s, mapped[i].start) != UNWIND_MAPPING_NO_CFI)
+            once();
+    unsigned n_broken = 0;
+    for (size_t i = 0; i < s->unwind.n_uses; i++)
+        n_broken += s->unwind.uses[i].why == UNWIND_WHY_BROKEN;
+    ck_assert_uint_ge(n_broken, 3); /* those that were asked for already are read */
+    session_end(s);
+}
+END_TEST
+
+START_TEST(sessions_share_tables_and_jobs)
+{
+    struct session *a = session_begin(0), *b = session_begin(1);
+
+    scripts[0] = "table 1 10";
+    TELL(a, 0, {0x1000, 0x2000, 0});
+    scripts[0] = "crash"; /* if b read it too */
+    TELL(b, 0, {0x7000, 0x8000, 0});
+    wait_ready(a);
+    wait_ready(b);
+    ck_assert_ptr_eq(a->unwind.uses[0].entry, b->unwind.uses[0].entry);
+    ck_assert_uint_eq(kind_at(a, 0x1000), kind_at(b, 0x7000));
+    session_end(a);
+    session_end(b);
+}
+END_TEST
+
+/* One that has claimed a file goes before it has given it: the other reads it. */
+START_TEST(claims_pass_on)
+{
+    struct session *a = session_begin(0), *b = session_begin(1);
+
+    scripts[0] = "silence";
+    TELL(a, 0, {0x1000, 0x2000, 0});
+    scripts[0] = "table 1 10";
+    TELL(b, 0, {0x1000, 0x2000, 0});
+    ck_assert_uint_eq(a->unwind.n_asked, 1);
+    ck_assert_uint_eq(b->unwind.n_asked, 0);
+    if (_i == 0) {
+        session_end(a);
+    } else {
+        child_kill(TAKE_PTR(a->collector));
+        session_unwind_on_collector_gone(a);
+    }
+    while (!b->unwind.n_uses || b->unwind.uses[0].entry->state != UNWIND_READY)
+        once();
+    while (kind_at(b, 0x1000) != UNWIND_MAPPING_TABLE)
+        once();
+    session_end(b);
+    if (_i == 1)
+        session_end(a);
+}
+END_TEST
+
+START_TEST(nothing_is_left_of_many_sessions)
+{
+    struct unwind_arena_stats stats;
+    uint64_t used = 0;
+
+    scripts[0] = scripts[1] = "table 3 100";
+    for (unsigned i = 0; i < 50; i++) {
+        struct session *s = session_begin(i % 4);
+        TELL(s, 0, {0x1000, 0x2000, 0});
+        TELL(s, 1, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
+        if (i % 3)
+            wait_ready(s);
+        session_end(s);
+        unwind_arena_stats(unwind_tables_arena(server.tables), &stats);
+        if (i == 10)
+            used = stats.used_bytes;
+        if (i > 10)
+            ck_assert_uint_eq(stats.used_bytes, used); /* the two tables */
+    }
+    while (stats.waiting_bytes > 0) {
+        once();
+        unwind_arena_stats(unwind_tables_arena(server.tables), &stats);
+    }
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    Suite *s = suite_create("session_unwind");
+    TCase *t = tcase_create("session");
+
+    if (argc < 2)
+        return EXIT_FAILURE;
+    fault_worker = argv[1];
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, each_mapping_has_what_its_file_gives);
+    tcase_add_test(t, a_space_is_of_its_exec);
+    tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
+    tcase_add_test(t, the_window_waits_for_so_long);
+    tcase_add_test(t, no_list_no_space);
+    tcase_add_test(t, mappings_that_overlap_are_left_out);
+    tcase_add_test(t, a_target_that_breaks_workers_is_not_read_on);
+    tcase_add_test(t, sessions_share_tables_and_jobs);
+    tcase_add_loop_test(t, claims_pass_on, 0, 2);
+    tcase_add_test(t, nothing_is_left_of_many_sessions);
+    tcase_set_timeout(t, 120);
+    suite_add_tcase(s, t);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
