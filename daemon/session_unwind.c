@@ -60,9 +60,11 @@ static const char *use_path(const struct session_unwind *u, const struct session
 }
 
 /* Notes a file that has no table for the profile. Memory of a JIT compiler is not meant to have one. */
-static void use_note(struct session_unwind *u, struct session_use *use, enum unwind_why why)
+static void use_note(struct session_unwind *u, struct session_use *use)
 {
-    if (use->noted)
+    enum unwind_why why = use_why(use);
+
+    if (use->noted || !why)
         return;
     use->noted = true;
     if (why == UNWIND_WHY_CRASH || why == UNWIND_WHY_HANG || why == UNWIND_WHY_MEMORY)
@@ -86,16 +88,20 @@ static void session_unwind_ask(struct session *s, struct session_use *use)
     if (child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
         return; /* no room in the socket: its next answer makes some */
     unwind_tables_claim(session_tables(s), use->entry, use->priority);
+    use->begun = true;
     u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id);
 }
 
 static void session_unwind_claim(struct session *s)
 {
     struct session_unwind *u = &s->unwind;
+    unsigned n_begun = 0;
 
-    for (size_t i = 0; i < u->n_uses; i++) {
+    for (size_t i = 0; i < u->n_uses; i++)
+        n_begun += u->uses[i].begun && !use_is_settled(&u->uses[i]);
+    for (size_t i = 0; i < u->n_uses && n_begun < SESSION_UNWIND_MAX_BEGUN; i++) {
         struct session_use *use = &u->uses[i];
-        if (u->n_asked == SESSION_UNWIND_MAX_ASKED || !unwind_tables_may_claim(session_tables(s)))
+        if (u->n_asked == SESSION_UNWIND_MAX_BEGUN || !unwind_tables_may_claim(session_tables(s)))
             return;
         if (use->why || !use->entry || use->entry->state != UNWIND_WANTED)
             continue;
@@ -103,6 +109,7 @@ static void session_unwind_claim(struct session *s)
             use->why = UNWIND_WHY_BROKEN;
         else if (s->collector && s->phase <= PHASE_OPEN)
             session_unwind_ask(s, use);
+        n_begun += use->begun && !use->why;
     }
 }
 
@@ -243,18 +250,15 @@ static int session_unwind_write(struct session *s)
     return 0;
 }
 
-/* Whether a space written now would be another than the one that is there. Takes note of what has no table. */
-static bool session_unwind_is_due(struct session_unwind *u)
+/* Whether a space written now would be another than the one that is there. */
+static bool session_unwind_is_due(const struct session_unwind *u)
 {
     bool due = u->due;
 
-    for (size_t i = 0; i < u->n_uses; i++) {
-        struct session_use *use = &u->uses[i];
+    for (size_t i = 0; i < u->n_uses && !due; i++) {
         uint32_t kind, place;
-        use_show(use, &kind, &place);
-        due = due || kind != use->written_kind || place != use->written_place;
-        if (use_why(use))
-            use_note(u, use, use_why(use));
+        use_show(&u->uses[i], &kind, &place);
+        due = kind != u->uses[i].written_kind || place != u->uses[i].written_place;
     }
     return due;
 }
@@ -346,6 +350,7 @@ static void uses_collect(struct session *s, const struct session_use *old, const
         const struct session_use *before = use_before(old, old_use_of, old_n_objects, object);
         if (before && before->entry == use->entry) {
             use->why = before->why;
+            use->begun = before->begun;
             use->noted = before->noted;
         }
         *use_of = (uint32_t)u->n_uses++;
@@ -410,15 +415,10 @@ void session_unwind_on_mappings(struct session *s, uint32_t exec_epoch, int fd)
 
 static bool session_unwind_is_complete(const struct session_unwind *u)
 {
-    if (!u->listed || u->due)
-        return false;
-    for (size_t i = 0; i < u->n_uses; i++) {
-        uint32_t kind, place;
-        use_show(&u->uses[i], &kind, &place);
-        if (!use_is_settled(&u->uses[i]) || kind != u->uses[i].written_kind || place != u->uses[i].written_place)
+    for (size_t i = 0; i < u->n_uses; i++)
+        if (!use_is_settled(&u->uses[i]))
             return false;
-    }
-    return true;
+    return u->listed && !session_unwind_is_due(u);
 }
 
 bool session_unwind_is_ready(const struct session *s)
@@ -428,6 +428,8 @@ bool session_unwind_is_ready(const struct session *s)
 
 static void session_unwind_work(struct session *s)
 {
+    for (size_t i = 0; i < s->unwind.n_uses; i++)
+        use_note(&s->unwind, &s->unwind.uses[i]);
     session_unwind_claim(s);
     session_unwind_update(s);
     if (!s->unwind.waited && session_unwind_is_complete(&s->unwind)) {

@@ -18,9 +18,9 @@ struct session;
 #define SESSION_UNWIND_PAUSE_US 5000
 /* What could not be written is tried again after so long. */
 #define SESSION_UNWIND_RETRY_US 100000
-/* Files asked of the collector at a time. */
-#define SESSION_UNWIND_MAX_ASKED 4
-/* Files of one target that may crash or hang a worker: others wait for it meanwhile. */
+/* Files of a session that are asked of the collector or read by workers at a time: what a hostile target can make others wait for. */
+#define SESSION_UNWIND_MAX_BEGUN 4
+/* Files of one target that may crash or hang a worker. */
 #define SESSION_UNWIND_MAX_BROKEN 3
 /* Files without a table that are named. */
 #define SESSION_UNWIND_MAX_NAMED 8
@@ -33,6 +33,7 @@ struct session_use {
     enum unwind_priority priority;
     uint32_t written_place;     /* as in the newest space */
     uint32_t written_kind;
+    bool begun;                 /* by this session */
     bool noted;                 /* that there is no table */
 };
 
@@ -46,7 +47,7 @@ struct session_unwind {
     struct session_use *uses;   /* by priority */
     size_t n_uses;
     uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or UINT32_MAX */
-    struct unwind_entry *asked[SESSION_UNWIND_MAX_ASKED]; /* of the collector, in order */
+    struct unwind_entry *asked[SESSION_UNWIND_MAX_BEGUN]; /* of the collector, in order */
     unsigned n_asked, n_broken;
     uint32_t place;             /* of the newest space; 0: none */
     uint32_t place_epoch;
