@@ -202,8 +202,9 @@ STACK_INLINE int stack_cfa_unfollowed(struct stack_walk *walk, __u32 kind, __u32
 /* By a rule that names a CFA. */
 STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
 {
-    __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff), addend = UNWIND_SAVED_ADDEND((__u32)(rule >> 8) & 0xff);
-    int in_register = UNWIND_SAVED_RA((rule >> 8) & 0xff) == UNWIND_RA_REGISTER;
+    __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff), saved = (__u32)(rule >> 8) & 0xff;
+    __u32 addend = kind == UNWIND_CFA_MEMORY ? UNWIND_SAVED_ADDEND(saved) : 0;
+    int in_register = UNWIND_SAVED_RA(saved) == UNWIND_RA_REGISTER, other = kind == UNWIND_CFA_REGISTER && (saved & UNWIND_OTHER_STACK);
     __s32 offset = (__s32)(rule >> 32);
     __u32 doubt = 0; /* what ends the walk where the return address is none */
     __u64 cfa, pc;
@@ -214,8 +215,8 @@ STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
     } else if (!stack_cfa_unfollowed(walk, kind, reg, offset, addend, &cfa, &doubt)) {
         return 0;
     }
-    /* Each call has pushed something, unless its return address is in a register. */
-    if (cfa < walk->sp || (cfa == walk->sp && !in_register))
+    /* Each call has pushed something, unless its return address is in a register, or stacks are switched. */
+    if (!other && (cfa < walk->sp || (cfa == walk->sp && !in_register)))
         return stack_ends(walk, STACK_END_BAD_CFA);
     if (walk->guessed_fp && reg == STACK_FP)
         doubt = STACK_END_NO_CFI;

@@ -57,6 +57,21 @@ static uint64_t get_address(void *userdata, struct cfi_cursor *c)
     return cfi_pointer_read(b->section, c, b->cie->pointer_encoding);
 }
 
+static void put_go_row(void *userdata, uint64_t address, const struct unwind_rule *rule)
+{
+    struct unwind_builder *b = userdata;
+    unwind_layer_put(&b->gaps, address - b->address_bias, rule);
+}
+
+static void run_go(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end)
+{
+    struct unwind_go_function function;
+    if (!unwind_go_function(&b->fdes.go, place->entry, &function))
+        return;
+    b->address_bias = function.start - place->start;
+    unwind_go_run(&b->fdes.go, &function, end + b->address_bias, put_go_row, b);
+}
+
 /* Rows of an FDE, up to a file offset. What was readable when it was collected still is. */
 static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end)
 {
@@ -106,7 +121,10 @@ static void run_fdes(struct unwind_builder *b)
         bool is_last = next == b->fdes.n;
         if (!is_last && list[next].start < end)
             end = list[next].start;
-        run_fde(b, &list[i], end);
+        if (list[i].section == UNWIND_GO)
+            run_go(b, &list[i], end);
+        else
+            run_fde(b, &list[i], end);
         if (is_last || !is_padding(b, end, list[next].start))
             unwind_layer_put(&b->gaps, end, &none);
     }
@@ -203,11 +221,12 @@ int unwind_build(int elf_fd, struct unwind_output *ret)
     b.fdes.fp = b.arch->fp;
     b.fdes.sp = b.arch->sp;
     unwind_file_eh_frame(&b.file, &b.fdes.sections[UNWIND_EH_FRAME]);
+    unwind_go_open(&b.file, &b.fdes.go);
     r = unwind_file_debug_frame(&b.file, &b.fdes.sections[UNWIND_DEBUG_FRAME]);
     if (r == 0)
         r = unwind_fdes_collect(&b.fdes, &b.file.segments);
     if (r == 0)
-        r = unwind_known_find(&b.file, b.arch, entry_end(&b), &b.known);
+        r = unwind_known_find(&b.file, b.arch, &b.fdes.go, entry_end(&b), &b.known);
     if (r == 0)
         r = pack_best(&b, &output);
     if (r < 0)

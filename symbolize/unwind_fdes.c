@@ -89,29 +89,48 @@ static const struct unwind_fde *find_before(const struct unwind_fde *list, size_
     return from > 0 ? &list[from - 1] : NULL;
 }
 
-/* FDEs of a section, but for those that begin inside one of the first n_known, which are sorted. */
+/* Adds an FDE, unless it covers no code, or begins inside one of the first n_known, which are sorted. */
+static int add_unknown(struct unwind_fdes *fdes, const struct elf_segments *segments, size_t n_known, const struct cfi_fde *fde,
+                       struct unwind_fde place)
+{
+    if (!locate(segments, fdes->file_bytes, fde, &place))
+        return 0;
+    const struct unwind_fde *known = find_before(fdes->list, n_known, place.start);
+    return known && place.start - known->start < known->bytes ? 0 : add(fdes, place);
+}
+
 static int collect_section(struct unwind_fdes *fdes, const struct elf_segments *segments, uint32_t number, size_t n_known)
 {
     const struct cfi_section *section = &fdes->sections[number];
     struct cfi_entry entry;
     for (uint64_t offset = 0; section->data && cfi_entry_read(section, offset, &entry); offset = entry.next) {
         struct cfi_fde fde;
-        struct unwind_fde place = {.entry = offset, .section = number};
+        const struct unwind_fde place = {.entry = offset, .section = number};
         if (entry.kind != CFI_ENTRY_FDE)
             continue;
         const struct unwind_cie *cie = unwind_fdes_cie(fdes, section, entry.cie_offset);
         if (fdes->cie_bytes > UNWIND_MAX_CIE_BYTES)
             return -EFBIG;
-        if (!cie || !cfi_fde_read(section, &entry, &cie->cie, &fde) || !locate(segments, fdes->file_bytes, &fde, &place))
+        if (!cie || !cfi_fde_read(section, &entry, &cie->cie, &fde))
             continue;
-        const struct unwind_fde *known = find_before(fdes->list, n_known, place.start);
-        if (known && place.start - known->start < known->bytes)
-            continue;
-        int r = add(fdes, place);
+        int r = add_unknown(fdes, segments, n_known, &fde, place);
         if (r < 0)
             return r;
     }
     return 0;
+}
+
+static int collect_go(struct unwind_fdes *fdes, const struct elf_segments *segments, size_t n_known)
+{
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < fdes->go.n; i++) {
+        struct unwind_go_function function;
+        if (!unwind_go_function(&fdes->go, i, &function))
+            continue;
+        const struct cfi_fde fde = {.start = function.start, .bytes = function.end - function.start};
+        r = add_unknown(fdes, segments, n_known, &fde, (struct unwind_fde){.entry = i, .section = UNWIND_GO});
+    }
+    return r;
 }
 
 static void radix_pass(const struct unwind_fde *from, size_t n, unsigned shift, struct unwind_fde *to)
@@ -158,9 +177,10 @@ int unwind_fdes_collect(struct unwind_fdes *fdes, const struct elf_segments *seg
     fdes->cies = calloc(UNWIND_CIE_SLOTS, sizeof(*fdes->cies));
     if (!fdes->cies)
         return -ENOMEM;
+    static const uint32_t order[] = {UNWIND_EH_FRAME, UNWIND_GO, UNWIND_DEBUG_FRAME};
     size_t n_known = 0;
-    for (uint32_t i = 0; i < UNWIND_N_SECTIONS; i++) {
-        int r = collect_section(fdes, segments, i, n_known);
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        int r = order[i] == UNWIND_GO ? collect_go(fdes, segments, n_known) : collect_section(fdes, segments, order[i], n_known);
         if (r == 0)
             r = sort(fdes);
         if (r < 0)

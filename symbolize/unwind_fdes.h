@@ -1,4 +1,4 @@
-/* Which FDE covers which part of a file: those of .eh_frame, and those of .debug_frame where .eh_frame has none. */
+/* Which FDE covers which part of a file: those of .eh_frame, then Go's functions, which are as good, then those of .debug_frame. */
 #pragma once
 
 #include <stddef.h>
@@ -6,6 +6,7 @@
 
 #include "symbolize/cfi_entries.h"
 #include "symbolize/elf_segments.h"
+#include "symbolize/unwind_go.h"
 
 /* Beyond these, -EFBIG. The largest binaries at hand have 0.7 million FDEs. */
 #define UNWIND_MAX_FDES (1u << 22)
@@ -15,10 +16,10 @@ struct unwind_fde {
     uint64_t start; /* file offset */
     uint64_t entry; /* offset in its section */
     uint32_t bytes; /* covered; longer ones are cut down */
-    uint32_t section;
+    uint32_t section; /* UNWIND_GO: none, and entry is the index of a function */
 };
 
-enum { UNWIND_EH_FRAME, UNWIND_DEBUG_FRAME, UNWIND_N_SECTIONS };
+enum { UNWIND_EH_FRAME, UNWIND_DEBUG_FRAME, UNWIND_N_SECTIONS, UNWIND_GO = UNWIND_N_SECTIONS };
 
 /* CIEs by offset; an entry may be lost to another one, and is then read again. */
 #define UNWIND_CIE_SLOTS 1024
@@ -33,6 +34,7 @@ struct unwind_cie {
 
 struct unwind_fdes {
     struct cfi_section sections[UNWIND_N_SECTIONS];
+    struct unwind_go go;
     uint64_t file_bytes;
     uint8_t fp, sp; /* the machine's registers */
     struct unwind_cie *cies;
@@ -41,7 +43,7 @@ struct unwind_fdes {
     size_t n, room;
 };
 
-/* 0, -ENOMEM or -EFBIG. The sections' bytes, the file's size and the registers are set before. */
+/* 0, -ENOMEM or -EFBIG. The sections' bytes, Go's table, the file's size and the registers are set before. */
 int unwind_fdes_collect(struct unwind_fdes *fdes, const struct elf_segments *segments);
 void unwind_fdes_deinit(struct unwind_fdes *fdes);
 

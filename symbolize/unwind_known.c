@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "symbolize/unwind_go.h"
 #include "symbolize/unwind_rule.h"
 
 #define START_MAX_BYTES 64 /* of an entry point's function that nothing ends */
@@ -82,9 +83,8 @@ static bool read_table(const struct unwind_file *file, Elf_Scn *section, const G
     return ((const char *)(*ret_names)->d_buf)[(*ret_names)->d_size - 1] == '\0';
 }
 
-static int mark_symbol(const struct search *s, const struct known_name *known, const Elf64_Sym *symbol)
+static int mark_known(const struct search *s, const struct known_name *known, uint64_t address, uint64_t bytes)
 {
-    uint64_t address = symbol->st_value, bytes = symbol->st_size;
     struct unwind_rule rule = *known->rule;
     if (UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_SIGNAL) {
         rule.cfa_offset = s->arch->trampoline_context;
@@ -105,7 +105,7 @@ static int mark_table(const struct search *s, Elf_Scn *section, const GElf_Shdr 
         if (symbol.st_shndx == SHN_UNDEF || symbol.st_name >= names->d_size)
             continue;
         const struct known_name *found = find_known((const char *)names->d_buf + symbol.st_name, names->d_size - symbol.st_name);
-        int r = found ? mark_symbol(s, found, &symbol) : 0;
+        int r = found ? mark_known(s, found, symbol.st_value, symbol.st_size) : 0;
         if (r < 0)
             return r;
     }
@@ -126,6 +126,24 @@ static int mark_symbols(const struct search *s)
     return 0;
 }
 
+/* By Go's own names, which a stripped binary has too. Where its table can't be read and there is no .debug_frame, its functions are known to
+ * keep frame pointers. */
+static int mark_go(const struct search *s, const struct unwind_go *go)
+{
+    GElf_Shdr text, table;
+    struct unwind_go_function function;
+    if (!go->table && elf_file_section(&s->file->elf, ".gopclntab", &table) && elf_file_section(&s->file->elf, ".text", &text))
+        return mark(s->file, &s->known->gaps, text.sh_addr, text.sh_size, frame_pointer);
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < go->n; i++) {
+        if (!unwind_go_function(go, i, &function))
+            continue;
+        const struct known_name *found = find_known(function.name, strlen(function.name) + 1);
+        r = found ? mark_known(s, found, function.start, function.end - function.start) : 0;
+    }
+    return r;
+}
+
 /* Nothing called the code at the entry point of what the kernel started. */
 static int mark_entry(const struct search *s, uint64_t end)
 {
@@ -138,11 +156,14 @@ static int mark_entry(const struct search *s, uint64_t end)
     return mark(file, &s->known->over, entry, bytes, root);
 }
 
-int unwind_known_find(const struct unwind_file *file, const struct unwind_arch *arch, uint64_t entry_end, struct unwind_known *ret)
+int unwind_known_find(const struct unwind_file *file, const struct unwind_arch *arch, const struct unwind_go *go, uint64_t entry_end,
+                      struct unwind_known *ret)
 {
     struct unwind_known known = {0};
     const struct search search = {file, arch, &known};
     int r = mark_symbols(&search);
+    if (r == 0)
+        r = mark_go(&search, go);
     if (r == 0)
         r = mark_entry(&search, entry_end);
     if (r < 0) {

@@ -24,7 +24,10 @@ static int check_header(const struct unwind_image *header, size_t len)
 
 static bool rule_is_sound(const struct unwind_rule *rule)
 {
-    if (UNWIND_SAVED_ADDEND(rule->saved) != 0 && UNWIND_CFA_KIND(rule->cfa) != UNWIND_CFA_MEMORY)
+    __u32 most = UNWIND_CFA_KIND(rule->cfa) == UNWIND_CFA_MEMORY     ? UNWIND_MAX_ADDEND
+                 : UNWIND_CFA_KIND(rule->cfa) == UNWIND_CFA_REGISTER ? UNWIND_SAVED_ADDEND(UNWIND_OTHER_STACK)
+                                                                     : 0;
+    if (UNWIND_SAVED_ADDEND(rule->saved) > most)
         return false;
     bool has_no_saved_fp = UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_SAME || UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_UNDEFINED;
     if (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_SAVED)

@@ -60,8 +60,9 @@ struct unwind_rule {
 #define UNWIND_CFA_KIND(cfa) ((cfa) & 7)
 #define UNWIND_CFA_REG(cfa) ((cfa) >> 3)
 #define UNWIND_SAVED(fp, ra) ((fp) | (ra) << 2)
-#define UNWIND_SAVED_ADDEND(saved) ((saved) >> 4) /* 0 but for UNWIND_CFA_MEMORY */
+#define UNWIND_SAVED_ADDEND(saved) ((saved) >> 4) /* 0 but for UNWIND_CFA_MEMORY, and: */
 #define UNWIND_MAX_ADDEND 15
+#define UNWIND_OTHER_STACK (1 << 4) /* in saved, with UNWIND_CFA_REGISTER alone: the CFA may lie on another stack, so below sp too */
 #define UNWIND_SAVED_FP(saved) ((saved) & 3)
 #define UNWIND_SAVED_RA(saved) (((saved) >> 2) & 3)
 

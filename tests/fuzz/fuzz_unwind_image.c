@@ -28,7 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t bytes = ((uint64_t)header.n_pages + 2) << header.page_shift, step = bytes / PLACES + 1;
     for (uint64_t at = 0; at < bytes; at += step) {
         struct unwind_rule rule = unwind_image_find(exact, header.base + at);
-        FUZZ_CHECK(UNWIND_SAVED_ADDEND(rule.saved) == 0 || UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_MEMORY);
+        FUZZ_CHECK(UNWIND_SAVED_ADDEND(rule.saved) == 0 || UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_MEMORY
+                   || (UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_REGISTER && rule.saved >> 4 == UNWIND_OTHER_STACK >> 4));
     }
     FUZZ_CHECK(header.base == 0 || UNWIND_CFA_KIND(unwind_image_find(exact, header.base - 1).cfa) == UNWIND_CFA_NONE);
     return 0;

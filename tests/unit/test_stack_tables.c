@@ -114,6 +114,8 @@ static const struct row special[] = {
     {0x400, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, 10), 0, 0, 0)}, /* stack realignment's prologue: r10 */
     {0x500, RULE(UNWIND_CFA(UNWIND_CFA_MEMORY, STACK_FP), UNWIND_SAVED(UNWIND_FP_FP, UNWIND_RA_CFA), 0, -8)},
     {0x580, RULE(UNWIND_CFA(UNWIND_CFA_MEMORY, STACK_SP), UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA) | 3 << 4, -2, 16)}, /* 24 behind it */
+    {0x5c0, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_FP), UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA) | UNWIND_OTHER_STACK, -2, 16)},
+    {0x5e0, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_FP), UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA), -2, 16)},
     {0x600, RULE(UNWIND_CFA(UNWIND_CFA_REGISTER, STACK_SP), UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_REGISTER), 5, 0)},
     {0x700, RULE(UNWIND_CFA_UNSUPPORTED, 0, 0, 0)},
     {0x800, ROW_ROOT},
@@ -231,6 +233,23 @@ START_TEST(test_cfa_behind_what_is_in_memory)
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     ck_assert_uint_eq(walk.sp, STACK_BASE + 23 * 8);
     ck_assert_uint_eq(walk.fp, 0x5678);
+}
+END_TEST
+
+/* Go's runtime runs functions on its thread's stack, which may lie above its caller's. Elsewhere that is a broken frame. */
+START_TEST(test_another_stack)
+{
+    rows_setup(special, N_SPECIAL);
+    stack[10] = 0x5678;
+    stack[11] = CODE_BASE + 0x810;
+    rows_begin(CODE_BASE + 0x5c8, STACK_BASE + 800, STACK_BASE + 80);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_ROOT);
+    ck_assert_uint_eq(walk.sp, STACK_BASE + 12 * 8);
+    ck_assert_uint_eq(walk.fp, 0x5678);
+    rows_begin(CODE_BASE + 0x5e8, STACK_BASE + 800, STACK_BASE + 80);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_BAD_CFA);
 }
 END_TEST
 
@@ -441,6 +460,7 @@ int main(void)
     tcase_add_test(tc, test_other_registers_are_known_in_the_innermost_frame);
     tcase_add_test(tc, test_cfa_in_memory);
     tcase_add_test(tc, test_cfa_behind_what_is_in_memory);
+    tcase_add_test(tc, test_another_stack);
     tcase_add_test(tc, test_return_address_in_a_register);
     tcase_add_test(tc, test_code_that_keeps_frame_pointers);
     tcase_add_test(tc, test_guess);

@@ -110,7 +110,7 @@ static void break_image(struct image *image, int how)
     case 23: low = 0x0f; memcpy(low_at(image->page[0], 2), &low, 2); break;
     case 24: low = 1u << SHIFT; memcpy(low_at(image->page[0], 2), &low, 2); break;
     case 25: *low_at(image->page[0], 3) = 3; break;
-    case 26: rule->saved = 1 << 4; break; /* an addend without UNWIND_CFA_MEMORY */
+    case 26: rule->saved = 2 << 4; break; /* an addend without UNWIND_CFA_MEMORY */
     case 27: rule[1].saved = UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_SAVED); break;
     case 28: rule->saved = UNWIND_SAVED(UNWIND_FP_SAME, UNWIND_RA_AFTER_FP); break;
     case 29: rule->saved = UNWIND_SAVED(0, UNWIND_RA_REGISTER); rule->saved_offset = UNWIND_MAX_REGISTERS; break;

@@ -1,8 +1,9 @@
-/* compare_rows [--print | --time] [--seed N] FILE...
+/* compare_rows [--print | --time] [--seed N] [--reference FILE] FILE...
  *
  * Unwinding rows beside what libdw says, for each file: at the beginning of every row, at every place inside it where libdw's own rule
  * changes, and at random places. One line a file: its figures, and how many places agree or differ in which way; then each difference.
- * Fails where a difference has no name. --print: the rows instead, one a line, with link-time addresses.
+ * Fails where a difference has no name. --reference: what libdw reads is in another file, of the same code. Differences named "go": Go's
+ * .debug_frame says nothing of the frame pointers that its functions save. --print: the rows instead, one a line, with link-time addresses.
  * --time: instead, in one line of tab-separated fields: the file's bytes, FDEs, rows, unsupported rows, rows that lose the frame pointer, bytes
  * of the image, CPU time of its making and of its checking in ns, and by how many bytes the process's peak memory grew. */
 #include <dwarf.h>
@@ -28,13 +29,15 @@
 #define TEXT_ROOM 96
 #define RANDOM_PLACES 20000
 #define PADDING_BYTES 16
+#define GO_PADDING_BYTES 64
 #define SHOWN 20
 
-enum class { SAME, PADDING, MARKED, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
-static const char *const class_names[] = {"same", "padding", "marked", "fp lost", "unsupported", "WRONG"};
+enum class { SAME, PADDING, MARKED, GO, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
+static const char *const class_names[] = {"same", "padding", "marked", "go", "fp lost", "unsupported", "WRONG"};
 
 struct comparison {
-    int fd;
+    int fd, reference;
+    bool is_go;
     Elf *elf;
     Dwarf *dwarf;
     Dwarf_CFI *eh, *debug;
@@ -72,7 +75,8 @@ static void rule_text(const struct comparison *c, const struct unwind_rule *rule
         (void)snprintf(ret, TEXT_ROOM, "*(r%d%+d)%+d %s %s", UNWIND_CFA_REG(rule->cfa), rule->cfa_offset,
                        8 * UNWIND_SAVED_ADDEND(rule->saved), fp, ra);
     else
-        (void)snprintf(ret, TEXT_ROOM, "r%d%+d %s %s", UNWIND_CFA_REG(rule->cfa), rule->cfa_offset, fp, ra);
+        (void)snprintf(ret, TEXT_ROOM, "%sr%d%+d %s %s", rule->saved & UNWIND_OTHER_STACK ? "~" : "", UNWIND_CFA_REG(rule->cfa),
+                       rule->cfa_offset, fp, ra);
 }
 
 /* ---- the same of libdw's operations */
@@ -173,37 +177,51 @@ static Dwarf_Frame *frame_at(struct comparison *c, uint64_t address)
     return c->debug && dwarf_cfi_addrframe(c->debug, address, &frame) == 0 ? frame : NULL;
 }
 
-/* True where a function begins at most a few bytes further on. */
-static bool is_before_start(struct comparison *c, uint64_t address)
+/* True where a function begins a few bytes further on; behind Go's, which has larger gaps, one that ended a few bytes before is enough. */
+static bool is_beside_function(struct comparison *c, uint64_t address)
 {
-    uint64_t start = (address + PADDING_BYTES - 1) / PADDING_BYTES * PADDING_BYTES;
-    Dwarf_Frame *frame = frame_at(c, start);
-    free(frame);
-    return frame != NULL;
+    uint64_t first = address / PADDING_BYTES * PADDING_BYTES, last = first + PADDING_BYTES;
+    if (c->is_go) {
+        first -= GO_PADDING_BYTES;
+        last += GO_PADDING_BYTES;
+    }
+    for (uint64_t at = first; at <= last; at += PADDING_BYTES) {
+        Dwarf_Frame *frame = frame_at(c, at);
+        free(frame);
+        if (frame && (c->is_go || at > address))
+            return true;
+    }
+    return false;
 }
 
-static enum class classify(const char *ours, const char *theirs, bool sp_is_cfa)
+/* "CFA FP RA" with another FP; "" where there are no three parts. */
+static const char *with_fp(const char *text, const char *fp, char ret[TEXT_ROOM])
 {
-    char head[TEXT_ROOM];
+    const char *first = strchr(text, ' '), *last = strrchr(text, ' ');
+    ret[0] = '\0';
+    if (first && first != last)
+        (void)snprintf(ret, TEXT_ROOM, "%.*s %s%s", (int)(first - text), text, fp, last);
+    return ret;
+}
+
+static enum class classify(const struct comparison *c, const char *ours, const char *theirs, bool sp_is_cfa)
+{
+    char changed[TEXT_ROOM];
     if (strcmp(ours, theirs) == 0)
         return SAME;
-    if (strcmp(ours, "root") == 0 || strcmp(ours, "frame-pointer") == 0 || strncmp(ours, "signal", 6) == 0)
+    if (strcmp(ours, "root") == 0 || strcmp(ours, "frame-pointer") == 0 || strncmp(ours, "signal", 6) == 0 || ours[0] == '~')
         return MARKED;
-    if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || !sp_is_cfa))
+    if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || !sp_is_cfa || c->is_go))
         return UNSUPPORTED;
-    const char *lost = strstr(ours, " lost ");
-    if (!lost)
-        return WRONG;
-    size_t n = (size_t)(lost - ours);
-    (void)snprintf(head, sizeof(head), "%.*s", (int)n, ours);
-    const char *ra = strrchr(theirs, ' ');
-    return strncmp(head, theirs, n) == 0 && theirs[n] == ' ' && ra && strcmp(ra + 1, lost + 6) == 0 ? FP_LOST : WRONG;
+    if (c->is_go && strstr(ours, " c-16 ") && strcmp(with_fp(theirs, "c-16", changed), ours) == 0)
+        return GO;
+    return strstr(ours, " lost ") && strcmp(with_fp(theirs, "lost", changed), ours) == 0 ? FP_LOST : WRONG;
 }
 
 static void report(struct comparison *c, uint64_t address, enum class class, const char *ours, const char *theirs)
 {
     c->counts[class]++;
-    if (class == SAME || class == PADDING || (class == WRONG ? c->counts[WRONG] : ++c->shown) > SHOWN)
+    if (class == SAME || class == PADDING || class == GO || (class == WRONG ? c->counts[WRONG] : ++c->shown) > SHOWN)
         return;
     printf("    %s at %" PRIx64 ": %s, by libdw: %s\n", class_names[class], address, ours, theirs);
 }
@@ -218,13 +236,13 @@ static uint64_t compare_at(struct comparison *c, uint64_t address, const struct 
     c->places++;
     Dwarf_Frame *frame = frame_at(c, address);
     if (!frame) {
-        enum class class = strcmp(ours, "none") == 0 ? SAME : is_before_start(c, address) ? PADDING : classify(ours, theirs, true);
+        enum class class = strcmp(ours, "none") == 0 ? SAME : is_beside_function(c, address) ? PADDING : classify(c, ours, theirs, true);
         report(c, address, class, ours, theirs);
         return 0;
     }
     bool sp_is_cfa = frame_text(c, frame, theirs);
     (void)dwarf_frame_info(frame, &start, &end, &is_signal);
-    report(c, address, classify(ours, theirs, sp_is_cfa), ours, theirs);
+    report(c, address, classify(c, ours, theirs, sp_is_cfa), ours, theirs);
     free(frame);
     return end;
 }
@@ -282,22 +300,37 @@ static void compare_random(struct comparison *c, unsigned seed)
     }
 }
 
-static int comparison_open(struct comparison *c, const char *path)
+static bool has_section(Elf *elf, const char *name)
+{
+    size_t names;
+    GElf_Shdr header;
+    Elf_Scn *section = NULL;
+    while (elf_getshdrstrndx(elf, &names) == 0 && (section = elf_nextscn(elf, section))) {
+        const char *found = gelf_getshdr(section, &header) ? elf_strptr(elf, names, header.sh_name) : NULL;
+        if (found && strcmp(found, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int comparison_open(struct comparison *c, const char *path, const char *reference)
 {
     GElf_Ehdr header;
     c->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (c->fd < 0)
+    c->reference = open(reference, O_RDONLY | O_CLOEXEC);
+    if (c->fd < 0 || c->reference < 0)
         return -errno;
     int r = unwind_build(c->fd, &c->output);
     if (r == 0)
         r = unwind_image_check(c->output.image, c->output.image_bytes);
     if (r < 0)
         return r;
-    c->elf = elf_begin(c->fd, ELF_C_READ_MMAP, NULL);
+    c->elf = elf_begin(c->reference, ELF_C_READ_MMAP, NULL);
     if (!c->elf || !gelf_getehdr(c->elf, &header))
         return -ENOEXEC;
     c->fp = header.e_machine == EM_AARCH64 ? 29 : 6;
     c->sp = header.e_machine == EM_AARCH64 ? 31 : 7;
+    c->is_go = has_section(c->elf, ".gopclntab");
     c->eh = dwarf_getcfi_elf(c->elf);
     c->dwarf = dwarf_begin_elf(c->elf, DWARF_C_READ, NULL);
     c->debug = c->dwarf ? dwarf_getcfi(c->dwarf) : NULL;
@@ -314,6 +347,7 @@ static void comparison_close(struct comparison *c)
         (void)dwarf_end(c->dwarf);
     if (c->elf)
         (void)elf_end(c->elf);
+    close_fd(&c->reference);
     close_fd(&c->fd);
 }
 
@@ -343,10 +377,10 @@ static int print_times(const char *path)
     return 0;
 }
 
-static int run(const char *path, bool print, unsigned seed)
+static int run(const char *path, const char *reference, bool print, unsigned seed)
 {
-    CLEANUP(comparison_close) struct comparison c = {.fd = -1};
-    int r = comparison_open(&c, path);
+    CLEANUP(comparison_close) struct comparison c = {.fd = -1, .reference = -1};
+    int r = comparison_open(&c, path, reference ? reference : path);
     if (r < 0) {
         printf("%s: %s\n", path, strerror(-r));
         return r;
@@ -369,17 +403,20 @@ static int run(const char *path, bool print, unsigned seed)
 int main(int argc, char **argv)
 {
     bool print = false, time = false, failed = false;
+    const char *reference = NULL;
     unsigned seed = 1;
     (void)elf_version(EV_CURRENT);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--print") == 0)
             print = true;
+        else if (strcmp(argv[i], "--reference") == 0 && i + 1 < argc)
+            reference = argv[++i];
         else if (strcmp(argv[i], "--time") == 0)
             time = true;
         else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
             seed = (unsigned)strtoul(argv[++i], NULL, 0);
         else
-            failed |= (time ? print_times(argv[i]) : run(argv[i], print, seed)) < 0;
+            failed |= (time ? print_times(argv[i]) : run(argv[i], reference, print, seed)) < 0;
     }
     return failed;
 }

@@ -10,9 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 COMPARE_ROWS = ""
+GO_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../programs/go_hot.go")
 
 # Files with CFI of all kinds; those that a machine lacks are left out.
 FILES = [
@@ -125,6 +127,42 @@ class Rows(unittest.TestCase):
                             self.assertEqual(rule, row.rule, f"at {address:x}")
                             seen += 1
                 self.assertGreater(seen, 100 * hidden)
+
+
+    @unittest.skipUnless(shutil.which("go"), "needs Go")
+    def test_go(self):
+        """Stripped Go binaries have no CFI: their own tables say the same."""
+        with tempfile.TemporaryDirectory() as directory:
+            for name, mode in (("static", "exe"), ("pie", "pie")):
+                whole, stripped = (os.path.join(directory, name + kind) for kind in ("", ".stripped"))
+                for path, flags in ((whole, ""), (stripped, "-s -w")):
+                    command = ["go", "build", f"-buildmode={mode}", f"-ldflags={flags}", "-o", path, GO_PROGRAM]
+                    environment = dict(os.environ, CGO_ENABLED="0", GOFLAGS="")
+                    built = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+                    self.assertEqual(built.returncode, 0, built.stderr)
+                for arguments in ([whole], ["--reference", whole, stripped]):
+                    result = run(COMPARE_ROWS, *arguments)
+                    self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+                    self.assertRegex(result.stdout, r"same [1-9]\d{3} .* go [1-9]\d{4} .* WRONG 0")
+                self.assertEqual([row.rule for row in our_rows(whole)], [row.rule for row in our_rows(stripped)])
+                self.assert_known_functions(whole, stripped)
+
+    def assert_known_functions(self, whole, stripped):
+        """Rules of functions that change stacks, or that nothing calls."""
+        places = {line.split()[2]: int(line.split()[0], 16) for line in run("nm", whole).stdout.splitlines() if len(line.split()) == 3}
+        rows = our_rows(stripped)
+        for name, first, second in (
+            ("runtime.goexit.abi0", "root", "root"),
+            ("runtime.mstart.abi0", "root", "root"),
+            ("runtime.sigreturn__sigaction.abi0", "signal+0", "signal+0"),
+            ("runtime.systemstack.abi0", "r7+8 same c-8", "~r6+16 c-16 c-8"),
+            ("runtime.mcall", "r7+8 same c-8", "root"),
+            ("main.main", "r7+8 same c-8", "r7+16 c-16 c-8"),
+        ):
+            if name in places:
+                found = [rule_at(rows, places[name] + offset, 0)[1] for offset in range(80)]
+                self.assertEqual(found[0], first, name)
+                self.assertIn(second, found, name)
 
 
 if __name__ == "__main__":
