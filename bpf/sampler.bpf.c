@@ -202,6 +202,7 @@ static __always_inline void walk_user(struct session_ctl *s, struct task_struct 
     walk->guessed_fp = 0;
     walk->exact = 1;
     walk->end = STACK_END_TOO_DEEP;
+    stack_begin(walk);
     stack_push(walk, STACK_FRAME_EXACT);
     if (!s->at_entry || stack_step_entry(walk))
         stack_step_all(walk);

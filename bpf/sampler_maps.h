@@ -67,6 +67,14 @@ struct {
     __array(values, struct unwind_slab_map);
 } unwind_slabs SEC(".maps");
 
+/* Rules that this CPU's walks found. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, STACK_CACHE_ENTRIES);
+    __type(key, __u32);
+    __type(value, struct stack_cached);
+} rule_cache SEC(".maps");
+
 /* A timer on its CPU, and what the attacher says of it. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

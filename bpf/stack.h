@@ -7,7 +7,7 @@
  *
  * The includer defines
  *   long stack_read(void *to, __u32 size, __u64 address)   user memory: 0, or a negative error
- *   const __u8 *stack_chunk(__u32 place)                   see stack_tables.h
+ *   stack_chunk, stack_cache                               see stack_tables.h
  *   int stack_register(__u32 reg, __u64 *ret)              of the interrupted thread, by DWARF number: 1, or 0 where it is not known
  *   __u64 stack_probed_return(__u64 slot)                  what a return probe has replaced in that slot; 0: nothing */
 #pragma once
@@ -248,21 +248,8 @@ STACK_GLOBAL int stack_step(struct stack_walk *walk)
     if (walk->by_fp)
         return stack_step_frame_pointer(walk);
     address = walk->exact ? walk->pc : walk->pc - 1; /* the call: a function may end in one */
-    if (!stack_find_mapping(walk, address))
+    if (!stack_rule_at(walk, address))
         return stack_ends(walk, STACK_END_NEW_CODE);
-    switch (walk->mapping.kind) {
-    case UNWIND_MAPPING_TABLE:
-        stack_find_rule(walk, address);
-        break;
-    case UNWIND_MAPPING_NO_CFI:
-        walk->rule = 0;
-        break;
-    case UNWIND_MAPPING_ANONYMOUS:
-        walk->rule = UNWIND_CFA_FRAME_POINTER;
-        break;
-    default:
-        return stack_ends(walk, STACK_END_NEW_CODE);
-    }
     switch (UNWIND_CFA_KIND(walk->rule & 0xff)) {
     case UNWIND_CFA_NONE:
         return stack_step_unknown(walk);
@@ -271,7 +258,7 @@ STACK_GLOBAL int stack_step(struct stack_walk *walk)
     case UNWIND_CFA_SIGNAL:
         return stack_step_signal(walk, walk->sp + (__s64)(__s32)(walk->rule >> 32));
     case UNWIND_CFA_FRAME_POINTER:
-        return stack_step_frame_pointer(walk);
+        return stack_step_frame_pointer(walk) || (walk->end == STACK_END_BAD_FP && stack_guess(walk));
     case UNWIND_CFA_UNSUPPORTED:
         return stack_ends(walk, STACK_END_UNSUPPORTED);
     default:

@@ -89,6 +89,7 @@ STACK_GLOBAL int stack_guess(struct stack_walk *walk)
 
     if (!walk)
         return 0;
+    (void)stack_find_mapping(walk, walk->exact ? walk->pc : walk->pc - 1);
     for (__u32 i = 0; i < STACK_GUESS_BLOCKS && best != STACK_RETURN_OURS; i++)
         best = stack_guess_block(walk, walk->sp + i * sizeof(walk->words), best);
     if (best == STACK_NO_RETURN || stack_read(&address, 8, walk->slot))

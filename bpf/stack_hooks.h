@@ -17,6 +17,11 @@ static __always_inline const __u8 *stack_chunk(__u32 place)
     return chunks ? bpf_map_lookup_elem(chunks, &chunk) : NULL;
 }
 
+static __always_inline struct stack_cached *stack_cache(__u32 index)
+{
+    return bpf_map_lookup_elem(&rule_cache, &index);
+}
+
 /* The kernel keeps what return probes replaced in a list; as many as may be live on one stack. */
 #define MAX_RETURN_INSTANCES 64
 

@@ -1,7 +1,9 @@
 /* The stack engine's way from an address to the rule that holds there: the mapping, its table's page, the row. Reads the arena of
  * bpf/unwind.h, of which nothing is believed: an offset that a broken table names is masked into its chunk.
  *
- * The includer defines `const __u8 *stack_chunk(__u32 place)`: the chunk of UNWIND_CHUNK_BYTES that holds a place, or NULL. */
+ * The includer defines
+ *   const __u8 *stack_chunk(__u32 place)                the chunk of UNWIND_CHUNK_BYTES that holds a place, or NULL
+ *   struct stack_cached *stack_cache(__u32 index)       an entry of STACK_CACHE_ENTRIES, of this CPU's alone, or NULL */
 #pragma once
 
 #include "bpf/stack_walk.h"
@@ -134,5 +136,71 @@ STACK_GLOBAL int stack_find_rule(struct stack_walk *walk, __u64 address)
     chunk = stack_chunk(page);
     if (chunk)
         walk->rule = stack_page_rule(walk, chunk, UNWIND_PLACE_OFFSET(page), offset & ((1u << shift) - 1) & 0xffff);
+    return 0;
+}
+
+/* ---- rules found before */
+
+STACK_INLINE __u32 stack_cache_index(__u64 address)
+{
+    return (__u32)((address * 0x9fb21c651e98df25ull) >> 53);
+}
+_Static_assert(STACK_CACHE_ENTRIES == 1 << (64 - 53), "an index's bits");
+
+/* Makes walk->rule the one at an address, by the mapping that holds it. 1, or 0 where no mapping is known, or its table is not there
+ * yet. */
+STACK_GLOBAL int stack_search_rule(struct stack_walk *walk, __u64 address)
+{
+    if (!walk || !stack_find_mapping(walk, address))
+        return 0;
+    walk->rule = 0;
+    switch (walk->mapping.kind) {
+    case UNWIND_MAPPING_TABLE:
+        stack_find_rule(walk, address);
+        return 1;
+    case UNWIND_MAPPING_NO_CFI:
+        return 1;
+    case UNWIND_MAPPING_ANONYMOUS:
+        walk->rule = UNWIND_CFA_FRAME_POINTER;
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+#define STACK_BARRIER() __asm__ volatile("" ::: "memory")
+
+/* The same, by what was found before. A program that interrupts this one on its CPU may change the entry at any point: it counts only if
+ * it names the address both before and after its rule was read. */
+STACK_INLINE int stack_rule_at(struct stack_walk *walk, __u64 address)
+{
+    struct stack_cached *cached = stack_cache(stack_cache_index(address));
+
+    if (cached && cached->address == address && cached->version == walk->version) {
+        walk->rule = cached->rule;
+        STACK_BARRIER();
+        if (cached->address == address && cached->version == walk->version)
+            return 1;
+    }
+    if (!stack_search_rule(walk, address))
+        return 0;
+    if (cached) {
+        cached->version = 0;
+        STACK_BARRIER();
+        cached->address = address;
+        cached->rule = walk->rule;
+        STACK_BARRIER();
+        cached->version = walk->version;
+    }
+    return 1;
+}
+
+/* A walk begins: walk->space is known. */
+STACK_GLOBAL int stack_begin(struct stack_walk *walk)
+{
+    const __u8 *chunk = walk ? stack_chunk(walk->space) : NULL;
+
+    if (walk)
+        walk->version = chunk ? chunk_u32(chunk, UNWIND_PLACE_OFFSET(walk->space) + 4) : 0;
     return 0;
 }

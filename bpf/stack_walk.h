@@ -17,6 +17,15 @@
 #define STACK_WALK_FRAMES (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES)
 #define STACK_GUESS_WORDS 64
 
+/* A rule that was found before. The return addresses of one sample are mostly those of the one before: a look at one cache line in place
+ * of two searches. */
+struct stack_cached {
+    __u64 address, rule;
+    __u32 version; /* of the space that it was found in; 0: none */
+    __u32 pad;
+};
+#define STACK_CACHE_ENTRIES 2048
+
 struct stack_walk {
     __u64 pc, sp, fp; /* of the current frame */
     __u64 lr;         /* aarch64: its link register, where the frame has not saved it */
@@ -25,6 +34,7 @@ struct stack_walk {
     __u64 rule;       /* the current rule: struct unwind_rule as it lies in memory */
     struct unwind_mapping mapping; /* of the current frame, or of one before */
     __u32 space;      /* place of the target's mappings */
+    __u32 version;    /* of the space; 0: there is none */
     __u32 by_fp;      /* 1: frame pointers alone */
     __u32 exact;      /* 1: pc is no return address, and other registers than sp and fp are known */
     __u32 guessed_fp; /* 1: fp may be anything */

@@ -50,7 +50,7 @@ struct unwind_mapping {
 
 struct unwind_space {
     __u32 n_parts;
-    __u32 pad;
+    __u32 version; /* of each space another one, never 0: what was found in one (struct stack_cached) holds in no other */
     struct {
         __u64 start; /* of its first mapping */
         __u32 mappings; /* place */

@@ -18,6 +18,15 @@ static void space_put(struct unwind_arena *arena, uint32_t place, bool seen)
     put(arena, place, sizeof(*space));
 }
 
+/* Four billion spaces later a version comes again, and a rule cached under it is long overwritten. */
+static uint32_t space_next_version(void)
+{
+    static uint32_t version;
+
+    version++;
+    return version ? version : ++version;
+}
+
 int unwind_space_write(struct unwind_arena *arena, const struct unwind_mapping *mappings, size_t n, uint32_t *ret_place, size_t *ret_cut)
 {
     size_t cut = n > UNWIND_SPACE_MAX_MAPPINGS ? n - UNWIND_SPACE_MAX_MAPPINGS : 0;
@@ -28,6 +37,7 @@ int unwind_space_write(struct unwind_arena *arena, const struct unwind_mapping *
         return r;
     struct unwind_space *space = unwind_arena_at(arena, place);
     memset(space, 0, sizeof(*space));
+    space->version = space_next_version();
     for (size_t at = 0; at < n - cut; at += space->parts[space->n_parts++].n) {
         size_t part = n - cut - at < UNWIND_PART_MAPPINGS ? n - cut - at : UNWIND_PART_MAPPINGS;
         uint32_t part_place;

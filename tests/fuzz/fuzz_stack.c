@@ -28,6 +28,11 @@ static const __u8 *stack_chunk(__u32 place)
     return place && chunk < 2 ? arena[chunk] : NULL;
 }
 
+static struct stack_cached *stack_cache(__u32 index)
+{
+    return NULL; /* inputs are independent of one another */
+}
+
 static int stack_register(__u32 reg, __u64 *ret)
 {
     *ret = STACK_BASE + reg * 64ull;
@@ -73,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     walk.by_fp = input.flags & 1;
     walk.exact = 1;
     walk.end = STACK_END_COUNT;
+    stack_begin(&walk);
     stack_push(&walk, STACK_FRAME_EXACT);
     while (stack_step(&walk))
         FUZZ_CHECK(++steps <= CPROFD_MAX_FRAMES);

@@ -51,6 +51,13 @@ static __attribute__((unused)) __u32 arena_put(const void *data, size_t len)
     return place;
 }
 
+static struct stack_cached cache[STACK_CACHE_ENTRIES];
+
+static __attribute__((unused)) struct stack_cached *stack_cache(__u32 index)
+{
+    return &cache[index];
+}
+
 static __u64 registers[64]; /* of the innermost frame, by DWARF number */
 static int registers_known;
 

@@ -40,7 +40,8 @@ static __u32 put_table(const struct row *rows, unsigned n, unsigned shift)
 
 static __u32 put_space(const struct unwind_mapping *mappings, unsigned n)
 {
-    struct unwind_space space = {.n_parts = 1};
+    static __u32 version;
+    struct unwind_space space = {.n_parts = 1, .version = ++version};
 
     space.parts[0].start = mappings[0].start;
     space.parts[0].mappings = arena_put(mappings, n * sizeof(*mappings));
@@ -59,6 +60,7 @@ static void rows_begin(__u64 pc, __u64 sp, __u64 fp)
     walk.fp = fp;
     walk.exact = 1;
     walk.end = STACK_END_TOO_DEEP;
+    stack_begin(&walk);
     stack_push(&walk, STACK_FRAME_EXACT);
 }
 

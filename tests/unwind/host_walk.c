@@ -1,6 +1,8 @@
 /* See host_walk.h. */
 #include "tests/unwind/host_walk.h"
 
+#include "bpf/stack_walk.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -11,6 +13,7 @@ static long stack_read(void *to, __u32 size, __u64 address);
 static const __u8 *stack_chunk(__u32 place);
 static int stack_register(__u32 reg, __u64 *ret);
 static __u64 stack_probed_return(__u64 slot);
+static struct stack_cached *stack_cache(__u32 index);
 
 #include "bpf/stack.h"
 
@@ -18,6 +21,7 @@ struct host_walk {
     struct tracee *tracee;
     struct space *space;
     struct stack_walk walk;
+    struct stack_cached cache[STACK_CACHE_ENTRIES];
 };
 
 static long stack_read(void *to, __u32 size, __u64 address)
@@ -47,6 +51,11 @@ static int stack_register(__u32 reg, __u64 *ret)
 static __u64 stack_probed_return(__u64 slot)
 {
     return 0;
+}
+
+static struct stack_cached *stack_cache(__u32 index)
+{
+    return &walking->cache[index];
 }
 
 int host_walk_new(struct tracee *tracee, struct space *space, struct host_walk **ret_walk)
@@ -94,6 +103,7 @@ int host_walk_frames(struct host_walk *walk, const __u64 **ret_frames, size_t *r
         return r;
     walking = walk;
     begin(walk, place);
+    stack_begin(&walk->walk);
     stack_push(&walk->walk, STACK_FRAME_EXACT);
     while (stack_step(&walk->walk))
         ;

@@ -210,7 +210,8 @@ static int put_part(struct space *space, struct unwind_space *header, const stru
 static int make(struct space *space)
 {
     struct tracee *tracee = space->tracee;
-    struct unwind_space header = {0};
+    static uint32_t version;
+    struct unwind_space header = {.version = ++version};
     struct unwind_mapping part[UNWIND_PART_MAPPINGS];
     uint32_t n = 0;
     int r = 0;
