@@ -1,6 +1,7 @@
 /* From FDEs in order, by way of rows, layers of marks and pages, to an image. Each FDE is run once, and its rows are passed on at once. */
 #include "symbolize/unwind_builder.h"
 
+#include <dwarf.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -72,8 +73,25 @@ static void run_go(struct unwind_builder *b, const struct unwind_fde *place, uin
     unwind_go_run(&b->fdes.go, &function, end + b->address_bias, put_go_row, b);
 }
 
+/* Of a function whose CFI says that nothing changes in it. True: its code tells otherwise, and the rule is put. Callers are looked up by the
+ * byte before their return address, which of a function without a caller may be its first one: in front of it nothing is run. */
+static bool put_contradiction(struct unwind_builder *b, const struct unwind_fde *place, const struct cfi_fde *fde, uint64_t previous_end)
+{
+    for (size_t i = 0; i < fde->code_bytes; i++)
+        if (fde->code[i] != DW_CFA_nop)
+            return false;
+    enum unwind_cfa cfa = UNWIND_CFA_REGISTER;
+    if (b->arch->first_instruction)
+        cfa = b->arch->first_instruction(b->file.bytes + place->start, place->bytes);
+    if (cfa == UNWIND_CFA_REGISTER)
+        return false;
+    const struct unwind_rule rule = {.cfa = (uint8_t)cfa};
+    unwind_layer_put(&b->gaps, place->start - (cfa == UNWIND_CFA_ROOT && previous_end < place->start), &rule);
+    return true;
+}
+
 /* Rows of an FDE, up to a file offset. What was readable when it was collected still is. */
-static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end)
+static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end, uint64_t previous_end)
 {
     struct cfi_entry entry;
     struct cfi_fde fde;
@@ -82,6 +100,8 @@ static void run_fde(struct unwind_builder *b, const struct unwind_fde *place, ui
         return;
     const struct unwind_cie *cie = unwind_fdes_cie(&b->fdes, b->section, entry.cie_offset);
     if (!cie || !cfi_fde_read(b->section, &entry, &cie->cie, &fde))
+        return;
+    if (put_contradiction(b, place, &fde, previous_end))
         return;
     b->cie = &cie->cie;
     b->address_bias = fde.start - place->start;
@@ -113,6 +133,7 @@ static bool is_padding(const struct unwind_builder *b, uint64_t start, uint64_t 
 static void run_fdes(struct unwind_builder *b)
 {
     const struct unwind_fde *list = b->fdes.list;
+    uint64_t previous_end = 0;
     size_t next;
     for (size_t i = 0; i < b->fdes.n; i = next) {
         uint64_t end = list[i].start + list[i].bytes;
@@ -124,7 +145,8 @@ static void run_fdes(struct unwind_builder *b)
         if (list[i].section == UNWIND_GO)
             run_go(b, &list[i], end);
         else
-            run_fde(b, &list[i], end);
+            run_fde(b, &list[i], end, previous_end);
+        previous_end = end;
         if (is_last || !is_padding(b, end, list[next].start))
             unwind_layer_put(&b->gaps, end, &none);
     }

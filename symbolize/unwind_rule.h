@@ -20,6 +20,9 @@ struct unwind_arch {
     bool (*cfa_expression)(const uint8_t *code, size_t bytes, struct unwind_rule *rule);
     /* True for bytes that nothing runs: what linkers and assemblers put between functions. */
     bool (*is_padding)(const uint8_t *code, size_t bytes);
+    /* What the first instruction of a function says whose CFI never changes: UNWIND_CFA_NONE where it moves sp, so that the CFI is wrong;
+     * UNWIND_CFA_ROOT where it takes another sp, and so has no caller; else UNWIND_CFA_REGISTER. NULL: nothing. */
+    enum unwind_cfa (*first_instruction)(const uint8_t *code, uint64_t bytes);
     /* True for the first instructions of a program: they take sp for their argument, which no compiler's function does. */
     bool (*is_start)(const uint8_t *code, uint64_t bytes);
     /* Sets the return address's part of a rule whose frame pointer's part is set. False: rows can't express it. */

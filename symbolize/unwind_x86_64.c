@@ -107,6 +107,23 @@ static bool is_start(const uint8_t *code, uint64_t bytes)
     return memmem(code, bytes < START_BYTES ? bytes : START_BYTES, take_sp, sizeof(take_sp)) != NULL;
 }
 
+/* glibc has three: __mpn_addmul_1 and __mpn_submul_1 push rbx and rbp, and a coroutine's __start_context takes its sp from rbx. */
+static enum unwind_cfa first_instruction(const uint8_t *code, uint64_t bytes)
+{
+    static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+    if (bytes >= sizeof(endbr64) && memcmp(code, endbr64, sizeof(endbr64)) == 0) {
+        code += sizeof(endbr64);
+        bytes -= sizeof(endbr64);
+    }
+    if (bytes >= 1 && (code[0] & 0xf8) == 0x50)
+        return UNWIND_CFA_NONE;
+    if (bytes >= 2 && code[0] == 0x41 && (code[1] & 0xf8) == 0x50)
+        return UNWIND_CFA_NONE;
+    if (bytes >= 3 && (code[0] & 0xfb) == 0x48 && code[1] == 0x89 && (code[2] & 0xc7) == 0xc4)
+        return UNWIND_CFA_ROOT;
+    return UNWIND_CFA_REGISTER;
+}
+
 const struct unwind_arch unwind_arch_x86_64 = {
     .machine = EM_X86_64,
     .fp = X86_RBP,
@@ -114,6 +131,7 @@ const struct unwind_arch unwind_arch_x86_64 = {
     .signal_context = signal_context,
     .cfa_expression = plt_expression,
     .is_padding = is_padding,
+    .first_instruction = first_instruction,
     .is_start = is_start,
     .return_address = return_address,
 };

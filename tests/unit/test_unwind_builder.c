@@ -339,6 +339,39 @@ START_TEST(test_padding)
 }
 END_TEST
 
+/* A function whose CFI says that nothing changes, while its first instruction moves sp: the CFI is not believed. One that takes another sp
+ * has no caller; what would be its return address, its first byte, is looked up by the byte before. */
+START_TEST(test_first_instructions)
+{
+    static const uint8_t code[0x100] = {
+        [0x00] = 0x53, 0x55,                         /* push %rbx; push %rbp */
+        [0x20] = 0x41, 0x57,                         /* push %r15 */
+        [0x40] = 0xf3, 0x0f, 0x1e, 0xfa, 0x55,       /* endbr64; push %rbp */
+        [0x60] = 0x48, 0x89, 0xdc,                   /* mov %rbx,%rsp */
+        [0x80] = 0x48, 0x89, 0xe0, 0x50,             /* mov %rsp,%rax */
+        [0xa0] = 0x55,                               /* push %rbp, with CFI that says so */
+    };
+    static const struct {
+        uint32_t at;
+        enum unwind_cfa kind;
+    } expected[] = {{0, UNWIND_CFA_NONE}, {0x20, UNWIND_CFA_NONE}, {0x40, UNWIND_CFA_NONE}, {0x5e, UNWIND_CFA_NONE}, {0x5f, UNWIND_CFA_ROOT},
+                    {0x60, UNWIND_CFA_ROOT}, {0x6f, UNWIND_CFA_ROOT}, {0x80, UNWIND_CFA_REGISTER}, {0xa0, UNWIND_CFA_REGISTER}};
+    static const uint8_t pushed[] = {DW_CFA_advance_loc | 1, DW_CFA_def_cfa_offset, 16};
+    struct cfi cfi = {0};
+    struct unwind_output output;
+    put_x86_cie(&cfi);
+    for (uint32_t at = 0; at < 0xa0; at += 0x20)
+        put_fde(&cfi, at, 0x10, "", 0);
+    put_fde(&cfi, 0xa0, 0x10, pushed, sizeof(pushed));
+    AUTO_CLOSE int fd = elf_image_open(elf_image_head(EM_X86_64, ELF_IMAGE_EH_FRAME, cfi.n), code, sizeof(code), cfi.bytes, cfi.n);
+    ck_assert_int_eq(unwind_build(fd, &output), 0);
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+        ck_assert_uint_eq(UNWIND_CFA_KIND(unwind_image_find(output.image, ELF_IMAGE_TEXT + expected[i].at).cfa), expected[i].kind);
+    ck_assert_uint_eq(depth_at(&output, 0xa1), 16);
+    unwind_output_deinit(&output);
+}
+END_TEST
+
 /* More rules than a page holds: smaller pages. */
 START_TEST(test_many_rules)
 {
@@ -404,6 +437,7 @@ int main(void)
     tcase_add_test(t, test_signal_frames);
     tcase_add_test(t, test_overlaps);
     tcase_add_test(t, test_padding);
+    tcase_add_test(t, test_first_instructions);
     tcase_add_test(t, test_many_rules);
     tcase_add_test(t, test_no_cfi);
     tcase_add_test(t, test_kinds_of_files);

@@ -3,9 +3,10 @@
  * Unwinding rows beside what libdw says, for each file: at the beginning of every row, at every place inside it where libdw's own rule
  * changes, and at random places. One line a file: its figures, and how many places agree or differ in which way; then each difference.
  * Fails where a difference has no name. --reference: what libdw reads is in another file, of the same code. Differences named "go": Go's
- * .debug_frame says nothing of the frame pointers that its functions save. --print: the rows instead, one a line, with link-time addresses.
- * --time: instead, in one line of tab-separated fields: the file's bytes, FDEs, rows, unsupported rows, rows that lose the frame pointer, bytes
- * of the image, CPU time of its making and of its checking in ns, and by how many bytes the process's peak memory grew. */
+ * .debug_frame says nothing of the frame pointers that its functions save. "disbelieved": CFI that misses the push it begins with.
+ * --print: the rows instead, one a line, with link-time addresses. --time: instead, in one line of tab-separated fields: the file's bytes,
+ * FDEs, rows, unsupported rows, rows that lose the frame pointer, bytes of the image, CPU time of its making and of its checking in ns, and by
+ * how many bytes the process's peak memory grew. */
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <errno.h>
@@ -32,8 +33,8 @@
 #define GO_PADDING_BYTES 64
 #define SHOWN 20
 
-enum class { SAME, PADDING, MARKED, GO, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
-static const char *const class_names[] = {"same", "padding", "marked", "go", "fp lost", "unsupported", "WRONG"};
+enum class { SAME, PADDING, MARKED, DISBELIEVED, GO, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
+static const char *const class_names[] = {"same", "padding", "marked", "disbelieved", "go", "fp lost", "unsupported", "WRONG"};
 
 struct comparison {
     int fd, reference;
@@ -226,6 +227,15 @@ static void report(struct comparison *c, uint64_t address, enum class class, con
     printf("    %s at %" PRIx64 ": %s, by libdw: %s\n", class_names[class], address, ours, theirs);
 }
 
+/* A row that begins with a push and goes on behind it: sp moved, and the row does not say so. */
+static bool misses_a_push(const struct comparison *c, Dwarf_Addr start, Dwarf_Addr end)
+{
+    uint64_t offset;
+    uint8_t code[2];
+    return end - start > 2 && elf_segments_offset(&c->segments, start, &offset) &&
+        pread(c->fd, code, sizeof(code), (off_t)offset) == sizeof(code) && ((code[0] == 0x41 ? code[1] : code[0]) & 0xf8) == 0x50;
+}
+
 /* Compares at one address; returns how far libdw's rule reaches. */
 static uint64_t compare_at(struct comparison *c, uint64_t address, const struct unwind_rule *rule)
 {
@@ -242,7 +252,10 @@ static uint64_t compare_at(struct comparison *c, uint64_t address, const struct 
     }
     bool sp_is_cfa = frame_text(c, frame, theirs);
     (void)dwarf_frame_info(frame, &start, &end, &is_signal);
-    report(c, address, classify(c, ours, theirs, sp_is_cfa), ours, theirs);
+    enum class class = classify(c, ours, theirs, sp_is_cfa);
+    if (class == WRONG && strcmp(ours, "none") == 0 && misses_a_push(c, start, end))
+        class = DISBELIEVED;
+    report(c, address, class, ours, theirs);
     free(frame);
     return end;
 }
