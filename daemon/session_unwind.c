@@ -204,6 +204,16 @@ static struct unwind_mapping space_mapping(struct session_unwind *u, const struc
     return r;
 }
 
+/* JIT compilers reserve a range, and make it executable piece by piece while they run: what lies between two pieces, and is no file's, will be
+ * code of theirs before anybody can tell us. */
+#define JIT_RESERVED_BYTES (256ull << 20)
+
+static bool mappings_are_one(const struct unwind_mapping *last, const struct unwind_mapping *next)
+{
+    return last->kind == UNWIND_MAPPING_ANONYMOUS && next->kind == UNWIND_MAPPING_ANONYMOUS &&
+           next->start - last->end <= JIT_RESERVED_BYTES;
+}
+
 /* All mappings as a space has them: in order, none over another, and neighbours without a file as one. */
 static size_t space_mappings(struct session_unwind *u, struct unwind_mapping *to)
 {
@@ -214,7 +224,7 @@ static size_t space_mappings(struct session_unwind *u, struct unwind_mapping *to
         struct unwind_mapping *last = n > 0 ? &to[n - 1] : NULL;
         if (last && m.start < last->end)
             continue;
-        if (last && m.start == last->end && m.kind == UNWIND_MAPPING_ANONYMOUS && last->kind == UNWIND_MAPPING_ANONYMOUS)
+        if (last && mappings_are_one(last, &m))
             last->end = m.end;
         else
             to[n++] = m;
