@@ -27,6 +27,11 @@ static const __u8 *stack_chunk(__u32 place)
 {
     return place ? (const __u8 *)unwind_arena_at(unwind_tables_arena(server.tables), place) - UNWIND_PLACE_OFFSET(place) : NULL;
 }
+
+static struct stack_cached *stack_cache(__u32 index)
+{
+    return NULL;
+}
 #include "bpf/stack_tables.h"
 
 /* ---- the target */
