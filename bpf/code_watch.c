@@ -122,11 +122,12 @@ static void code_ring_read(struct code_watch *w, struct code_ring *ring)
             break;
         if (record.mmap.header.type == PERF_RECORD_MMAP && len > sizeof(record.mmap) && len <= MAX_RECORD) {
             code_ring_copy(w, ring, tail, &record, len);
+            struct new_code code = {.pid = (pid_t)record.mmap.pid, .start = record.mmap.addr, .end = record.mmap.addr + record.mmap.len};
             /* "//anon" and "[vdso]" are no files. */
-            if (record.mmap.filename[0] == '/' && record.mmap.filename[1] != '/')
-                w->fn((pid_t)record.mmap.pid, w->userdata);
+            code.is_file = record.mmap.filename[0] == '/' && record.mmap.filename[1] != '/';
+            w->fn(&code, w->userdata);
         } else if (record.mmap.header.type == PERF_RECORD_LOST) {
-            w->fn(0, w->userdata);
+            w->fn(&(struct new_code){.pid = 0, .end = UINT64_MAX, .is_file = true}, w->userdata);
         }
         tail += len;
     }

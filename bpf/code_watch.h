@@ -2,14 +2,21 @@
  * Programs that load libraries of equal size at one address can't be told apart by anything a sample could look at. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct code_watch;
 
-/* A file was mapped executable in pid (in the daemon's PID namespace); 0: in any process, some records were lost. */
-typedef void (*code_watch_fn)(pid_t pid, void *userdata);
+struct new_code {
+    pid_t pid;           /* in the daemon's PID namespace; 0: any process, some records were lost: the rest is not known */
+    uint64_t start, end;
+    bool is_file;        /* else memory, or what the kernel made */
+};
+
+/* Something was mapped executable. */
+typedef void (*code_watch_fn)(const struct new_code *code, void *userdata);
 
 /* Begins to watch. 0 or -errno (-EACCES, -EPERM: CAP_PERFMON is missing; -EMFILE). */
 int code_watch_new(code_watch_fn fn, void *userdata, struct code_watch **ret);

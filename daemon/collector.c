@@ -66,14 +66,16 @@ static int collector_send_access(const struct collector *c, uint32_t epoch, uint
 
 /* ---- mappings */
 
-/* Tells the loop what is mapped now, where it does not know. What can't be told is told the next time. */
+/* Tells the loop what is mapped now. What can't be told is told the next time. */
 static int collector_tell_mappings(struct collector *c)
 {
-    struct collector_message m = {.type = COLLECTOR_MAPPINGS, .u.mappings = {.exec_epoch = c->exec_epoch}};
+    struct collector_message m = {.type = COLLECTOR_MAPPINGS, .u.mappings = {.epoch = c->epoch, .exec_epoch = c->exec_epoch}};
     uint64_t version = mapping_table_version(c->table);
 
-    if (c->told && c->told_version == version)
-        return 0;
+    if (c->told && c->told_version == version) {
+        m.u.mappings.same = 1;
+        return collector_send(c, &m, -1);
+    }
     AUTO_CLOSE int fd = mapping_table_write_live(c->table);
     c->told = fd >= 0;
     c->told_version = version;
@@ -137,11 +139,12 @@ static int collector_settle(struct collector *c)
     if (p.n == 0)
         return 0;
     memset(&c->pending, 0, sizeof(c->pending));
+    bool looked = true; /* else it stays as it was */
     if (p.n_exec > 0)
         r = collector_exec(c, p.first_exec, p.last_exec);
     else
-        (void)mapping_table_snapshot(c->table, &c->check.target, p.first); /* else it stays as it was */
-    if (r == 0)
+        looked = mapping_table_snapshot(c->table, &c->check.target, p.first) == 0;
+    if (r == 0 && looked)
         r = collector_tell_mappings(c);
     c->rest_until_ns = monotonic_ns() + COLLECTOR_REST * (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns);
     return r;

@@ -3,8 +3,8 @@
  *
  *   child -> loop  READY    access granted; who the target is
  *   child -> loop  DENIED   an HTTP status and a message; the child then ends
- *   child -> loop  MAPPINGS + memfd: what is mapped executable now (the sections of TABLE). After READY, and again before ACCESS
- *                           and after EPOCH where it has changed
+ *   child -> loop  MAPPINGS + memfd: what is mapped executable now (the sections of TABLE). After READY, before RECHECK's ACCESS
+ *                           and after EPOCH; without the memfd where it has not changed
  *   loop -> child  OBJECT   a file of those, for its unwinding table; answers come in the order of the questions
  *   child -> loop  OBJECT   + fd or an error
  *   loop -> child  RECHECK  events are attached: is it still that process, and access granted? Answered by
@@ -69,7 +69,9 @@ struct collector_message {
             uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
         } table;
         struct {
+            uint32_t epoch;      /* they were read after all epochs up to this one had begun */
             uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */
+            uint32_t same;       /* 1, and no memfd: they are what was told before */
         } mappings;
         struct {
             uint32_t index; /* one way: of RAW_OBJECTS, or COLLECTOR_OBJECT_VDSO */

@@ -50,14 +50,14 @@ static void notices_on_event(evutil_socket_t fd, short what, void *arg)
 
 /* ---- new code */
 
-static void notices_on_code(pid_t pid, void *userdata)
+static void notices_on_code(const struct new_code *code, void *userdata)
 {
     struct notices *n = userdata;
 
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
         struct session *s = n->server->sessions[i];
-        if (s && (pid == 0 || session_pid(s) == pid))
-            session_new_code(s);
+        if (s && (code->pid == 0 || session_pid(s) == code->pid))
+            session_new_code(s, code);
     }
 }
 

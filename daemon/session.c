@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bpf/code_watch.h"
 #include "daemon/audit.h"
 #include "daemon/cpu_clock.h"
 #include "daemon/http.h"
@@ -153,13 +154,18 @@ void session_notice(struct session *s, const struct session_notice *notice)
         session_tell(s);
 }
 
-void session_new_code(struct session *s)
+/* Memory without a file that takes the place of a file's is new code too; what a JIT compiler does with its own is not. */
+void session_new_code(struct session *s, const struct new_code *code)
 {
-    if (!s->recorder || s->phase > PHASE_OPEN)
+    bool replaces = session_unwind_maps(s, code->start, code->end);
+
+    if (!s->recorder || s->phase > PHASE_OPEN || (!code->is_file && !replaces))
         return;
-    __atomic_add_fetch(&session_ctl(s)->epoch, 1, __ATOMIC_ACQ_REL);
+    uint32_t epoch = __atomic_add_fetch(&session_ctl(s)->epoch, 1, __ATOMIC_ACQ_REL);
     s->epoch_due = true;
     session_tell(s);
+    if (replaces)
+        session_unwind_on_replaced(s, code->start, code->end, epoch);
 }
 
 /* ---- the beginning */

@@ -13,6 +13,7 @@
 #include "daemon/session_params.h"
 
 struct http_request;
+struct new_code;
 struct server;
 struct session;
 struct session_notice;
@@ -22,8 +23,8 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
                    const char *kind);
 /* From the notices ring: the target exec'd, ended, or mapped new code. */
 void session_notice(struct session *s, const struct session_notice *notice);
-/* A file was mapped executable in the target. */
-void session_new_code(struct session *s);
+/* Something was mapped executable in the target. */
+void session_new_code(struct session *s, const struct new_code *code);
 /* Ends all sessions with an error: the daemon stops. */
 void session_stop_all(struct server *server);
 

@@ -177,7 +177,7 @@ static void session_on_collector_message(struct child *c, const void *data, size
         session_on_table(s, m, fd);
         break;
     case COLLECTOR_MAPPINGS:
-        session_unwind_on_mappings(s, m->u.mappings.exec_epoch, fd);
+        session_unwind_on_mappings(s, m, fd);
         break;
     case COLLECTOR_OBJECT:
         session_unwind_on_object(s, m->u.object.error, fd);

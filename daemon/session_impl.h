@@ -1,5 +1,5 @@
 /* What the files of a session share: session.c (its beginning, window and end), session_attach.c (probe places, recorder),
- * session_collector.c (the talk with the collector), session_unwind.c (unwinding tables) and session_reply.c. Private to these. */
+ * session_collector.c (the talk with the collector), session_unwind*.c (unwinding tables) and session_reply.c. Private to these. */
 #pragma once
 
 #include <stdbool.h>

@@ -13,7 +13,6 @@
 #include "bpf/unwind.h"
 #include "daemon/server.h"
 #include "daemon/session_impl.h"
-#include "daemon/unwind_space.h"
 #include "util/cleanup.h"
 
 #define NO_USE UINT32_MAX
@@ -32,28 +31,6 @@ static bool use_is_settled(const struct session_use *use)
     return !use->entry || use->why || use->entry->state == UNWIND_READY || use->entry->state == UNWIND_NONE;
 }
 
-static enum unwind_why use_why(const struct session_use *use)
-{
-    if (use->why || !use->entry)
-        return use->why;
-    return use->entry->state == UNWIND_NONE ? use->entry->why : 0;
-}
-
-static void use_show(const struct session_use *use, uint32_t *ret_kind, uint32_t *ret_place)
-{
-    enum unwind_why why = use_why(use);
-
-    *ret_place = 0;
-    if (why) {
-        *ret_kind = why == UNWIND_WHY_NOT_ELF ? UNWIND_MAPPING_ANONYMOUS : UNWIND_MAPPING_NO_CFI;
-    } else if (use->entry->state == UNWIND_READY) {
-        *ret_kind = UNWIND_MAPPING_TABLE;
-        *ret_place = use->entry->place;
-    } else {
-        *ret_kind = UNWIND_MAPPING_PENDING;
-    }
-}
-
 static const char *use_path(const struct session_unwind *u, const struct session_use *use)
 {
     return use->object == COLLECTOR_OBJECT_VDSO ? "[vdso]" : raw_profile_string(&u->list, u->list.objects[use->object].path);
@@ -62,7 +39,7 @@ static const char *use_path(const struct session_unwind *u, const struct session
 /* Notes a file that has no table for the profile. Memory of a JIT compiler is not meant to have one. */
 static void use_note(struct session_unwind *u, struct session_use *use)
 {
-    enum unwind_why why = use_why(use);
+    enum unwind_why why = session_use_why(use);
 
     if (use->noted || !why)
         return;
@@ -152,126 +129,6 @@ void session_unwind_on_collector_gone(struct session *s)
 }
 
 /* ---- the space */
-
-void session_unwind_publish(struct session *s)
-{
-    const struct session_unwind *u = &s->unwind;
-    uint64_t space = u->place ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
-
-    if (s->recorder)
-        __atomic_store_n(&session_ctl(s)->space, space, __ATOMIC_RELEASE);
-}
-
-static void session_unwind_set_place(struct session *s, uint32_t place)
-{
-    struct session_unwind *u = &s->unwind;
-    uint32_t old = u->place;
-
-    u->place = place;
-    u->place_epoch = u->exec_epoch;
-    session_unwind_publish(s);
-    unwind_space_put(unwind_tables_arena(session_tables(s)), old);
-    unwind_tables_tidy(session_tables(s));
-}
-
-/* The kernel's own code: no file has it, and no frame pointers keep it. */
-static bool name_is_kernel(const char *name)
-{
-    return strcmp(name, "[vsyscall]") == 0 || strcmp(name, "[uprobes]") == 0;
-}
-
-static struct session_use *use_of_mapping(struct session_unwind *u, const struct raw_mapping *m)
-{
-    size_t index = m->object;
-
-    if (m->object == RAW_NO_OBJECT) {
-        if (strcmp(raw_profile_string(&u->list, m->name), "[vdso]") != 0)
-            return NULL;
-        index = u->list.n_objects;
-    }
-    return &u->uses[u->use_of[index]];
-}
-
-static struct unwind_mapping space_mapping(struct session_unwind *u, const struct raw_mapping *m)
-{
-    struct unwind_mapping r = {.start = m->start, .end = m->end, .offset = m->offset, .kind = UNWIND_MAPPING_ANONYMOUS};
-    const struct session_use *use = use_of_mapping(u, m);
-
-    if (use)
-        use_show(use, &r.kind, &r.table);
-    else if (name_is_kernel(raw_profile_string(&u->list, m->name)))
-        r.kind = UNWIND_MAPPING_NO_CFI;
-    return r;
-}
-
-/* JIT compilers reserve a range, and make it executable piece by piece while they run: what lies between two pieces, and is no file's, will be
- * code of theirs before anybody can tell us. */
-#define JIT_RESERVED_BYTES (256ull << 20)
-
-static bool mappings_are_one(const struct unwind_mapping *last, const struct unwind_mapping *next)
-{
-    return last->kind == UNWIND_MAPPING_ANONYMOUS && next->kind == UNWIND_MAPPING_ANONYMOUS &&
-           next->start - last->end <= JIT_RESERVED_BYTES;
-}
-
-/* All mappings as a space has them: in order, none over another, and neighbours without a file as one. */
-static size_t space_mappings(struct session_unwind *u, struct unwind_mapping *to)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < u->list.n_mappings; i++) {
-        struct unwind_mapping m = space_mapping(u, &u->list.mappings[i]);
-        struct unwind_mapping *last = n > 0 ? &to[n - 1] : NULL;
-        if (last && m.start < last->end)
-            continue;
-        if (last && mappings_are_one(last, &m))
-            last->end = m.end;
-        else
-            to[n++] = m;
-    }
-    return n;
-}
-
-/* Writes what there is. 0; -ENOSPC: it will be tried again; -errno: it can't be. */
-static int session_unwind_write(struct session *s)
-{
-    struct session_unwind *u = &s->unwind;
-    struct unwind_tables *tables = session_tables(s);
-    AUTO_FREE struct unwind_mapping *mappings = calloc(u->list.n_mappings + 1, sizeof(*mappings));
-    uint32_t place;
-    size_t cut;
-
-    if (!mappings)
-        return -ENOMEM;
-    size_t n = space_mappings(u, mappings);
-    int r = unwind_space_write(unwind_tables_arena(tables), mappings, n, &place, &cut);
-    if (r == -ENOSPC) {
-        size_t bytes = sizeof(struct unwind_space) + n * sizeof(*mappings) + UNWIND_CHUNK_BYTES;
-        r = unwind_tables_make_room(tables, bytes);
-        return r == -ENOSPC ? -ENOBUFS : r < 0 ? r : -ENOSPC;
-    }
-    if (r < 0)
-        return r;
-    if (cut > u->n_cut)
-        u->n_cut = cut;
-    for (size_t i = 0; i < u->n_uses; i++)
-        use_show(&u->uses[i], &u->uses[i].written_kind, &u->uses[i].written_place);
-    session_unwind_set_place(s, place);
-    return 0;
-}
-
-/* Whether a space written now would be another than the one that is there. */
-static bool session_unwind_is_due(const struct session_unwind *u)
-{
-    bool due = u->due;
-
-    for (size_t i = 0; i < u->n_uses && !due; i++) {
-        uint32_t kind, place;
-        use_show(&u->uses[i], &kind, &place);
-        due = kind != u->uses[i].written_kind || place != u->uses[i].written_place;
-    }
-    return due;
-}
 
 static void session_unwind_update(struct session *s)
 {
@@ -405,19 +262,68 @@ static int session_unwind_take_list(struct session *s, struct raw_profile *list)
     return 0;
 }
 
-void session_unwind_on_mappings(struct session *s, uint32_t exec_epoch, int fd)
+bool session_unwind_maps(const struct session *s, uint64_t start, uint64_t end)
+{
+    const struct session_unwind *u = &s->unwind;
+
+    for (size_t i = 0; u->listed && i < u->list.n_mappings; i++) {
+        const struct raw_mapping *m = &u->list.mappings[i];
+        if (m->object != RAW_NO_OBJECT && m->start < end && start < m->end)
+            return true;
+    }
+    return false;
+}
+
+void session_unwind_on_replaced(struct session *s, uint64_t start, uint64_t end, uint32_t epoch)
+{
+    struct session_unwind *u = &s->unwind;
+    unsigned i = u->n_replaced;
+
+    if (i == SESSION_UNWIND_MAX_REPLACED) {
+        i--;
+        start = start < u->replaced[i].start ? start : u->replaced[i].start;
+        end = end > u->replaced[i].end ? end : u->replaced[i].end;
+    } else {
+        u->n_replaced++;
+    }
+    u->replaced[i].start = start;
+    u->replaced[i].end = end;
+    u->replaced[i].epoch = epoch;
+    u->due = true;
+    (void)event_del(u->pause); /* this can't wait */
+    session_unwind_work(s);
+}
+
+/* A list that was read in that epoch has what is there now. */
+static void session_unwind_forget_replaced(struct session_unwind *u, uint32_t epoch)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < u->n_replaced; i++)
+        if (u->replaced[i].epoch > epoch)
+            u->replaced[n++] = u->replaced[i];
+    u->due = u->due || n != u->n_replaced;
+    u->n_replaced = n;
+}
+
+void session_unwind_on_mappings(struct session *s, const struct collector_message *m, int fd)
 {
     AUTO_CLOSE int owned = fd;
     struct raw_profile list;
 
-    if (s->phase > PHASE_OPEN || !s->unwind.observing || raw_table_open(owned, &list) < 0)
+    if (s->phase > PHASE_OPEN || !s->unwind.observing)
         return;
-    if (session_unwind_take_list(s, &list) < 0) {
-        raw_profile_close(&list);
-        return;
+    if (!m->u.mappings.same) {
+        if (raw_table_open(owned, &list) < 0)
+            return;
+        if (session_unwind_take_list(s, &list) < 0) {
+            raw_profile_close(&list);
+            return;
+        }
+        s->unwind.exec_epoch = m->u.mappings.exec_epoch;
+        s->unwind.due = true;
     }
-    s->unwind.exec_epoch = exec_epoch;
-    s->unwind.due = true;
+    session_unwind_forget_replaced(&s->unwind, m->u.mappings.epoch);
     session_unwind_work(s);
 }
 

@@ -9,6 +9,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/unwind_tables.h"
 
+struct collector_message;
 struct event;
 struct session;
 
@@ -22,6 +23,8 @@ struct session;
 #define SESSION_UNWIND_MAX_BEGUN 4
 /* Files of one target that may crash or hang a worker. */
 #define SESSION_UNWIND_MAX_BROKEN 3
+/* Places where something else was mapped since the list was read; further ones are taken together. */
+#define SESSION_UNWIND_MAX_REPLACED 8
 /* Files without a table that are named. */
 #define SESSION_UNWIND_MAX_NAMED 8
 
@@ -47,6 +50,11 @@ struct session_unwind {
     struct session_use *uses;   /* by priority */
     size_t n_uses;
     uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or UINT32_MAX */
+    struct {
+        uint64_t start, end;
+        uint32_t epoch;
+    } replaced[SESSION_UNWIND_MAX_REPLACED];
+    unsigned n_replaced;
     struct unwind_entry *asked[SESSION_UNWIND_MAX_BEGUN]; /* of the collector, in order */
     unsigned n_asked, n_broken;
     uint32_t place;             /* of the newest space; 0: none */
@@ -67,18 +75,23 @@ struct session_unwind {
 
 struct raw_writer;
 
+/* ---- session_unwind.c */
+
 /* 0 or -ENOMEM. */
 int session_unwind_init(struct session *s);
 void session_unwind_deinit(struct session *s); /* of any state; before the recorder goes */
 
 /* The collector's messages; fd becomes the callee's. */
-void session_unwind_on_mappings(struct session *s, uint32_t exec_epoch, int fd);
+void session_unwind_on_mappings(struct session *s, const struct collector_message *m, int fd);
 void session_unwind_on_object(struct session *s, int error, int fd);
 /* What was asked of it never comes. */
 void session_unwind_on_collector_gone(struct session *s);
 
-/* The slot's control word is there: says in it where the space is. */
-void session_unwind_publish(struct session *s);
+/* Whether the space has code of a file there. */
+bool session_unwind_maps(const struct session *s, uint64_t start, uint64_t end);
+/* Something else was mapped there, in an epoch that this began: what the space says of it is not used until the next list. */
+void session_unwind_on_replaced(struct session *s, uint64_t start, uint64_t end, uint32_t epoch);
+
 /* Whether the window need not wait (any longer). Where it must, session_unwind_ready is called when it need not. */
 bool session_unwind_is_ready(const struct session *s);
 /* The window opens: what is not there now is late. */
@@ -86,3 +99,17 @@ void session_unwind_on_open(struct session *s);
 
 /* The names and numbers that a profile says of its tables. 0 or -errno. */
 int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w);
+
+/* ---- session_unwind_space.c */
+
+/* Why a file has no table; 0: it has one, or may still get one. */
+enum unwind_why session_use_why(const struct session_use *use);
+/* The slot's control word is there: says in it where the space is. */
+void session_unwind_publish(struct session *s);
+/* Writes what there is into the arena, and tells the BPF programs. 0; -ENOSPC: it is to be tried again once the arena has more room;
+ * -errno: it can't be. */
+int session_unwind_write(struct session *s);
+/* Whether a space written now would be another than the one that is there. */
+bool session_unwind_is_due(const struct session_unwind *u);
+/* place: 0: none. The space that was there is given back. */
+void session_unwind_set_place(struct session *s, uint32_t place);

@@ -150,7 +150,8 @@ static void tell(struct session *s, uint32_t exec_epoch, const struct mapped *ma
 
     if (!s->collector)
         ck_assert_int_eq(child_spawn(server.base, play_collector, NULL, NULL, 0, 0, &ops, s, &s->collector), 0);
-    session_unwind_on_mappings(s, exec_epoch, list_fd(mapped, n));
+    struct collector_message m = {.u.mappings = {.epoch = exec_epoch, .exec_epoch = exec_epoch}};
+    session_unwind_on_mappings(s, &m, list_fd(mapped, n));
 }
 
 static void setup(void)
@@ -302,6 +303,39 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 }
 END_TEST
 
+/* Something is mapped where a file was: nothing of the old file's is used from then on, until a list is read after that. */
+START_TEST(what_is_replaced_is_not_used)
+{
+    struct session *s = session_begin(0);
+    struct collector_message same = {.u.mappings = {.epoch = 4, .same = 1}};
+
+    scripts[0] = scripts[1] = "table 1 10";
+    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"});
+    wait_ready(s);
+    ck_assert(session_unwind_maps(s, 0x1fff, 0x3000));
+    ck_assert(!session_unwind_maps(s, 0x2000, 0x3000));
+    ck_assert(!session_unwind_maps(s, 0x5000, 0x6000));
+    session_unwind_on_replaced(s, 0x1800, 0x2800, 5);
+    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_PENDING); /* at once */
+    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_TABLE);
+    session_unwind_on_mappings(s, &same, -1); /* it was on its way before */
+    for (unsigned i = 0; i < SESSION_UNWIND_MAX_REPLACED + 2; i++) /* more places than there is room for */
+        session_unwind_on_replaced(s, 0x3000 + i, 0x3001 + i, 6 + i);
+    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_PENDING);
+    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
+    same.u.mappings.epoch = 5;
+    session_unwind_on_mappings(s, &same, -1);
+    while (kind_at(s, 0x1000) != UNWIND_MAPPING_TABLE)
+        once();
+    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
+    same.u.mappings.epoch = 6 + SESSION_UNWIND_MAX_REPLACED + 1;
+    session_unwind_on_mappings(s, &same, -1);
+    while (kind_at(s, 0x3000) != UNWIND_MAPPING_TABLE)
+        once();
+    session_end(s);
+}
+END_TEST
+
 START_TEST(the_window_waits_for_so_long)
 {
     struct session *s = session_begin(0);
@@ -327,8 +361,9 @@ START_TEST(no_list_no_space)
 {
     struct session *s = session_begin(0);
 
-    session_unwind_on_mappings(s, 0, memfd_create("unsealed", MFD_CLOEXEC));
-    session_unwind_on_mappings(s, 0, -1);
+    session_unwind_on_mappings(s, &(struct collector_message){0}, memfd_create("unsealed", MFD_CLOEXEC));
+    session_unwind_on_mappings(s, &(struct collector_message){0}, -1);
+    session_unwind_on_mappings(s, &(struct collector_message){.u.mappings.same = 1}, -1);
     session_unwind_on_object(s, 0, -1); /* nobody asked */
     session_unwind_on_object(s, 0, memfd_create("file", MFD_CLOEXEC));
     wait_ready(s);
@@ -459,6 +494,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, each_mapping_has_what_its_file_gives);
     tcase_add_test(t, a_space_is_of_its_exec);
     tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
+    tcase_add_test(t, what_is_replaced_is_not_used);
     tcase_add_test(t, the_window_waits_for_so_long);
     tcase_add_test(t, no_list_no_space);
     tcase_add_test(t, mappings_that_overlap_are_left_out);
