@@ -134,6 +134,7 @@ static const struct {
     {"runtime.systemstack", GOES_ON_BY_RBP},
     {"runtime.asmcgocall", GOES_ON_BY_RBP},
     {"runtime.asmcgocall_no_g", GOES_ON_BY_RBP},
+    {"runtime.cgocallback", GOES_ON_BY_RBP}, /* to C, which called it; its rows would go on with the Go code that had called C */
     {"runtime.nanotime1", GOES_ON_BY_RBP}, /* the vDSO runs on the thread's own stack */
     {"runtime.walltime", GOES_ON_BY_RBP},
     {"time.now", GOES_ON_BY_RBP},
