@@ -24,7 +24,7 @@ static bool signal_context(const struct cfi_row *row, int32_t *ret_offset)
 static bool return_address(const struct cfi_row *row, struct unwind_rule *rule)
 {
     enum unwind_fp fp = UNWIND_SAVED_FP(rule->saved);
-    bool in_lr = row->ra.kind == CFI_UNSET || row->ra.kind == CFI_SAME || (row->ra.kind == CFI_REGISTER && row->ra.reg == ARM_LR);
+    bool in_lr = row->ra.kind == CFI_SAME || (row->ra.kind == CFI_REGISTER && row->ra.reg == ARM_LR);
     int16_t words;
     if (in_lr) {
         unwind_rule_set_saved(rule, fp, UNWIND_RA_REGISTER);

@@ -32,6 +32,9 @@ static void read_cie(struct unwind_fdes *fdes, const struct cfi_section *section
         .registers = ret->registers,
     };
     ret->is_sound = cfi_run_initial(&program, &ret->initial);
+    /* Where nothing is said of the return address, it is in its register: aarch64, and glibc's own calling conventions there. */
+    if (ret->initial.ra.kind == CFI_UNSET)
+        ret->initial.ra = (struct cfi_column){.kind = CFI_REGISTER, .reg = ra};
 }
 
 const struct unwind_cie *unwind_fdes_cie(struct unwind_fdes *fdes, const struct cfi_section *section, uint64_t offset)

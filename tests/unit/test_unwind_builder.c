@@ -257,6 +257,22 @@ START_TEST(test_aarch64)
 }
 END_TEST
 
+/* As in parts of glibc: the return address is in another register, which the walker does not know. */
+START_TEST(test_other_return_register)
+{
+    static const uint8_t start[] = {DW_CFA_def_cfa, 31, 0}, code[] = {DW_CFA_advance_loc | 4, DW_CFA_same_value, 15};
+    struct cfi cfi = {0};
+    struct unwind_output output;
+    put_cie(&cfi, "zR", 0x78, 15, start, sizeof(start));
+    put_fde(&cfi, CODE, BYTES, "", 0);
+    put_cie(&cfi, "zR", 0x78, 30, start, sizeof(start));
+    put_fde(&cfi, CODE + BYTES, BYTES, code, sizeof(code));
+    ck_assert_int_eq(build(&cfi, EM_AARCH64, &output), 0);
+    check_rows(&output, (const struct expected[5]){{0, UNSUPPORTED}, {BYTES, R(REGISTER, 31, 0, SAME, REGISTER, 30)}}, "another register");
+    unwind_output_deinit(&output);
+}
+END_TEST
+
 START_TEST(test_signal_frames)
 {
     static const uint8_t start[] = {DW_CFA_def_cfa_expression, 4, DW_OP_breg7, 0xa8, 0x01, DW_OP_deref, /* 8 + 160 */
@@ -434,6 +450,7 @@ int main(void)
     tcase_add_test(t, test_set_loc);
     tcase_add_test(t, test_too_many_states);
     tcase_add_test(t, test_aarch64);
+    tcase_add_test(t, test_other_return_register);
     tcase_add_test(t, test_signal_frames);
     tcase_add_test(t, test_overlaps);
     tcase_add_test(t, test_padding);

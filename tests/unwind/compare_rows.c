@@ -157,7 +157,7 @@ static bool frame_text(struct comparison *c, Dwarf_Frame *frame, char ret[TEXT_R
     register_text(frame, ra_register, ra, sizeof(ra));
     if (strcmp(ra, "same") == 0)
         (void)snprintf(ra, sizeof(ra), "r%d", ra_register);
-    if (strcmp(ra, "undefined") == 0)
+    if (strcmp(ra, "undefined") == 0 && ra_register == (c->fp == 29 ? 30 : 16)) /* of another register libdw means: not known */
         (void)snprintf(ret, TEXT_ROOM, "root");
     else if (strncmp(cfa, "plt", 3) == 0)
         (void)snprintf(ret, TEXT_ROOM, "%s", cfa);
@@ -212,7 +212,7 @@ static enum class classify(const struct comparison *c, const char *ours, const c
         return SAME;
     if (strcmp(ours, "root") == 0 || strcmp(ours, "frame-pointer") == 0 || strncmp(ours, "signal", 6) == 0 || ours[0] == '~')
         return MARKED;
-    if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || !sp_is_cfa || c->is_go))
+    if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || strstr(theirs, "undefined") || !sp_is_cfa || c->is_go))
         return UNSUPPORTED;
     if (c->is_go && strstr(ours, " c-16 ") && strcmp(with_fp(theirs, "c-16", changed), ours) == 0)
         return GO;
