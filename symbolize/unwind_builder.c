@@ -8,6 +8,7 @@
 #include "symbolize/cfi_cursor.h"
 #include "symbolize/unwind_fdes.h"
 #include "symbolize/unwind_file.h"
+#include "symbolize/unwind_gaps.h"
 #include "symbolize/unwind_known.h"
 #include "symbolize/unwind_pages.h"
 #include "symbolize/unwind_rule.h"
@@ -249,6 +250,9 @@ int unwind_build(int elf_fd, struct unwind_output *ret)
         r = unwind_fdes_collect(&b.fdes, &b.file.segments);
     if (r == 0)
         r = unwind_known_find(&b.file, b.arch, &b.fdes.go, entry_end(&b), &b.known);
+    if (r == 0)
+        r = unwind_gaps_mark(&b.file, b.arch, b.fdes.list, b.fdes.n, &b.known);
+    unwind_known_settle(&b.known);
     if (r == 0)
         r = pack_best(&b, &output);
     if (r < 0)

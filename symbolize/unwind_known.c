@@ -170,10 +170,14 @@ int unwind_known_find(const struct unwind_file *file, const struct unwind_arch *
         unwind_known_deinit(&known);
         return r;
     }
-    unwind_marks_settle(&known.over);
-    unwind_marks_settle(&known.gaps);
     *ret = known;
     return 0;
+}
+
+void unwind_known_settle(struct unwind_known *known)
+{
+    unwind_marks_settle(&known->over);
+    unwind_marks_settle(&known->gaps);
 }
 
 void unwind_known_deinit(struct unwind_known *known)

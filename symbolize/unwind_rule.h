@@ -10,6 +10,8 @@
 #include "symbolize/cfi_program.h"
 #include "util/unwind_table.h"
 
+#define UNWIND_CALL_BYTES 5
+
 struct unwind_arch {
     uint16_t machine;  /* ELF e_machine */
     uint8_t fp, sp;    /* DWARF numbers */
@@ -25,6 +27,13 @@ struct unwind_arch {
     enum unwind_cfa (*first_instruction)(const uint8_t *code, uint64_t bytes);
     /* True for the first instructions of a program: they take sp for their argument, which no compiler's function does. */
     bool (*is_start)(const uint8_t *code, uint64_t bytes);
+    uint8_t code_align; /* of instructions */
+    /* The target of a call whose UNWIND_CALL_BYTES are these. False: it is none, or its target is not in it. */
+    bool (*call_target)(const uint8_t *code, uint64_t address, uint64_t *ret_target);
+    /* True for a function that begins by setting its frame pointer. */
+    bool (*sets_up_frame)(const uint8_t *code, uint64_t bytes);
+    /* The next clone at `from` or behind, of those that have no CFI: its child's code begins and ends there. */
+    bool (*find_thread_start)(const uint8_t *code, uint64_t bytes, uint64_t from, uint64_t *ret_start, uint64_t *ret_end);
     /* Sets the return address's part of a rule whose frame pointer's part is set. False: rows can't express it. */
     bool (*return_address)(const struct cfi_row *row, struct unwind_rule *rule);
 };

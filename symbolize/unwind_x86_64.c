@@ -50,6 +50,42 @@ static bool plt_expression(const uint8_t *code, size_t bytes, struct unwind_rule
     return true;
 }
 
+static bool call_target(const uint8_t *code, uint64_t address, uint64_t *ret_target)
+{
+    int32_t distance;
+    memcpy(&distance, code + 1, sizeof(distance));
+    *ret_target = address + UNWIND_CALL_BYTES + (uint64_t)(int64_t)distance;
+    return code[0] == 0xe8;
+}
+
+static bool sets_up_frame(const uint8_t *code, uint64_t bytes)
+{
+    static const uint8_t endbr[] = {0xf3, 0x0f, 0x1e, 0xfa}, frame[] = {0x55, 0x48, 0x89, 0xe5}; /* push %rbp; mov %rsp,%rbp */
+    if (bytes >= sizeof(endbr) + sizeof(frame) && memcmp(code, endbr, sizeof(endbr)) == 0)
+        code += sizeof(endbr);
+    return bytes >= sizeof(frame) && memcmp(code, frame, sizeof(frame)) == 0;
+}
+
+/* syscall; test %eax,%eax; jnz to the parent's; xor %ebp,%ebp: the child's, up to there */
+static bool find_thread_start(const uint8_t *code, uint64_t bytes, uint64_t from, uint64_t *ret_start, uint64_t *ret_end)
+{
+    static const uint8_t head[] = {0x0f, 0x05, 0x85, 0xc0, 0x75}, child[] = {0x31, 0xed};
+    const uint8_t *at;
+    while (from < bytes && (at = memmem(code + from, bytes - from, head, sizeof(head)))) {
+        uint64_t place = (uint64_t)(at - code), start = place + sizeof(head) + 1;
+        from = place + 1;
+        if (start + sizeof(child) > bytes || memcmp(code + start, child, sizeof(child)) != 0)
+            continue;
+        uint8_t distance = code[start - 1];
+        if (distance <= INT8_MAX && distance >= sizeof(child) && distance <= bytes - start) {
+            *ret_start = start;
+            *ret_end = start + distance;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool return_address(const struct cfi_row *row, struct unwind_rule *rule)
 {
     if (row->ra.kind == CFI_OFFSET && row->ra.value == -8)
@@ -133,5 +169,9 @@ const struct unwind_arch unwind_arch_x86_64 = {
     .is_padding = is_padding,
     .first_instruction = first_instruction,
     .is_start = is_start,
+    .code_align = 1,
+    .call_target = call_target,
+    .sets_up_frame = sets_up_frame,
+    .find_thread_start = find_thread_start,
     .return_address = return_address,
 };
