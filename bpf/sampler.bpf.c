@@ -33,6 +33,15 @@ const volatile __u32 n_cpus = 1; /* possible ones */
 __u64 self_namespace; /* a struct pid_namespace *; set by whoami, run once in the daemon */
 __u32 self_level;
 
+/* Where a pid has its number of the daemon's namespace. Verifiers before Linux 6.2 let nothing be added to a kernel's pointer that has no
+ * bounds which they see; the kernel has 32 levels at most. */
+static __always_inline const void *pid_own_number(struct pid *pid)
+{
+    __u64 offset = (__u64)self_level * bpf_core_type_size(struct upid);
+
+    return (void *)pid + bpf_core_field_offset(struct pid, numbers) + (offset & 1023);
+}
+
 SEC("raw_tp/whoami")
 int whoami(void *ctx)
 {
@@ -41,9 +50,7 @@ int whoami(void *ctx)
     struct upid upid = {};
 
     self_level = pid->level;
-    if (bpf_probe_read_kernel(&upid, bpf_core_type_size(struct upid),
-                              (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-                                  self_level * bpf_core_type_size(struct upid)))
+    if (bpf_probe_read_kernel(&upid, bpf_core_type_size(struct upid), pid_own_number(pid)))
         return 1;
     self_namespace = (__u64)upid.ns;
     return 0;
@@ -56,9 +63,7 @@ static __always_inline __u32 pid_number(struct pid *pid)
 
     if (!pid || pid->level < self_level)
         return 0;
-    if (bpf_probe_read_kernel(&upid, sizeof(upid),
-                              (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-                                  self_level * bpf_core_type_size(struct upid)))
+    if (bpf_probe_read_kernel(&upid, sizeof(upid), pid_own_number(pid)))
         return 0;
     return (__u64)upid.ns == self_namespace ? upid.nr : 0;
 }
@@ -243,6 +248,7 @@ static __always_inline long emit_stack(void *ring, struct stack_walk *walk)
 {
     __u64 n = walk->n;
 
+    barrier_var(n); /* else a compiler may compare one copy and use another, whose bounds verifiers before Linux 6.2 don't know */
     if (n > STACK_WALK_FRAMES)
         return -1;
     return emit(ring, &walk->record, sizeof(walk->record) + n * sizeof(__u64));

@@ -26,12 +26,13 @@ struct {
     __uint(max_entries, 64 * 1024);
 } notices SEC(".maps");
 
-/* Counts of each session: made when it starts, exactly as large as it can need. */
+/* Counts of each session: made when it starts, exactly as large as it can need. By sizes, not types: kernels before Linux 6.2 take
+ * a map whose types they were told for another than one made without. */
 struct counts_map {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 1);
-    __type(key, struct sample_key);
-    __type(value, struct sample_value);
+    __uint(key_size, sizeof(struct sample_key));
+    __uint(value_size, sizeof(struct sample_value));
 };
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
