@@ -29,7 +29,7 @@ BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev
     protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev uthash-dev zlib1g-dev check
     curl python3)
 TEST_PACKAGES=(g++ musl-tools libssl-dev libclang-rt-14-dev systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps
-    util-linux binutils debootstrap systemd-container)
+    util-linux binutils debootstrap systemd-container qemu-system-x86 busybox-static debian-archive-keyring)
 
 read_os() {
     [ -r /etc/os-release ] || die "no /etc/os-release: only Debian 12 and Ubuntu 24.04 are supported"
@@ -293,6 +293,18 @@ service_tests() {
     esac
 }
 
+# The programs and a profile on older and newer kernels, emulated; they are fetched once, about 80 MB.
+kernel_tests() {
+    say "Other kernels"
+    as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 CPROFD_TREES="${CPROFD_TREES:-/var/cache/cprofd-trees}" \
+        CPROFD_BUILD="$PWD/build" timeout 1200 tests/kernels/run all </dev/null
+    case $? in
+    0) count 1 0 0 ;;
+    77) count 0 0 1 ;;
+    *) count 0 1 0 ;;
+    esac
+}
+
 run_tests() {
     install_for_tests
     if step "Build" build build; then
@@ -312,10 +324,11 @@ run_tests() {
         done
     fi
     step "Static analysis of the C code" static_analysis
-    step "Static analysis of the scripts" shellcheck setup.sh .ci/run tests/system/fresh-tree.sh
+    step "Static analysis of the scripts" shellcheck setup.sh .ci/run tests/system/fresh-tree.sh tests/kernels/init
     if [ -x build/daemon/cprofd ]; then
         e2e_tests
         service_tests
+        kernel_tests
     fi
     printf '\n%d passed, %d failed, %d skipped\n' "$n_passed" "$n_failed" "$n_skipped"
     [ "$n_failed" -eq 0 ] && [ "$n_passed" -gt 0 ]
