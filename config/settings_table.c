@@ -108,6 +108,7 @@ const struct setting settings_table[] = {
      .manual = "How much memory unwinding tables may take, with a suffix K, M or G. Each file that a profiled "
                "process maps has one, which is made once and kept for some minutes after the last profile "
                "that used it; when room is short, those that were not used for the longest time go first. "
+               "Once the tables of one process take a quarter of it, no further file is read for that process. "
                "Code whose table finds no room is unwound by guesses, and the profile says so."},
     {.name = "worker-timeout", .section = "workers", .type = SETTING_NUMBER, AT(worker_timeout_seconds),
      .min = 0.1, .max = 3600, .value = "SECONDS", .fallback = "30",

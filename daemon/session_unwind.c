@@ -72,10 +72,13 @@ static void session_unwind_ask(struct session *s, struct session_use *use)
 static void session_unwind_claim(struct session *s)
 {
     struct session_unwind *u = &s->unwind;
+    uint64_t bytes = 0;
     unsigned n_begun = 0;
 
-    for (size_t i = 0; i < u->n_uses; i++)
+    for (size_t i = 0; i < u->n_uses; i++) {
         n_begun += u->uses[i].begun && !use_is_settled(&u->uses[i]);
+        bytes += u->uses[i].entry && u->uses[i].entry->state == UNWIND_READY ? u->uses[i].entry->bytes : 0;
+    }
     for (size_t i = 0; i < u->n_uses && n_begun < SESSION_UNWIND_MAX_BEGUN; i++) {
         struct session_use *use = &u->uses[i];
         if (u->n_asked == SESSION_UNWIND_MAX_BEGUN || !unwind_tables_may_claim(session_tables(s)))
@@ -84,6 +87,8 @@ static void session_unwind_claim(struct session *s)
             continue;
         if (u->n_broken >= SESSION_UNWIND_MAX_BROKEN)
             use->why = UNWIND_WHY_BROKEN;
+        else if (bytes > unwind_tables_share_bytes(session_tables(s)))
+            use->why = UNWIND_WHY_NO_ROOM;
         else if (s->collector && s->phase <= PHASE_OPEN)
             session_unwind_ask(s, use);
         n_begun += use->begun && !use->why;

@@ -248,7 +248,7 @@ static void load_begin(struct unwind_entry *e, const struct worker_result *resul
     struct unwind_tables *t = e->tables;
     enum unwind_why why = UNWIND_WHY_TOO_LARGE;
 
-    if (result->len <= t->limits.max_bytes / 2) {
+    if (result->len <= t->limits.max_bytes / UNWIND_TABLES_TABLE_SHARE) {
         int r = unwind_load_new(unwind_room_arena(t->room), result->body_fd, result->len, &e->load);
         why = r == -EBADMSG ? UNWIND_WHY_MALFORMED : UNWIND_WHY_FAILED;
     }
@@ -381,6 +381,11 @@ void unwind_tables_drop(struct unwind_tables *t, struct unwind_entry *e)
 bool unwind_tables_may_claim(const struct unwind_tables *t)
 {
     return t->n_queued < UNWIND_TABLES_MAX_QUEUE;
+}
+
+uint64_t unwind_tables_share_bytes(const struct unwind_tables *t)
+{
+    return t->limits.max_bytes / UNWIND_TABLES_SESSION_SHARE;
 }
 
 void unwind_tables_claim(struct unwind_tables *t, struct unwind_entry *e, enum unwind_priority priority)

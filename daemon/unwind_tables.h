@@ -32,6 +32,11 @@ struct worker_pool;
 /* Files that wait for a worker, of all sessions: each holds a descriptor. Who has more waits with claiming. */
 #define UNWIND_TABLES_MAX_QUEUE 16
 
+/* Of the budget: what one table may take, and what the tables of one session may take before no further file is read for it. A target
+ * that maps files made to be large must leave room for others. */
+#define UNWIND_TABLES_TABLE_SHARE 8
+#define UNWIND_TABLES_SESSION_SHARE 4
+
 enum unwind_state {
     UNWIND_WANTED,   /* nobody has claimed it */
     UNWIND_CLAIMED,  /* its file is on its way */
@@ -110,6 +115,8 @@ void unwind_tables_drop(struct unwind_tables *t, struct unwind_entry *entry);
 
 /* Whether another file may be claimed now. */
 bool unwind_tables_may_claim(const struct unwind_tables *t);
+/* What the tables of one session may take (UNWIND_TABLES_SESSION_SHARE). */
+uint64_t unwind_tables_share_bytes(const struct unwind_tables *t);
 /* The caller will give the file of a WANTED entry, or unclaim it. */
 void unwind_tables_claim(struct unwind_tables *t, struct unwind_entry *entry, enum unwind_priority priority);
 void unwind_tables_unclaim(struct unwind_tables *t, struct unwind_entry *entry);

@@ -412,6 +412,26 @@ START_TEST(a_target_that_breaks_workers_is_not_read_on)
 }
 END_TEST
 
+START_TEST(a_target_with_large_tables_leaves_room)
+{
+    struct mapped mapped[20];
+    struct session *s = session_begin(0);
+
+    for (unsigned i = 0; i < 20; i++) {
+        scripts[i] = "table 95 3000"; /* 0.86 MB of 16 */
+        mapped[i] = (struct mapped){0x1000 * (i + 1), 0x1000 * (i + 1) + 0x800, (int)i};
+    }
+    tell(s, 0, mapped, 13);
+    while (strcmp(facts(s, "unwind.tables_missing"), "") == 0 || strstr(facts(s, "unwind.no_table"), "in time"))
+        once();
+    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "table-memory is used up"));
+    int n = atoi(facts(s, "unwind.tables"));
+    ck_assert_int_ge(n, 5); /* a quarter of it */
+    ck_assert_int_le(n, 5 + SESSION_UNWIND_MAX_BEGUN);
+    session_end(s);
+}
+END_TEST
+
 START_TEST(sessions_share_tables_and_jobs)
 {
     struct session *a = session_begin(0), *b = session_begin(1);
@@ -499,6 +519,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, no_list_no_space);
     tcase_add_test(t, mappings_that_overlap_are_left_out);
     tcase_add_test(t, a_target_that_breaks_workers_is_not_read_on);
+    tcase_add_test(t, a_target_with_large_tables_leaves_room);
     tcase_add_test(t, sessions_share_tables_and_jobs);
     tcase_add_loop_test(t, claims_pass_on, 0, 2);
     tcase_add_test(t, nothing_is_left_of_many_sessions);

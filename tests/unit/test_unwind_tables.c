@@ -292,14 +292,14 @@ END_TEST
 
 START_TEST(what_was_not_used_for_longest_goes_first)
 {
-    start(4 * MIB, LONG_NS, LONG_NS);
-    for (uint64_t i = 1; i <= 6; i++) {
+    start(8 * MIB, LONG_NS, LONG_NS);
+    for (uint64_t i = 1; i <= 12; i++) {
         struct unwind_entry *e = make(i, LARGE);
         ck_assert_msg(e->state == UNWIND_READY, "%d: %s", (int)i, unwind_why_text(e->why));
         unwind_tables_drop(tables, e);
-        ck_assert_uint_le(unwind_tables_bytes(tables), 4 * MIB);
+        ck_assert_uint_le(unwind_tables_bytes(tables), 8 * MIB);
     }
-    struct unwind_entry *oldest = use(1), *newest = use(6);
+    struct unwind_entry *oldest = use(1), *newest = use(12);
     ck_assert_int_eq(oldest->state, UNWIND_WANTED);
     ck_assert_int_eq(newest->state, UNWIND_READY);
     unwind_tables_drop(tables, oldest);
@@ -310,19 +310,19 @@ END_TEST
 
 START_TEST(what_is_in_use_stays)
 {
-    struct unwind_entry *e[6];
+    struct unwind_entry *e[12];
     unsigned n = 0;
 
-    start(4 * MIB, LONG_NS, LONG_NS);
-    for (; n < 6; n++) {
+    start(8 * MIB, LONG_NS, LONG_NS);
+    for (; n < 12; n++) {
         e[n] = make(n + 1, LARGE);
         if (e[n]->state == UNWIND_NONE)
             break;
     }
-    ck_assert_uint_ge(n, 3);
-    ck_assert_uint_lt(n, 6);
+    ck_assert_uint_ge(n, 6);
+    ck_assert_uint_lt(n, 12);
     ck_assert_int_eq(e[n]->why, UNWIND_WHY_NO_ROOM);
-    ck_assert_uint_le(unwind_tables_bytes(tables), 4 * MIB);
+    ck_assert_uint_le(unwind_tables_bytes(tables), 8 * MIB);
     for (unsigned i = 0; i < n; i++)
         ck_assert_int_eq(e[i]->state, UNWIND_READY);
     /* Mappings still have room. */
@@ -349,8 +349,8 @@ END_TEST
 
 START_TEST(one_may_not_take_it_all)
 {
-    start(1 * MIB, LONG_NS, LONG_NS);
-    struct unwind_entry *e = make(1, LARGE); /* more than half */
+    start(6 * MIB, LONG_NS, LONG_NS);
+    struct unwind_entry *e = make(1, LARGE); /* more than an eighth */
     ck_assert_int_eq(e->why, UNWIND_WHY_TOO_LARGE);
     unwind_tables_drop(tables, e);
     stop();
