@@ -30,7 +30,7 @@
 static size_t recorders_bytes;
 
 /* Attaching: making maps, opening events on each CPU, and a period of waiting. Two seconds more are for locks. */
-#define RECORDER_ATTACH_DEADLINE_NS (5 * NSEC_PER_SEC)
+#define RECORDER_ATTACH_DEADLINE_NS (10 * NSEC_PER_SEC)
 #define RECORDER_END_DEADLINE_NS (2 * NSEC_PER_SEC)
 
 struct recorder {

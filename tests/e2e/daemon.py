@@ -107,7 +107,7 @@ class Daemon:
                 [*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            wait_for(self.is_up, "the daemon answers", 20)
+            wait_for(self.is_up, "the daemon answers", 60)
         except BaseException:
             self.process.kill()
             raise AssertionError("the daemon did not start: " + self.log())
