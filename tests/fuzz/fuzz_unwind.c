@@ -1,5 +1,5 @@
-/* Call frame information from anybody, in an ELF file of ours: the first byte chooses machine and section, the rest is the section. What
- * comes out must pass the check that its loader makes, in little time. */
+/* Call frame information from anybody, in an ELF file of ours: the first byte chooses machine and section (.eh_frame, .debug_frame or
+ * .gopclntab), the rest is the section. What comes out must pass the check that its loader makes, in little time. */
 #include <elf.h>
 #include <errno.h>
 
@@ -10,6 +10,17 @@
 
 #define DEBUG_FRAME 1
 #define AARCH64 2
+#define GO 4
+
+/* Wherever Go's table says that a function begins, one does, if its stack grows by the second byte: push %rbp; mov %rsp,%rbp. */
+static uint8_t code[ELF_IMAGE_TEXT_BYTES];
+
+static void lay_code(void)
+{
+    static const uint8_t prologue[] = {0x55, 0x48, 0x89, 0xe5};
+    for (size_t i = 0; code[0] == 0 && i < sizeof(code); i++)
+        code[sizeof(code) - 1 - i] = prologue[(sizeof(code) - 1 - i) % sizeof(prologue)];
+}
 
 static void check_output(const struct unwind_output *output)
 {
@@ -30,9 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct unwind_output output = {0};
     if (size < 2 || size > ELF_IMAGE_MAX_CFI)
         return 0;
-    struct elf_image_head head = elf_image_head(data[0] & AARCH64 ? EM_AARCH64 : EM_X86_64,
-                                                data[0] & DEBUG_FRAME ? ELF_IMAGE_DEBUG_FRAME : ELF_IMAGE_EH_FRAME, size - 1);
-    AUTO_CLOSE int fd = elf_image_open(head, NULL, 0, data + 1, size - 1);
+    enum elf_image_kind kind = data[0] & GO ? ELF_IMAGE_GO : data[0] & DEBUG_FRAME ? ELF_IMAGE_DEBUG_FRAME : ELF_IMAGE_EH_FRAME;
+    struct elf_image_head head = elf_image_head(data[0] & AARCH64 ? EM_AARCH64 : EM_X86_64, kind, size - 1);
+    lay_code();
+    AUTO_CLOSE int fd = elf_image_open(head, code, data[0] & GO ? sizeof(code) : 0, data + 1, size - 1);
     FUZZ_CHECK(fd >= 0);
     int r = unwind_build(fd, &output);
     if (r == 0)

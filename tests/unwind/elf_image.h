@@ -1,5 +1,5 @@
 /* Small ELF files around call frame information, for tests and fuzzers: a segment of code, and .eh_frame found by its program header or
- * .debug_frame found by its section. */
+ * .debug_frame or .gopclntab found by its section. */
 #pragma once
 
 #include <elf.h>
@@ -17,13 +17,13 @@
 #define ELF_IMAGE_CFI (ELF_IMAGE_TEXT + ELF_IMAGE_TEXT_BYTES)
 #define ELF_IMAGE_MAX_CFI (1u << 20)
 
-enum elf_image_kind { ELF_IMAGE_EH_FRAME, ELF_IMAGE_DEBUG_FRAME };
+enum elf_image_kind { ELF_IMAGE_EH_FRAME, ELF_IMAGE_DEBUG_FRAME, ELF_IMAGE_GO };
 
 struct elf_image_head {
     Elf64_Ehdr ehdr;
     Elf64_Phdr phdr[3];
-    Elf64_Shdr shdr[3];
-    char names[32];
+    Elf64_Shdr shdr[4];
+    char names[48];
     uint8_t eh_frame_hdr[8];
 };
 
@@ -41,7 +41,7 @@ static inline struct elf_image_head elf_image_head(uint16_t machine, enum elf_im
             .e_phnum = 3,
             .e_shentsize = sizeof(Elf64_Shdr),
         },
-        .names = "\0.debug_frame\0.shstrtab",
+        .names = "\0.debug_frame\0.gopclntab\0.text\0.shstrtab",
     };
     uint32_t distance = ELF_IMAGE_CFI - (uint32_t)offsetof(struct elf_image_head, eh_frame_hdr) - 4;
     const uint8_t hdr[4] = {1, 0x1b /* pcrel, sdata4 */, 0xff, 0xff};
@@ -56,10 +56,14 @@ static inline struct elf_image_head elf_image_head(uint16_t machine, enum elf_im
         return head;
     }
     head.ehdr.e_shoff = offsetof(struct elf_image_head, shdr);
-    head.ehdr.e_shnum = 3;
+    head.ehdr.e_shnum = 4;
     head.ehdr.e_shstrndx = 2;
-    head.shdr[1] = (Elf64_Shdr){1, SHT_PROGBITS, 0, 0, ELF_IMAGE_CFI, cfi_bytes, 0, 0, 1, 0};
-    head.shdr[2] = (Elf64_Shdr){14, SHT_STRTAB, 0, 0, offsetof(struct elf_image_head, names), sizeof(head.names), 0, 0, 1, 0};
+    uint32_t name = kind == ELF_IMAGE_GO ? sizeof("\0.debug_frame") : 1;
+    head.shdr[1] = (Elf64_Shdr){name, SHT_PROGBITS, 0, 0, ELF_IMAGE_CFI, cfi_bytes, 0, 0, 1, 0};
+    head.shdr[2] = (Elf64_Shdr){sizeof("\0.debug_frame\0.gopclntab\0.text"), SHT_STRTAB, 0, 0, offsetof(struct elf_image_head, names),
+                                sizeof(head.names), 0, 0, 1, 0};
+    head.shdr[3] = (Elf64_Shdr){sizeof("\0.debug_frame\0.gopclntab"), SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, ELF_IMAGE_ADDRESS + ELF_IMAGE_TEXT,
+                                ELF_IMAGE_TEXT, ELF_IMAGE_TEXT_BYTES, 0, 0, 16, 0};
     return head;
 }
 
