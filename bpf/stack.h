@@ -67,6 +67,21 @@ STACK_INLINE int stack_step_entry(struct stack_walk *walk)
     return stack_goes_on(walk, address, 0);
 }
 
+/* Code that is known to keep frame pointers. In its innermost frame, its instructions tell whether it has set its own yet. */
+STACK_INLINE int stack_step_kept_frame(struct stack_walk *walk)
+{
+    __u8 code[16];
+    int state = STACK_FP_OWN;
+
+    if (walk->exact && !stack_read(code, sizeof(code), walk->pc - sizeof(code) / 2))
+        state = stack_frame_state(code);
+    if (state == STACK_FP_CALLERS)
+        return stack_step_entry(walk);
+    if (state == STACK_FP_PUSHED)
+        walk->fp = walk->sp;
+    return stack_step_frame_pointer(walk) || (walk->end == STACK_END_BAD_FP && stack_guess(walk));
+}
+
 /* ---- signals */
 
 /* The kernel's record of what a handler interrupted, at `context`. All registers are known again. */
@@ -258,7 +273,7 @@ STACK_GLOBAL int stack_step(struct stack_walk *walk)
     case UNWIND_CFA_SIGNAL:
         return stack_step_signal(walk, walk->sp + (__s64)(__s32)(walk->rule >> 32));
     case UNWIND_CFA_FRAME_POINTER:
-        return stack_step_frame_pointer(walk) || (walk->end == STACK_END_BAD_FP && stack_guess(walk));
+        return stack_step_kept_frame(walk);
     case UNWIND_CFA_UNSUPPORTED:
         return stack_ends(walk, STACK_END_UNSUPPORTED);
     default:

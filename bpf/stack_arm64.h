@@ -23,6 +23,12 @@ STACK_INLINE int stack_is_signal_return(const __u8 code[16])
            code[7] == 0xd4;
 }
 
+/* The link register would have to be believed: prologues and epilogues lose their caller. */
+STACK_INLINE int stack_frame_state(const __u8 code[16])
+{
+    return STACK_FP_OWN;
+}
+
 /* bl imm26, blr xN (blraa and the like too). */
 STACK_INLINE int stack_call_before(const __u8 code[8], __u64 address, __u64 *ret_target)
 {

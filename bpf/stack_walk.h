@@ -47,6 +47,13 @@ struct stack_walk {
     __u64 frames[STACK_WALK_FRAMES];
 };
 
+/* How far a function that keeps frame pointers is with its own. */
+enum stack_frame_state {
+    STACK_FP_OWN,    /* the frame pointer is this function's */
+    STACK_FP_CALLERS,   /* it is the caller's, and the return address on top of the stack */
+    STACK_FP_PUSHED, /* it is the caller's, and on top of the stack too */
+};
+
 /* Two independent multiplicative hashes: together 128 bits, so that by accident no two stacks of a session share both. */
 STACK_INLINE void stack_hash(__u64 hash[2], __u64 frame)
 {

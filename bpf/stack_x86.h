@@ -5,6 +5,7 @@
  *   stack_context_offset     where in the kernel's ucontext a register lies, or PC with STACK_PC; -1: not there
  *   stack_return_address     the caller's program counter, by a rule and its CFA
  *   stack_is_signal_return   are these the instructions that end a signal handler?
+ *   stack_frame_state        how far is code that keeps frame pointers with its frame, by its instructions?
  *   stack_call_before        do the bytes before a return address look like a call? And of what?
  *   STACK_CODE_ADDRESS       strips what hardware adds to a return address */
 #pragma once
@@ -41,6 +42,20 @@ STACK_INLINE int stack_is_signal_return(const __u8 code[16])
     if (code[0] == 0x48 && code[1] == 0xc7 && code[2] == 0xc0 && code[3] == 15 && code[4] == 0)
         return code[7] == 0x0f && code[8] == 0x05;
     return code[0] == 0xb8 && code[1] == 15 && code[2] == 0 && code[5] == 0x0f && code[6] == 0x05;
+}
+
+/* By the 8 bytes before an instruction and the 8 from it on. */
+STACK_INLINE int stack_frame_state(const __u8 code[16])
+{
+    const __u8 *at = code + 8;
+
+    if (at[0] == 0xc3 || at[0] == 0xc2) /* ret */
+        return STACK_FP_CALLERS;
+    if (at[0] == 0xf3 && at[1] == 0x0f && at[2] == 0x1e && at[3] == 0xfa) /* endbr64 */
+        return STACK_FP_CALLERS;
+    if (at[0] == 0x55 && at[1] == 0x48 && at[2] == 0x89 && at[3] == 0xe5) /* push %rbp; mov %rsp,%rbp */
+        return STACK_FP_CALLERS;
+    return code[7] == 0x55 && at[0] == 0x48 && at[1] == 0x89 && at[2] == 0xe5 ? STACK_FP_PUSHED : STACK_FP_OWN;
 }
 
 /* The 8 bytes before a return address. 0: no call ends there; 1: one does, and *ret_target is the function where the instruction

@@ -161,12 +161,12 @@ static void widen(uint64_t start, uint64_t end, uint64_t *low, uint64_t *high)
     *high = end > *high ? end : *high;
 }
 
-/* The file offsets of which anything is said. False: none. */
+/* The file offsets of which anything is said, the byte before a function included (put_contradiction). False: none. */
 static bool covered(const struct unwind_builder *b, uint64_t *ret_start, uint64_t *ret_end)
 {
     uint64_t start = UINT64_MAX, end = 0;
     for (size_t i = 0; i < b->fdes.n; i++)
-        widen(b->fdes.list[i].start, b->fdes.list[i].start + b->fdes.list[i].bytes, &start, &end);
+        widen(b->fdes.list[i].start - 1, b->fdes.list[i].start + b->fdes.list[i].bytes, &start, &end);
     const struct unwind_marks *all[] = {&b->known.gaps, &b->known.over};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         for (size_t j = 0; j < all[i]->n; j++)

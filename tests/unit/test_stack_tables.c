@@ -300,6 +300,33 @@ START_TEST(test_code_that_keeps_frame_pointers)
 }
 END_TEST
 
+/* Where such code has not set its own frame pointer yet, or has given it up, no caller is skipped. */
+START_TEST(test_code_between_frame_pointers)
+{
+    static const struct {
+        __u8 code[5]; /* the first one in front of pc */
+        unsigned pushed;
+    } cases[] = {
+        {{0x90, 0x55, 0x48, 0x89, 0xe5}, 0}, {{0x90, 0xf3, 0x0f, 0x1e, 0xfa}, 0}, {{0x5d, 0xc3}, 0}, {{0x5d, 0xc2, 8}, 0},
+        {{0x55, 0x48, 0x89, 0xe5}, 1},
+    };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        rows_setup(special, N_SPECIAL);
+        memcpy(code_bytes + 0x91f, cases[i].code, sizeof(cases[i].code));
+        stack[0] = STACK_BASE + 80; /* the caller's, where it is pushed */
+        stack[cases[i].pushed] = CODE_BASE + 0x9100;
+        stack[10] = 0;
+        stack[11] = CODE_BASE + 0x810;
+        rows_begin(CODE_BASE + 0x920, STACK_BASE, STACK_BASE + 80);
+        rows_walk();
+        ck_assert_uint_eq(walk.end, STACK_END_ROOT);
+        ck_assert_uint_eq(walk.n, 3);
+        ck_assert_uint_eq(rows_frame(1), 0x9100);
+    }
+}
+END_TEST
+
 /* Assembly without CFI: of the words on its stack, the one behind a call of this function is the return address, not one that an
  * earlier call left. */
 START_TEST(test_guess)
@@ -463,6 +490,7 @@ int main(void)
     tcase_add_test(tc, test_another_stack);
     tcase_add_test(tc, test_return_address_in_a_register);
     tcase_add_test(tc, test_code_that_keeps_frame_pointers);
+    tcase_add_test(tc, test_code_between_frame_pointers);
     tcase_add_test(tc, test_guess);
     tcase_add_test(tc, test_frame_pointer_after_a_guess);
     tcase_add_test(tc, test_calls_by_their_bytes);

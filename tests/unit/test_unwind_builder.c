@@ -388,23 +388,48 @@ START_TEST(test_first_instructions)
 }
 END_TEST
 
-/* More rules than a page holds: smaller pages. */
-START_TEST(test_many_rules)
+/* A function of 4000 bytes with a rule for each four. */
+static void put_many_rules(struct cfi *cfi, uint32_t text_offset)
 {
     static uint8_t code[4 * 1000];
-    struct cfi cfi = {0};
-    struct unwind_output output;
     for (unsigned i = 0; i < 1000; i++) {
         const uint8_t one[] = {DW_CFA_def_cfa_offset, 0x80 | ((16 + i) & 0x7f), (uint8_t)((16 + i) >> 7), DW_CFA_advance_loc | 4};
         memcpy(code + 4 * i, one, sizeof(one));
     }
+    put_fde(cfi, text_offset, 4 * 1000, code, sizeof(code));
+}
+
+/* More rules than a page holds: smaller pages. */
+START_TEST(test_many_rules)
+{
+    struct cfi cfi = {0};
+    struct unwind_output output;
     put_x86_cie(&cfi);
-    put_fde(&cfi, 0, 4 * 1000, code, sizeof(code));
+    put_many_rules(&cfi, 0);
     ck_assert_int_eq(build(&cfi, EM_X86_64, &output), 0);
     for (unsigned i = 0; i < 1000; i++)
         ck_assert_uint_eq(depth_at(&output, 4 * i + i % 4), 16 + i);
     ck_assert_uint_eq(((const struct unwind_image *)output.image)->page_shift, 9); /* 256 rows are one too many */
     ck_assert_uint_eq(output.unsupported_rows, 0);
+    unwind_output_deinit(&output);
+}
+END_TEST
+
+/* A coroutine's start takes its sp from elsewhere, and is looked up by the byte before it: here before the first page. */
+START_TEST(test_root_at_a_page)
+{
+    static const uint8_t code[] = {0x48, 0x89, 0xdc}; /* mov %rbx,%rsp */
+    struct cfi cfi = {0};
+    struct unwind_output output;
+    put_x86_cie(&cfi);
+    put_fde(&cfi, 0, 16, "", 0);
+    put_many_rules(&cfi, 0x100);
+    AUTO_CLOSE int fd = elf_image_open(elf_image_head(EM_X86_64, ELF_IMAGE_EH_FRAME, cfi.n), code, sizeof(code), cfi.bytes, cfi.n);
+    ck_assert_int_eq(unwind_build(fd, &output), 0);
+    ck_assert_int_eq(unwind_image_check(output.image, output.image_bytes), 0);
+    ck_assert_uint_eq(ELF_IMAGE_TEXT % (1u << ((const struct unwind_image *)output.image)->page_shift), 0);
+    for (uint32_t i = 0; i <= 16; i++)
+        ck_assert_int_eq(UNWIND_CFA_KIND(unwind_image_find(output.image, ELF_IMAGE_TEXT - 1 + i).cfa), UNWIND_CFA_ROOT);
     unwind_output_deinit(&output);
 }
 END_TEST
@@ -456,6 +481,7 @@ int main(void)
     tcase_add_test(t, test_padding);
     tcase_add_test(t, test_first_instructions);
     tcase_add_test(t, test_many_rules);
+    tcase_add_test(t, test_root_at_a_page);
     tcase_add_test(t, test_no_cfi);
     tcase_add_test(t, test_kinds_of_files);
     Suite *s = suite_create("unwind_builder");
