@@ -60,8 +60,9 @@ STACK_GLOBAL __u64 stack_resolver_cfa(struct stack_walk *walk, __u32 reg, __s32 
     if (stack_read(&parts, 8, walk->sp + STACK_RESOLVER_PARTS) || !(parts & STACK_RESOLVER_COMPACTED))
         return 0;
     base = walk->sp + STACK_RESOLVER_REGISTERS + stack_resolver_bytes(parts);
+    /* From above: below it are leftovers, which may be of such a frame too. */
     for (__u32 i = 0; i < 64; i += 16) {
-        __u64 cfa = base + i + (__s64)offset;
+        __u64 cfa = base + 48 - i + (__s64)offset;
         if (!stack_read(words, sizeof(words), cfa - sizeof(words)) && !(words[1] >> 32) && stack_is_link_map(words[0]) &&
             stack_is_return(walk, words[2]))
             return cfa;

@@ -104,6 +104,12 @@ START_TEST(test_resolver)
         ck_assert(!(walk.frames[2] & STACK_FRAME_GUESSED));
         ck_assert_uint_eq(walk.fp, 77);
     }
+    lay_resolver(6); /* below it, what another one has left */
+    memcpy(stack + 8 + SAVE_WORDS + 1, stack + 8 + SAVE_WORDS + 6 + 1, 24);
+    put_call(0x620, 0x7000);
+    stack[8 + SAVE_WORDS + 3] = CODE_BASE + 0x625;
+    rows_walk();
+    ck_assert_uint_eq(rows_frame(2), 0x615);
     lay_resolver(0); /* the last object of the list */
     stack[LINK_MAP + 3] = 0;
     stack[LINK_MAP + 4] = STACK_BASE + 8 * (LINK_MAP + 32);

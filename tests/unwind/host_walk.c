@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define HOST_WALK_PAGES 256 /* of a walk; what is read beyond is not noted */
+
 struct host_walk;
 static struct host_walk *walking; /* whose surroundings the engine's questions are about */
 
@@ -22,10 +24,25 @@ struct host_walk {
     struct space *space;
     struct stack_walk walk;
     struct stack_cached cache[STACK_CACHE_ENTRIES];
+    uint64_t pages[HOST_WALK_PAGES]; /* that were read */
+    size_t n_pages;
 };
+
+static void note_page(uint64_t address)
+{
+    uint64_t page = address & ~(uint64_t)(TRACEE_PAGE_BYTES - 1);
+
+    for (size_t i = walking->n_pages; i--;)
+        if (walking->pages[i] == page)
+            return;
+    if (walking->n_pages < HOST_WALK_PAGES)
+        walking->pages[walking->n_pages++] = page;
+}
 
 static long stack_read(void *to, __u32 size, __u64 address)
 {
+    note_page(address);
+    note_page(address + size - 1);
     return tracee_read(walking->tracee, to, size, address);
 }
 
@@ -102,6 +119,7 @@ int host_walk_frames(struct host_walk *walk, const __u64 **ret_frames, size_t *r
     if (r)
         return r;
     walking = walk;
+    walk->n_pages = 0;
     begin(walk, place);
     stack_begin(&walk->walk);
     stack_push(&walk->walk, STACK_FRAME_EXACT);
@@ -111,6 +129,17 @@ int host_walk_frames(struct host_walk *walk, const __u64 **ret_frames, size_t *r
     *ret_n = walk->walk.n;
     *ret_end = walk->walk.end;
     return 0;
+}
+
+const struct stack_walk *host_walk_last(const struct host_walk *walk)
+{
+    return &walk->walk;
+}
+
+size_t host_walk_pages(const struct host_walk *walk, const uint64_t **ret_addresses)
+{
+    *ret_addresses = walk->pages;
+    return walk->n_pages;
 }
 
 const char *host_walk_end_name(unsigned end)

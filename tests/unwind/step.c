@@ -10,8 +10,8 @@
  *   --repeat=K                 a program counter is compared so often for each caller (default 3)
  *   --threads                  the newest thread is stepped
  *   --cpu=N                    where it runs
+ *   --kernel                   each walk is done in the kernel as well
  *   --trace                    tells of each stack that is wrong */
-#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #include <uthash.h>
 
 #include "tests/unwind/host_walk.h"
+#include "tests/unwind/kernel_walk.h"
 #include "tests/unwind/libdw_stack.h"
 #include "tests/unwind/shadow.h"
 #include "tests/unwind/tally.h"
@@ -30,7 +31,7 @@
 struct options {
     const char *begin, *end;
     uint64_t steps, repeat;
-    int cpu, threads, trace, seed;
+    int cpu, threads, trace, seed, kernel;
 };
 
 /* How often a place was compared, by program counter and caller. */
@@ -47,10 +48,12 @@ struct stepper {
     struct libdw_stack *libdw;
     struct space *space;
     struct host_walk *walk;
+    struct kernel_walk *kernel; /* NULL: not asked for */
+    uint64_t kernel_walks, kernel_same, kernel_unplaced; /* unplaced: something of this process is where the tracee's memory is */
     struct place *places;
     struct tally walker_tally, libdw_tally;
     uint64_t steps, unsettled; /* unsettled: stacks that have no true one */
-    uint64_t truth[MAX_FRAMES], found[MAX_FRAMES];
+    uint64_t truth[MAX_FRAMES], walked[MAX_FRAMES], found[MAX_FRAMES]; /* found: by libdw */
     bool interrupted[MAX_FRAMES];
 };
 
@@ -71,14 +74,16 @@ static bool is_due(struct stepper *s)
     return place->times++ < s->options.repeat;
 }
 
-static void trace_stack(struct stepper *s, const char *who, const char *kind, const struct tally_truth *truth, size_t n)
+static void trace_stack(struct stepper *s, const char *who, const char *kind, const struct tally_truth *truth, const struct tally_stack *stack)
 {
+    size_t n = stack->n;
+
     (void)fprintf(stderr, "%s: %s at step %lu\n", who, kind, s->steps);
     for (size_t i = 0; i < 12 && (i < truth->n || i < n); i++) {
         const char *object, *function;
 
-        libdw_stack_name(s->libdw, i < truth->n ? truth->frames[i] : s->found[i], &object, &function);
-        (void)fprintf(stderr, "  %2zu %16lx %16lx %s %s\n", i, i < truth->n ? truth->frames[i] : 0, i < n ? s->found[i] : 0, object, function);
+        libdw_stack_name(s->libdw, i < truth->n ? truth->frames[i] : stack->frames[i], &object, &function);
+        (void)fprintf(stderr, "  %2zu %16lx %16lx %s %s\n", i, i < truth->n ? truth->frames[i] : 0, i < n ? stack->frames[i] : 0, object, function);
     }
 }
 
@@ -92,30 +97,32 @@ static const char *kind_of(const struct tally_stack *stack, const struct tally_t
     return wrong < stack->n ? "wrong caller" : end;
 }
 
-static int judge(struct stepper *s, struct tally *tally, const struct tally_stack *stack, const struct tally_truth *truth, const char *end,
-                 enum tally_way way)
+static int judge(struct stepper *s, struct tally *tally, const struct tally_stack *stack, const struct tally_truth *truth,
+                 struct tally_verdict *verdict, const char *end)
 {
-    struct tally_verdict verdict = {.way = way};
     size_t wrong = tally_compare(stack, truth);
     const char *object, *function;
     AUTO_FREE char *object_copy = NULL;
 
     libdw_stack_name(s->libdw, s->tracee.regs.rip, &object, &function);
-    verdict.object = object;
-    verdict.object_pc = libdw_stack_object_address(s->libdw, s->tracee.regs.rip);
+    object_copy = strdup(object);
+    if (!object_copy)
+        return -ENOMEM;
+    verdict->object = object_copy;
+    verdict->object_pc = libdw_stack_object_address(s->libdw, s->tracee.regs.rip);
     if (wrong != TALLY_AGREES) {
         uint64_t culprit = wrong ? truth->frames[wrong - 1] : truth->frames[0];
 
-        verdict.kind = kind_of(stack, truth, wrong, end);
+        verdict->kind = kind_of(stack, truth, wrong, end);
         /* A call may be its function's last instruction. */
         if (wrong && !truth->interrupted[wrong - 1])
             culprit--;
-        libdw_stack_name(s->libdw, culprit, &verdict.culprit_object, &verdict.culprit_function);
-        verdict.culprit_pc = libdw_stack_object_address(s->libdw, culprit);
+        libdw_stack_name(s->libdw, culprit, &verdict->culprit_object, &verdict->culprit_function);
+        verdict->culprit_pc = libdw_stack_object_address(s->libdw, culprit);
         if (s->options.trace)
-            trace_stack(s, tally->name, verdict.kind, truth, stack->n);
+            trace_stack(s, tally->name, verdict->kind, truth, stack);
     }
-    return tally_add(tally, &verdict);
+    return tally_add(tally, verdict);
 }
 
 /* What a walk leant on besides CFI. */
@@ -132,33 +139,91 @@ static enum tally_way way_of(const __u64 *frames, size_t n, unsigned end)
     return way;
 }
 
-static int compare_walker(struct stepper *s, const struct tally_truth *truth)
+/* Symbols of return addresses are looked up one byte before: whether a frame is one is part of it. */
+static void take_walked(struct stepper *s, const __u64 *frames, size_t n, const struct tally_truth *truth)
+{
+    for (size_t i = 0; i < n && i < MAX_FRAMES; i++) {
+        bool exact = frames[i] & STACK_FRAME_EXACT;
+
+        s->walked[i] = STACK_FRAME_ADDRESS(frames[i]);
+        if (i < truth->n && exact != truth->interrupted[i])
+            s->walked[i] = ~s->walked[i];
+    }
+}
+
+/* What they have in common may still be cut. */
+static bool same_stacks(const struct tally_stack *a, const struct tally_stack *b)
+{
+    return a->n == b->n && memcmp(a->frames, b->frames, (a->n < MAX_FRAMES ? a->n : MAX_FRAMES) * sizeof(a->frames[0])) == 0;
+}
+
+static void give_registers(const struct stepper *s, struct kernel_walk_case *ret)
+{
+    const struct user_regs_struct *regs = &s->tracee.regs;
+
+    *ret = (struct kernel_walk_case){
+        .registers = {regs->rax, regs->rdx, regs->rcx, regs->rbx, regs->rsi, regs->rdi, regs->rbp, regs->rsp, regs->r8, regs->r9, regs->r10,
+                      regs->r11, regs->r12, regs->r13, regs->r14, regs->r15},
+        .pc = regs->rip,
+        .space = host_walk_last(s->walk)->space,
+    };
+}
+
+/* The host's last walk, done by the kernel. */
+static int compare_kernel(struct stepper *s)
+{
+    const struct stack_walk *host = host_walk_last(s->walk), *kernel;
+    const uint64_t *pages;
+    size_t n = host_walk_pages(s->walk, &pages);
+    struct kernel_walk_case given;
+    int r = 0;
+
+    for (size_t i = 0; i < n && !r; i++)
+        r = kernel_walk_add_page(s->kernel, pages[i]);
+    if (r) {
+        s->kernel_unplaced++;
+        return r == -EEXIST ? 0 : r;
+    }
+    give_registers(s, &given);
+    r = kernel_walk_run(s->kernel, &given, &kernel);
+    if (r)
+        return r;
+    s->kernel_walks++;
+    if (kernel->n == host->n && kernel->end == host->end && memcmp(kernel->frames, host->frames, host->n * sizeof(host->frames[0])) == 0)
+        s->kernel_same++;
+    else if (s->options.trace)
+        (void)fprintf(stderr, "kernel: %u frames, %s; host: %u frames, %s, at step %lu\n", kernel->n, host_walk_end_name(kernel->end), host->n,
+                      host_walk_end_name(host->end), s->steps);
+    return 0;
+}
+
+static int compare_with(struct stepper *s, const struct tally_truth *truth)
 {
     const __u64 *frames;
     unsigned end;
-    struct tally_stack stack = {.frames = s->found};
-    int r = host_walk_frames(s->walk, &frames, &stack.n, &end);
+    struct tally_stack walked = {.frames = s->walked}, reference = {.frames = s->found};
+    struct tally_verdict verdict = {0}, reference_verdict = {0};
+    int r = host_walk_frames(s->walk, &frames, &walked.n, &end);
 
     if (r)
         return r;
-    stack.rooted = end == STACK_END_ROOT;
-    for (size_t i = 0; i < stack.n && i < MAX_FRAMES; i++) {
-        bool exact = frames[i] & STACK_FRAME_EXACT;
-
-        s->found[i] = STACK_FRAME_ADDRESS(frames[i]);
-        /* Symbols of return addresses are looked up one byte before: the mark is part of the frame. */
-        if (i < truth->n && exact != truth->interrupted[i])
-            s->found[i] = ~s->found[i];
-    }
-    return judge(s, &s->walker_tally, &stack, truth, host_walk_end_name(end), way_of(frames, stack.n, end));
+    if (s->kernel)
+        r = compare_kernel(s);
+    if (r)
+        return r;
+    walked.rooted = end == STACK_END_ROOT;
+    take_walked(s, frames, walked.n, truth);
+    reference.n = libdw_stack_frames(s->libdw, s->found, MAX_FRAMES, &reference.rooted);
+    verdict.way = way_of(frames, walked.n, end);
+    verdict.seconded = same_stacks(&walked, &reference);
+    r = judge(s, &s->walker_tally, &walked, truth, &verdict, host_walk_end_name(end));
+    return r ? r : judge(s, &s->libdw_tally, &reference, truth, &reference_verdict, "ended");
 }
 
 static int compare(struct stepper *s)
 {
     struct tally_truth truth = {.frames = s->truth, .interrupted = s->interrupted};
-    struct tally_stack stack = {.frames = s->found};
     bool settled;
-    int r;
 
     truth.whole = s->shadow.chain.bottom == SHADOW_ROOT;
     truth.open = s->shadow.chain.bottom == SHADOW_UNKNOWN;
@@ -167,11 +232,7 @@ static int compare(struct stepper *s)
         s->unsettled++;
         return 0;
     }
-    r = compare_walker(s, &truth);
-    if (r)
-        return r;
-    stack.n = libdw_stack_frames(s->libdw, s->found, MAX_FRAMES, &stack.rooted);
-    return judge(s, &s->libdw_tally, &stack, &truth, "ended", TALLY_BY_CFI);
+    return compare_with(s, &truth);
 }
 
 /* One step of the program and of its shadow. */
@@ -249,8 +310,10 @@ static int begin(struct stepper *s, char **argv)
         r = shadow_begin(&s->shadow, &s->tracee);
     if (!r)
         r = libdw_stack_new(&s->tracee, &s->libdw);
+    if (!r && s->options.kernel)
+        r = kernel_walk_new(&s->tracee, &s->kernel);
     if (!r)
-        r = space_new(&s->tracee, -1, &s->space);
+        r = space_new(&s->tracee, s->kernel ? kernel_walk_slabs_map(s->kernel) : -1, &s->space);
     if (!r)
         r = host_walk_new(&s->tracee, s->space, &s->walk);
     if (r || strcmp(at, "exec") == 0 || strcmp(at, "entry") == 0)
@@ -288,7 +351,7 @@ static void print_result(const struct stepper *s, char **argv)
         printf("exit %d", WEXITSTATUS(status));
     else
         printf("signal %d", WTERMSIG(status));
-    printf("\", ");
+    printf("\", \"kernel\": {\"walks\": %lu, \"same\": %lu, \"unplaced\": %lu}, ", s->kernel_walks, s->kernel_same, s->kernel_unplaced);
     tally_print_json(&s->walker_tally, stdout);
     printf(", ");
     tally_print_json(&s->libdw_tally, stdout);
@@ -305,6 +368,7 @@ static void deinit(struct stepper *s)
     }
     host_walk_free(s->walk);
     space_free(s->space);
+    kernel_walk_free(s->kernel);
     libdw_stack_free(s->libdw);
     shadow_deinit(&s->shadow);
     tracee_end(&s->tracee);
@@ -318,6 +382,7 @@ static int take_options(struct options *options, int argc, char **argv)
         {"begin", required_argument, NULL, 'b'}, {"end", required_argument, NULL, 'e'},   {"steps", required_argument, NULL, 's'},
         {"repeat", required_argument, NULL, 'r'}, {"threads", no_argument, NULL, 't'},    {"cpu", required_argument, NULL, 'c'},
         {"trace", no_argument, NULL, 'v'},        {"seed", no_argument, NULL, 'd'},
+        {"kernel", no_argument, NULL, 'k'},
         {0},
     };
     int found;
@@ -331,6 +396,7 @@ static int take_options(struct options *options, int argc, char **argv)
         case 't': options->threads = 1; break;
         case 'c': options->cpu = atoi(optarg); break;
         case 'd': options->seed = 1; break;
+        case 'k': options->kernel = 1; break;
         case 'v': options->trace = 1; break;
         default: return -EINVAL;
         }

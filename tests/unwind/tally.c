@@ -9,7 +9,7 @@
 struct tally_pc {
     uint64_t pc;
     char *object;
-    bool agrees;
+    bool agrees, seconded;
     enum tally_way way; /* the weakest of its stacks' */
     uint64_t key[2];
     UT_hash_handle hh;
@@ -58,7 +58,7 @@ static struct tally_pc *pc_of(struct tally *tally, const struct tally_verdict *v
         return NULL;
     pc->pc = verdict->object_pc;
     pc->object = strdup(verdict->object);
-    pc->agrees = true;
+    pc->agrees = pc->seconded = true;
     memcpy(pc->key, key, sizeof(key));
     HASH_ADD(hh, tally->pcs, key, sizeof(pc->key), pc);
     return pc;
@@ -105,6 +105,7 @@ int tally_add(struct tally *tally, const struct tally_verdict *verdict)
     tally->stacks++;
     tally->stacks_agreed += !verdict->kind;
     pc->agrees &= !verdict->kind;
+    pc->seconded &= !verdict->kind || verdict->seconded;
     if (verdict->way > pc->way)
         pc->way = verdict->way;
     return 0;
@@ -150,7 +151,7 @@ static void print_pcs(const struct tally *tally, FILE *to)
     for (const struct tally_pc *pc = tally->pcs; pc; pc = pc->hh.next) {
         (void)fprintf(to, "%s[", separator);
         print_string(pc->object, to);
-        (void)fprintf(to, ", %lu, \"%s\", %s]", pc->pc, ways[pc->way], pc->agrees ? "true" : "false");
+        (void)fprintf(to, ", %lu, \"%s\", %s]", pc->pc, ways[pc->way], pc->agrees ? "\"truth\"" : pc->seconded ? "\"other\"" : "\"no\"");
         separator = ", ";
     }
 }

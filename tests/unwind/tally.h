@@ -49,6 +49,7 @@ struct tally_verdict {
     enum tally_way way;
     const char *kind, *culprit_object, *culprit_function;
     uint64_t culprit_pc;
+    bool seconded; /* where it does not agree: another unwinder found the very same */
 };
 int tally_add(struct tally *tally, const struct tally_verdict *verdict);
 void tally_print_json(const struct tally *tally, FILE *to);
