@@ -192,6 +192,10 @@ static int pack(struct unwind_builder *b, uint32_t page_shift, bool cut_down, st
         unwind_pages_deinit(b->pages);
         return r;
     }
+    if (b->pages->header.n_rows == 0) { /* of CFI that is not believed */
+        unwind_output_deinit(ret);
+        return -ENODATA;
+    }
     ret->n_fdes = (uint32_t)b->fdes.n;
     ret->n_rows = b->pages->header.n_rows;
     ret->unsupported_rows = (uint32_t)b->pages->unsupported_rows;
