@@ -218,12 +218,14 @@ STACK_INLINE int stack_cfa_unfollowed(struct stack_walk *walk, __u32 kind, __u32
 STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
 {
     __u32 kind = UNWIND_CFA_KIND(rule & 0xff), reg = UNWIND_CFA_REG(rule & 0xff), saved = (__u32)(rule >> 8) & 0xff;
+    __u32 guessed = kind != UNWIND_CFA_PLT ? STACK_GUESSED(reg) : 0;
     __u32 addend = kind == UNWIND_CFA_MEMORY ? UNWIND_SAVED_ADDEND(saved) : 0;
     int in_register = UNWIND_SAVED_RA(saved) == UNWIND_RA_REGISTER, other = kind == UNWIND_CFA_REGISTER && (saved & UNWIND_OTHER_STACK);
     __s32 offset = (__s32)(rule >> 32);
     __u32 doubt = 0; /* what ends the walk where the return address is none */
     __u64 cfa, pc;
 
+    reg &= ~guessed;
     if (walk->exact || reg == STACK_SP || reg == STACK_FP) {
         if (!stack_cfa(walk, kind, reg, offset, addend, &cfa))
             return 0;
@@ -233,7 +235,7 @@ STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
     /* Each call has pushed something, unless its return address is in a register, or stacks are switched. */
     if (!other && (cfa < walk->sp || (cfa == walk->sp && !in_register)))
         return stack_ends(walk, STACK_END_BAD_CFA);
-    if (walk->guessed_fp && reg == STACK_FP)
+    if (guessed || (walk->guessed_fp && reg == STACK_FP))
         doubt = STACK_END_NO_CFI;
     if (!stack_saved(walk, rule, cfa, &pc))
         return 0;
@@ -241,6 +243,21 @@ STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
         return stack_ends(walk, doubt);
     walk->sp = cfa;
     return stack_goes_on(walk, pc, doubt ? STACK_FRAME_GUESSED : 0);
+}
+
+/* By a rule that is what the code looks like: where that leads to no return address, as if nothing were known. */
+STACK_INLINE int stack_step_guessed(struct stack_walk *walk)
+{
+    __u64 fp = walk->fp;
+    __u32 guessed_fp = walk->guessed_fp;
+
+    if (stack_step_cfa(walk, walk->rule))
+        return 1;
+    if (walk->end == STACK_END_TOO_DEEP)
+        return 0;
+    walk->fp = fp;
+    walk->guessed_fp = guessed_fp;
+    return stack_guess(walk);
 }
 
 /* Code of a file that says nothing of itself. */
@@ -277,6 +294,8 @@ STACK_GLOBAL int stack_step(struct stack_walk *walk)
     case UNWIND_CFA_UNSUPPORTED:
         return stack_ends(walk, STACK_END_UNSUPPORTED);
     default:
+        if (UNWIND_CFA_KIND(walk->rule & 0xff) != UNWIND_CFA_PLT && STACK_GUESSED(UNWIND_CFA_REG(walk->rule & 0xff)))
+            return stack_step_guessed(walk);
         return stack_step_cfa(walk, walk->rule);
     }
 }

@@ -7,6 +7,7 @@
 #define STACK_LR 30
 #define STACK_SP 31
 #define STACK_PC 32
+#define STACK_GUESSED(reg) 0
 /* Pointer authentication signs return addresses in the bits above user space's 48 (52 with LVA, where bit 55 is still clear). */
 #define STACK_CODE_ADDRESS(pc) ((pc) & 0x0000ffffffffffffull)
 

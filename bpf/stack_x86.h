@@ -7,6 +7,7 @@
  *   stack_is_signal_return   are these the instructions that end a signal handler?
  *   stack_frame_state        how far is code that keeps frame pointers with its frame, by its instructions?
  *   stack_call_before        do the bytes before a return address look like a call? And of what?
+ *   STACK_GUESSED            which rules are guesses
  *   STACK_CODE_ADDRESS       strips what hardware adds to a return address */
 #pragma once
 
@@ -15,6 +16,7 @@
 #define STACK_FP 6
 #define STACK_SP 7
 #define STACK_PC 16
+#define STACK_GUESSED(reg) ((reg) & UNWIND_REG_GUESSED) /* is a rule with this register a guess? */
 #define STACK_CODE_ADDRESS(pc) (pc)
 
 /* struct ucontext, arch/x86/include/uapi/asm/sigcontext.h: uc_mcontext at 40 has r8-r15, di, si, bp, bx, dx, ax, cx, sp, ip. */

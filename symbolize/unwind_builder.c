@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "symbolize/cfi_cursor.h"
+#include "symbolize/unwind_assembly_find.h"
 #include "symbolize/unwind_fdes.h"
 #include "symbolize/unwind_file.h"
 #include "symbolize/unwind_gaps.h"
@@ -257,6 +258,8 @@ int unwind_build(int elf_fd, struct unwind_output *ret)
     if (r == 0)
         r = unwind_gaps_mark(&b.file, b.arch, b.fdes.list, b.fdes.n, &b.known);
     unwind_known_settle(&b.known);
+    if (r == 0)
+        r = unwind_assembly_find(&b.file, b.arch, &b.fdes, &b.known.gaps);
     if (r == 0)
         r = pack_best(&b, &output);
     if (r < 0)

@@ -12,6 +12,8 @@
 
 #define UNWIND_CALL_BYTES 5
 
+struct unwind_marks;
+
 struct unwind_arch {
     uint16_t machine;  /* ELF e_machine */
     uint8_t fp, sp;    /* DWARF numbers */
@@ -34,6 +36,8 @@ struct unwind_arch {
     bool (*sets_up_frame)(const uint8_t *code, uint64_t bytes);
     /* The next clone at `from` or behind, of those that have no CFI: its child's code begins and ends there. */
     bool (*find_thread_start)(const uint8_t *code, uint64_t bytes, uint64_t from, uint64_t *ret_start, uint64_t *ret_end);
+    /* Reads code without CFI (unwind_assembly.h). NULL: nobody can. */
+    int (*read_assembly)(const uint8_t *bytes, uint64_t start, uint64_t end, struct unwind_marks *marks);
     /* Sets the return address's part of a rule whose frame pointer's part is set. False: rows can't express it. */
     bool (*return_address)(const struct cfi_row *row, struct unwind_rule *rule);
 };

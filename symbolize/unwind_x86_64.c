@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <string.h>
 
+#include "symbolize/unwind_assembly.h"
 #include "symbolize/unwind_rule.h"
 
 #define X86_RBP 6
@@ -173,5 +174,6 @@ const struct unwind_arch unwind_arch_x86_64 = {
     .call_target = call_target,
     .sets_up_frame = sets_up_frame,
     .find_thread_start = find_thread_start,
+    .read_assembly = unwind_assembly_read,
     .return_address = return_address,
 };

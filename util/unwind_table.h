@@ -59,6 +59,7 @@ struct unwind_rule {
 #define UNWIND_CFA(kind, reg) ((kind) | (reg) << 3)
 #define UNWIND_CFA_KIND(cfa) ((cfa) & 7)
 #define UNWIND_CFA_REG(cfa) ((cfa) >> 3)
+#define UNWIND_REG_GUESSED 16 /* x86-64, in the register's number: the rule is what its code looks like, for assembly without CFI */
 #define UNWIND_SAVED(fp, ra) ((fp) | (ra) << 2)
 #define UNWIND_SAVED_ADDEND(saved) ((saved) >> 4) /* 0 but for UNWIND_CFA_MEMORY, and: */
 #define UNWIND_MAX_ADDEND 15

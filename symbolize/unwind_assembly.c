@@ -1,0 +1,241 @@
+/* Follows each function's code from its entry along all branches, with what is known of the frame before each instruction
+ * (frame_state.h). Functions begin where the code begins, where a call leads, and at aligned places that nothing else leads to. What a jump
+ * through a register may lead to stays unknown. */
+#include "symbolize/unwind_assembly.h"
+
+#include <capstone/capstone.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "symbolize/frame_state.h"
+#include "util/cleanup.h"
+
+#define FUNCTION_ALIGN 16
+/* A state changes at most so often where ways meet; a bound on work all the same. */
+#define MAX_STEPS_PER_BYTE 16
+
+/* An instruction's place in the code, as offset from its beginning. */
+struct known {
+    uint32_t state;  /* index + 1 of the state before it; 0: not reached */
+    uint8_t bytes;   /* of the instruction */
+};
+
+struct assembly {
+    const uint8_t *code;
+    uint32_t len;
+    csh decoder;
+    cs_insn *insn;
+    struct known *known; /* len of them */
+    struct frame_state *states;
+    size_t n_states, room_states;
+    uint32_t *due; /* places whose state is new, or has changed */
+    size_t n_due, room_due;
+    uint64_t steps_left;
+};
+
+static void assembly_deinit(struct assembly *a)
+{
+    if (a->insn)
+        cs_free(a->insn, 1);
+    if (a->decoder)
+        (void)cs_close(&a->decoder);
+    free(a->known);
+    free(a->states);
+    free(a->due);
+}
+
+static int assembly_init(struct assembly *a, const uint8_t *code, uint32_t len)
+{
+    a->code = code;
+    a->len = len;
+    a->steps_left = (uint64_t)len * MAX_STEPS_PER_BYTE;
+    a->known = calloc(len, sizeof(*a->known));
+    if (!a->known)
+        return -ENOMEM;
+    if (cs_open(CS_ARCH_X86, CS_MODE_64, &a->decoder) != CS_ERR_OK)
+        return -ENOMEM;
+    if (cs_option(a->decoder, CS_OPT_DETAIL, CS_OPT_ON) != CS_ERR_OK)
+        return -ENOMEM;
+    a->insn = cs_malloc(a->decoder);
+    return a->insn ? 0 : -ENOMEM;
+}
+
+static bool assembly_decode(struct assembly *a, uint32_t at)
+{
+    const uint8_t *code = a->code + at;
+    size_t size = a->len - at;
+    uint64_t address = at;
+
+    return at < a->len && cs_disasm_iter(a->decoder, &code, &size, &address, a->insn);
+}
+
+/* ---- what is reached */
+
+static int push_due(struct assembly *a, uint32_t at)
+{
+    if (a->n_due == a->room_due) {
+        size_t room = a->room_due ? 2 * a->room_due : 256;
+        uint32_t *due = reallocarray(a->due, room, sizeof(*due));
+        if (!due)
+            return -ENOMEM;
+        a->due = due;
+        a->room_due = room;
+    }
+    a->due[a->n_due++] = at;
+    return 0;
+}
+
+static int add_state(struct assembly *a, uint32_t at, const struct frame_state *state)
+{
+    if (a->n_states == a->room_states) {
+        size_t room = a->room_states ? 2 * a->room_states : 1024;
+        struct frame_state *states = reallocarray(a->states, room, sizeof(*states));
+        if (!states)
+            return -ENOMEM;
+        a->states = states;
+        a->room_states = room;
+    }
+    a->states[a->n_states++] = *state;
+    a->known[at].state = (uint32_t)a->n_states;
+    return push_due(a, at);
+}
+
+/* Code at a place is reached in a state. */
+static int reach(struct assembly *a, uint64_t at, const struct frame_state *state)
+{
+    if (at >= a->len)
+        return 0;
+    struct known *known = &a->known[at];
+    if (known->state == 0)
+        return add_state(a, (uint32_t)at, state);
+    return frame_state_join(&a->states[known->state - 1], state) ? push_due(a, (uint32_t)at) : 0;
+}
+
+static bool in_group(const cs_insn *insn, unsigned group)
+{
+    for (uint8_t i = 0; i < insn->detail->groups_count; i++)
+        if (insn->detail->groups[i] == group)
+            return true;
+    return false;
+}
+
+/* The target of a direct branch; false: it has none. */
+static bool branch_target(const cs_insn *insn, uint64_t *ret)
+{
+    const cs_x86 *x86 = &insn->detail->x86;
+
+    if (x86->op_count != 1 || x86->operands[0].type != X86_OP_IMM)
+        return false;
+    *ret = (uint64_t)x86->operands[0].imm;
+    return true;
+}
+
+static bool ends_flow(const cs_insn *insn)
+{
+    return insn->id == X86_INS_JMP || insn->id == X86_INS_UD2 || insn->id == X86_INS_HLT || insn->id == X86_INS_INT3 || in_group(insn, X86_GRP_RET);
+}
+
+static int follow(struct assembly *a, uint32_t at)
+{
+    struct frame_state state = a->states[a->known[at].state - 1], entry;
+    uint64_t target;
+    int r = 0;
+
+    if (!assembly_decode(a, at))
+        return 0;
+    a->known[at].bytes = (uint8_t)a->insn->size;
+    frame_state_step(&state, a->insn);
+    if (in_group(a->insn, X86_GRP_CALL)) {
+        frame_state_at_entry(&entry);
+        if (branch_target(a->insn, &target))
+            r = reach(a, target, &entry);
+    } else if (in_group(a->insn, X86_GRP_JUMP) && branch_target(a->insn, &target)) {
+        r = reach(a, target, &state);
+    }
+    return r == 0 && !ends_flow(a->insn) ? reach(a, (uint64_t)at + a->insn->size, &state) : r;
+}
+
+static int follow_all(struct assembly *a)
+{
+    int r = 0;
+
+    while (r == 0 && a->n_due > 0 && a->steps_left > 0) {
+        a->steps_left--;
+        r = follow(a, a->due[--a->n_due]);
+    }
+    return r;
+}
+
+/* ---- functions */
+
+static bool is_filler(uint8_t byte)
+{
+    return byte == 0 || byte == 0x90 || byte == 0xcc;
+}
+
+/* Functions begin at the first code and at aligned code that was not reached from before. */
+static int find_functions(struct assembly *a, uint64_t start)
+{
+    struct frame_state entry;
+    uint32_t at = 0, skip;
+    int r = 0;
+
+    frame_state_at_entry(&entry);
+    while (at < a->len && is_filler(a->code[at]))
+        at++;
+    while (r == 0 && at < a->len && a->steps_left > 0) {
+        if (a->known[at].state == 0 && !is_filler(a->code[at])) {
+            r = reach(a, at, &entry);
+            if (r == 0)
+                r = follow_all(a);
+        }
+        skip = a->known[at].bytes ? a->known[at].bytes : 1;
+        for (at += skip; at < a->len && a->known[at].state == 0 && (start + at) % FUNCTION_ALIGN != 0;)
+            at++;
+    }
+    return r;
+}
+
+/* ---- marks */
+
+static bool rules_equal(const struct unwind_rule *x, const struct unwind_rule *y)
+{
+    return memcmp(x, y, sizeof(*x)) == 0;
+}
+
+/* Neighbours with one rule become one mark. */
+static int add_marks(const struct assembly *a, uint64_t start, struct unwind_marks *marks)
+{
+    struct unwind_mark run = {0};
+
+    for (uint32_t at = 0; at < a->len; at++) {
+        const struct known *known = &a->known[at];
+        if (known->state == 0 || known->bytes == 0)
+            continue;
+        struct unwind_rule rule = frame_state_rule(&a->states[known->state - 1]);
+        uint64_t offset = start + at;
+        if (offset == run.end && rules_equal(&rule, &run.rule)) {
+            run.end = offset + known->bytes;
+            continue;
+        }
+        int r = UNWIND_CFA_KIND(run.rule.cfa) != UNWIND_CFA_NONE ? unwind_marks_add(marks, run.start, run.end, run.rule) : 0;
+        if (r < 0)
+            return r;
+        run = (struct unwind_mark){offset, offset + known->bytes, rule};
+    }
+    return UNWIND_CFA_KIND(run.rule.cfa) != UNWIND_CFA_NONE ? unwind_marks_add(marks, run.start, run.end, run.rule) : 0;
+}
+
+int unwind_assembly_read(const uint8_t *bytes, uint64_t start, uint64_t end, struct unwind_marks *marks)
+{
+    CLEANUP(assembly_deinit) struct assembly a = {0};
+
+    if (start >= end || end - start > UNWIND_MAX_ASSEMBLY_BYTES)
+        return 0;
+    int r = assembly_init(&a, bytes + start, (uint32_t)(end - start));
+    if (r == 0)
+        r = find_functions(&a, start);
+    return r == 0 ? add_marks(&a, start, marks) : r;
+}
