@@ -56,6 +56,10 @@ static void rule_text(const struct comparison *c, const struct unwind_rule *rule
     static const char *const kinds[] = {"none", "root", "", "", "plt", "signal", "frame-pointer", "unsupported"};
     enum unwind_cfa kind = UNWIND_CFA_KIND(rule->cfa);
     char fp[TEXT_ROOM / 3] = "same", ra[TEXT_ROOM / 3] = "c-8";
+    int reg = UNWIND_CFA_REG(rule->cfa);
+    bool guessed = c->fp != 29 && (reg & UNWIND_REG_GUESSED);
+    if (guessed)
+        reg &= ~UNWIND_REG_GUESSED;
     if (kind != UNWIND_CFA_REGISTER && kind != UNWIND_CFA_MEMORY) {
         (void)snprintf(ret, TEXT_ROOM, "%s", kinds[kind]);
         if (kind == UNWIND_CFA_PLT || kind == UNWIND_CFA_SIGNAL)
@@ -73,11 +77,11 @@ static void rule_text(const struct comparison *c, const struct unwind_rule *rule
     else if (UNWIND_SAVED_RA(rule->saved) != UNWIND_RA_CFA)
         (void)snprintf(ra, sizeof(ra), "c%+d", 8 * (rule->saved_offset + (UNWIND_SAVED_RA(rule->saved) == UNWIND_RA_AFTER_FP)));
     if (kind == UNWIND_CFA_MEMORY)
-        (void)snprintf(ret, TEXT_ROOM, "*(r%d%+d)%+d %s %s", UNWIND_CFA_REG(rule->cfa), rule->cfa_offset,
+        (void)snprintf(ret, TEXT_ROOM, "%s*(r%d%+d)%+d %s %s", guessed ? "guess " : "", reg, rule->cfa_offset,
                        8 * UNWIND_SAVED_ADDEND(rule->saved), fp, ra);
     else
-        (void)snprintf(ret, TEXT_ROOM, "%sr%d%+d %s %s", rule->saved & UNWIND_OTHER_STACK ? "~" : "", UNWIND_CFA_REG(rule->cfa),
-                       rule->cfa_offset, fp, ra);
+        (void)snprintf(ret, TEXT_ROOM, "%sr%d%+d %s %s", guessed ? "guess " : rule->saved & UNWIND_OTHER_STACK ? "~" : "", reg, rule->cfa_offset,
+                       fp, ra);
 }
 
 /* ---- the same of libdw's operations */
@@ -212,6 +216,8 @@ static enum class classify(const struct comparison *c, const char *ours, const c
         return SAME;
     if (strcmp(ours, "root") == 0 || strcmp(ours, "frame-pointer") == 0 || strncmp(ours, "signal", 6) == 0 || ours[0] == '~')
         return MARKED;
+    if (strncmp(ours, "guess ", 6) == 0)
+        return strcmp(theirs, "none") == 0 ? MARKED : WRONG; /* never where CFI says something */
     if (strcmp(ours, "unsupported") == 0 && (strstr(theirs, "expression") || strstr(theirs, "undefined") || !sp_is_cfa || c->is_go))
         return UNSUPPORTED;
     if (c->is_go && strstr(ours, " c-16 ") && strcmp(with_fp(theirs, "c-16", changed), ours) == 0)
