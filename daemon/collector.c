@@ -76,6 +76,7 @@ static int collector_tell_mappings(struct collector *c)
         m.u.mappings.same = 1;
         return collector_send(c, &m, -1);
     }
+    m.u.mappings.cut = mapping_table_live_cut(c->table);
     AUTO_CLOSE int fd = mapping_table_write_live(c->table);
     c->told = fd >= 0;
     c->told_version = version;

@@ -71,6 +71,7 @@ struct collector_message {
         struct {
             uint32_t epoch;      /* they were read after all epochs up to this one had begun */
             uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */
+            uint64_t cut;        /* mappings that are there and found no room in the list */
             uint32_t same;       /* 1, and no memfd: they are what was told before */
         } mappings;
         struct {

@@ -19,6 +19,9 @@ struct mapping_table;
 /* Distinct files and names, and the bytes of their text. */
 #define TABLE_MAX_NAMES 131072
 #define TABLE_MAX_STRING_BYTES (64u << 20)
+/* What is told of while the window is open: mappings, and the bytes of their names. */
+#define TABLE_MAX_LIVE_MAPPINGS 65536
+#define TABLE_MAX_LIVE_STRING_BYTES (1u << 20)
 /* Files held open; what is mapped beyond that is named, but has no symbols. */
 #define TABLE_MAX_FILES 4096
 
@@ -55,6 +58,8 @@ int mapping_table_write(const struct mapping_table *t);
 int mapping_table_write_live(const struct mapping_table *t);
 /* Another number where they are not those that they were. */
 uint64_t mapping_table_version(const struct mapping_table *t);
+/* How many are there now that mapping_table_write_live leaves out. */
+uint64_t mapping_table_live_cut(const struct mapping_table *t);
 
 /* The file of an object, borrowed; -1: it could not be opened. path: as the target sees it. -ENOENT: no such
  * object. */

@@ -15,8 +15,6 @@
 #include "daemon/session_impl.h"
 #include "util/cleanup.h"
 
-#define NO_USE UINT32_MAX
-
 static void session_unwind_work(struct session *s);
 
 static struct unwind_tables *session_tables(const struct session *s)
@@ -192,7 +190,7 @@ static const struct session_use *use_before(const struct session_use *uses, cons
 {
     size_t index = object == COLLECTOR_OBJECT_VDSO ? n_objects : object;
 
-    return use_of && index <= n_objects && use_of[index] != NO_USE ? &uses[use_of[index]] : NULL;
+    return use_of && index <= n_objects && use_of[index] != SESSION_UNWIND_NO_USE ? &uses[use_of[index]] : NULL;
 }
 
 static int compare_uses(const void *va, const void *vb)
@@ -215,8 +213,12 @@ static void uses_collect(struct session *s, const struct session_use *old, const
             continue;
         uint32_t object = vdso ? COLLECTOR_OBJECT_VDSO : m->object;
         uint32_t *use_of = &u->use_of[vdso ? u->list.n_objects : object];
-        if (*use_of != NO_USE)
+        if (*use_of != SESSION_UNWIND_NO_USE)
             continue;
+        if (u->n_uses == SESSION_UNWIND_MAX_USES) {
+            u->n_left_out++;
+            continue;
+        }
         struct session_use *use = &u->uses[u->n_uses];
         use_begin(s, use, object, m);
         const struct session_use *before = use_before(old, old_use_of, old_n_objects, object);
@@ -247,8 +249,8 @@ static int session_unwind_take_list(struct session *s, struct raw_profile *list)
 {
     struct session_unwind *u = &s->unwind;
     struct session_unwind old = *u;
-    size_t room = list->n_mappings < list->n_objects + 1 ? list->n_mappings : list->n_objects + 1;
-    AUTO_FREE struct session_use *uses = calloc(room + 1, sizeof(*uses));
+    size_t room = list->n_objects < SESSION_UNWIND_MAX_USES ? list->n_objects + 1 : SESSION_UNWIND_MAX_USES;
+    AUTO_FREE struct session_use *uses = calloc(room, sizeof(*uses));
     AUTO_FREE uint32_t *use_of = malloc((list->n_objects + 1) * sizeof(*use_of));
 
     if (!uses || !use_of)
@@ -258,6 +260,7 @@ static int session_unwind_take_list(struct session *s, struct raw_profile *list)
     u->uses = TAKE_PTR(uses);
     u->use_of = TAKE_PTR(use_of);
     u->n_uses = 0;
+    u->n_left_out = 0;
     uses_collect(s, old.uses, old.use_of, old.listed ? old.list.n_objects : 0);
     uses_drop(s, old.uses, old.n_uses);
     free(old.use_of);
@@ -326,6 +329,7 @@ void session_unwind_on_mappings(struct session *s, const struct collector_messag
             return;
         }
         s->unwind.exec_epoch = m->u.mappings.exec_epoch;
+        s->unwind.n_left_out += m->u.mappings.cut;
         s->unwind.due = true;
     }
     session_unwind_forget_replaced(&s->unwind, m->u.mappings.epoch);

@@ -21,12 +21,16 @@ struct session;
 #define SESSION_UNWIND_RETRY_US 100000
 /* Files of a session that are asked of the collector or read by workers at a time: what a hostile target can make others wait for. */
 #define SESSION_UNWIND_MAX_BEGUN 4
+/* Files of a target that tables are made for: as many as its collector holds open, and the vdso. */
+#define SESSION_UNWIND_MAX_USES 4097
 /* Files of one target that may crash or hang a worker. */
 #define SESSION_UNWIND_MAX_BROKEN 3
 /* Places where something else was mapped since the list was read; further ones are taken together. */
 #define SESSION_UNWIND_MAX_REPLACED 8
 /* Files without a table that are named. */
 #define SESSION_UNWIND_MAX_NAMED 8
+
+#define SESSION_UNWIND_NO_USE UINT32_MAX
 
 /* A file that is mapped. */
 struct session_use {
@@ -49,7 +53,8 @@ struct session_unwind {
     uint32_t exec_epoch;        /* of the list */
     struct session_use *uses;   /* by priority */
     size_t n_uses;
-    uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or UINT32_MAX */
+    uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or SESSION_UNWIND_NO_USE */
+    uint64_t n_left_out;        /* mappings of files beyond, and those that are not in the list */
     struct {
         uint64_t start, end;
         uint32_t epoch;

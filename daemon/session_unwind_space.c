@@ -60,7 +60,7 @@ static bool name_is_kernel(const char *name)
     return strcmp(name, "[vsyscall]") == 0 || strcmp(name, "[uprobes]") == 0;
 }
 
-static struct session_use *use_of_mapping(struct session_unwind *u, const struct raw_mapping *m)
+static const struct session_use *use_of_mapping(const struct session_unwind *u, const struct raw_mapping *m)
 {
     size_t index = m->object;
 
@@ -69,7 +69,7 @@ static struct session_use *use_of_mapping(struct session_unwind *u, const struct
             return NULL;
         index = u->list.n_objects;
     }
-    return &u->uses[u->use_of[index]];
+    return u->use_of[index] == SESSION_UNWIND_NO_USE ? NULL : &u->uses[u->use_of[index]];
 }
 
 static bool is_replaced(const struct session_unwind *u, const struct raw_mapping *m)
@@ -80,14 +80,14 @@ static bool is_replaced(const struct session_unwind *u, const struct raw_mapping
     return false;
 }
 
-static struct unwind_mapping space_mapping(struct session_unwind *u, const struct raw_mapping *m)
+static struct unwind_mapping space_mapping(const struct session_unwind *u, const struct raw_mapping *m)
 {
     struct unwind_mapping r = {.start = m->start, .end = m->end, .offset = m->offset, .kind = UNWIND_MAPPING_ANONYMOUS};
     const struct session_use *use = use_of_mapping(u, m);
 
     if (use)
         use_show(use, &r.kind, &r.table);
-    else if (name_is_kernel(raw_profile_string(&u->list, m->name)))
+    else if (m->object != RAW_NO_OBJECT || name_is_kernel(raw_profile_string(&u->list, m->name)))
         r.kind = UNWIND_MAPPING_NO_CFI;
     if (is_replaced(u, m))
         r.kind = UNWIND_MAPPING_PENDING;
@@ -105,7 +105,7 @@ static bool mappings_are_one(const struct unwind_mapping *last, const struct unw
 }
 
 /* All mappings as a space has them: in order, none over another, and neighbours without a file as one. */
-static size_t space_mappings(struct session_unwind *u, struct unwind_mapping *to)
+static size_t space_mappings(const struct session_unwind *u, struct unwind_mapping *to)
 {
     size_t n = 0;
 
@@ -141,8 +141,8 @@ int session_unwind_write(struct session *s)
     }
     if (r < 0)
         return r;
-    if (cut > u->n_cut)
-        u->n_cut = cut;
+    if (cut + u->n_left_out > u->n_cut)
+        u->n_cut = cut + u->n_left_out;
     for (size_t i = 0; i < u->n_uses; i++)
         use_show(&u->uses[i], &u->uses[i].written_kind, &u->uses[i].written_place);
     session_unwind_set_place(s, place);

@@ -244,6 +244,134 @@ START_TEST(test_too_many_mappings)
 }
 END_TEST
 
+/* ---- what is told while the window is open */
+
+static struct raw_profile live(const struct mapping_table *table)
+{
+    struct raw_profile p;
+    AUTO_CLOSE int fd = mapping_table_write_live(table);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(raw_table_open(fd, &p), 0);
+    return p;
+}
+
+static void check_live(const struct mapping_table *table, const char *expected)
+{
+    struct raw_profile p = live(table);
+    char text[64] = "";
+    for (size_t i = 0; i < p.n_mappings; i++)
+        text[i] = raw_profile_string(&p, p.mappings[i].name)[1];
+    ck_assert_str_eq(text, expected);
+    raw_profile_close(&p);
+}
+
+START_TEST(test_live)
+{
+    struct fixture f = begin("abba");
+    uint64_t version = mapping_table_version(f.table);
+    check_live(f.table, "abba");
+    snapshot(&f, "abba", 1);
+    ck_assert_uint_eq(mapping_table_version(f.table), version);
+    snapshot(&f, "ab a", 2);
+    ck_assert_uint_ne(mapping_table_version(f.table), version);
+    check_live(f.table, "aba");
+    version = mapping_table_version(f.table);
+    snapshot(&f, "abca", 3);
+    ck_assert_uint_ne(mapping_table_version(f.table), version);
+    check_live(f.table, "abca");
+    version = mapping_table_version(f.table);
+    mapping_table_end_image(f.table, 4);
+    ck_assert_uint_ne(mapping_table_version(f.table), version);
+    check_live(f.table, "");
+    end(&f);
+}
+END_TEST
+
+START_TEST(test_live_files)
+{
+    struct fixture f = begin("a");
+    FILE *maps = maps_begin();
+    for (unsigned long i = 0; i < 3; i++) {
+        char name[16];
+        struct stat st;
+        snprintf(name, sizeof(name), "lib%lu.so", i % 2);
+        close(scratch_file(name, 'x'));
+        ck_assert_int_eq(stat(scratch_path(name), &st), 0);
+        fprintf(maps, "%lx-%lx r-xp 00000000 %02x:%02x %lu %s\n", (0x100 + i) << 12, (0x101 + i) << 12, major(st.st_dev),
+                minor(st.st_dev), (unsigned long)st.st_ino, scratch_path(name));
+    }
+    fclose(maps);
+    ck_assert_int_eq(mapping_table_snapshot(f.table, &f.target, 1), 0);
+    struct raw_profile p = live(f.table);
+    ck_assert_uint_eq(p.n_mappings, 3);
+    ck_assert_uint_eq(p.mappings[0].object, p.mappings[2].object);
+    ck_assert_str_eq(object_path(&p, &p.mappings[0]), scratch_path("lib0.so"));
+    ck_assert_str_eq(object_path(&p, &p.mappings[1]), scratch_path("lib1.so"));
+    raw_profile_close(&p);
+    snapshot(&f, "b", 2); /* files that are gone keep their numbers, and need no names */
+    p = live(f.table);
+    ck_assert_uint_eq(p.n_objects, 2);
+    ck_assert_uint_eq(p.objects[0].path, 0);
+    raw_profile_close(&p);
+    end(&f);
+}
+END_TEST
+
+START_TEST(test_too_many_live_mappings)
+{
+    struct fixture f = begin("a");
+    many_lines(TABLE_MAX_LIVE_MAPPINGS + 10, "[x]");
+    ck_assert_int_eq(mapping_table_snapshot(f.table, &f.target, 1), 0);
+    ck_assert_uint_eq(mapping_table_live_cut(f.table), 10);
+    struct raw_profile p = live(f.table);
+    ck_assert_uint_eq(p.n_mappings, TABLE_MAX_LIVE_MAPPINGS);
+    ck_assert_uint_lt(p.strings_len, 100); /* one name stands once */
+    raw_profile_close(&p);
+    /* Memory is left out before files and the vdso, and files before the program. */
+    FILE *maps = maps_begin();
+    struct stat st;
+    close(scratch_file("lib.so", 'x'));
+    ck_assert_int_eq(stat(scratch_path("lib.so"), &st), 0);
+    for (size_t i = 0; i < TABLE_MAX_LIVE_MAPPINGS + 7; i++)
+        fprintf(maps, "%zx-%zx r-xp 00000000 %02x:%02x %lu %s\n", (0x1000 + 2 * i) << 12, (0x1001 + 2 * i) << 12, major(st.st_dev),
+                minor(st.st_dev), (unsigned long)st.st_ino, scratch_path("lib.so"));
+    maps_line(maps, 0x1000000, 1, "");
+    maps_line(maps, 0x1000002, 1, "[vdso]");
+    fclose(maps);
+    ck_assert_int_eq(mapping_table_snapshot(f.table, &f.target, 2), 0);
+    p = live(f.table);
+    ck_assert_uint_eq(p.n_mappings, TABLE_MAX_LIVE_MAPPINGS);
+    ck_assert_uint_eq(p.mappings[0].start, (uint64_t)(0x1000 + 2 * 8) << 12);
+    ck_assert_ptr_nonnull(find_mapping(&p, "[vdso]", 0));
+    ck_assert_ptr_null(find_mapping(&p, "//anon", 0));
+    raw_profile_close(&p);
+    snapshot(&f, "ab", 3);
+    ck_assert_uint_eq(mapping_table_live_cut(f.table), 0);
+    end(&f);
+}
+END_TEST
+
+START_TEST(test_too_much_live_text)
+{
+    struct fixture f = begin("a");
+    char name[4000];
+    FILE *maps = maps_begin();
+    for (unsigned long i = 0; i < 600; i++) {
+        snprintf(name, sizeof(name), "[%03lu%0*d]", i, (int)sizeof(name) - 10, 0);
+        maps_line(maps, 0x100 + i, 1, name);
+    }
+    fclose(maps);
+    ck_assert_int_eq(mapping_table_snapshot(f.table, &f.target, 1), 0);
+    struct raw_profile p = live(f.table);
+    ck_assert_uint_eq(p.n_mappings, 600);
+    ck_assert_uint_le(p.strings_len, TABLE_MAX_LIVE_STRING_BYTES);
+    ck_assert_str_ne(raw_profile_string(&p, p.mappings[0].name), "");
+    ck_assert_str_eq(raw_profile_string(&p, p.mappings[599].name), "");
+    raw_profile_close(&p);
+    end(&f);
+}
+END_TEST
+
 START_TEST(test_too_many_past_mappings)
 {
     struct fixture f = begin("");
@@ -347,6 +475,10 @@ int main(void)
     tcase_add_test(tc, test_final);
     tcase_add_test(tc, test_final_of_other_sizes);
     tcase_add_test(tc, test_too_many_mappings);
+    tcase_add_test(tc, test_live);
+    tcase_add_test(tc, test_live_files);
+    tcase_add_test(tc, test_too_many_live_mappings);
+    tcase_add_test(tc, test_too_much_live_text);
     tcase_add_test(tc, test_too_many_past_mappings);
     tcase_add_test(tc, test_too_many_names);
     tcase_add_test(tc, test_too_much_text);
