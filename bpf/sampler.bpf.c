@@ -294,7 +294,7 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     void *table = bpf_map_lookup_elem(&counts, &slot);
     void *ring = bpf_map_lookup_elem(&records, &slot);
     struct scratch *x;
-    __u32 level, thin = s->thin;
+    __u32 level, bucket, thin = s->thin;
     __u64 spent_ns;
 
     if (!table || !ring)
@@ -323,7 +323,9 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     scratch_release(level);
     spent_ns = bpf_ktime_get_ns() - began_ns;
     __sync_fetch_and_add(&s->overhead_ns, spent_ns);
-    __sync_fetch_and_add(&s->costs[cost_bucket(spent_ns) & (COST_BUCKETS - 1)], 1);
+    bucket = cost_bucket(spent_ns);
+    barrier_var(bucket); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.2 learn them */
+    __sync_fetch_and_add(&s->costs[bucket & (COST_BUCKETS - 1)], 1);
 }
 
 /* ---- sources of samples */
