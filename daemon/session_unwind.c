@@ -64,7 +64,7 @@ static void session_unwind_ask(struct session *s, struct session_use *use)
         return; /* no room in the socket: its next answer makes some */
     unwind_tables_claim(session_tables(s), use->entry, use->priority);
     use->begun = true;
-    u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id);
+    u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id, false);
 }
 
 static void session_unwind_claim(struct session *s)
@@ -180,7 +180,7 @@ static void use_begin(struct session *s, struct session_use *use, uint32_t objec
         use->why = UNWIND_WHY_UNREADABLE;
         return;
     }
-    use->entry = unwind_tables_use(session_tables(s), o ? &o->id : &vdso_identity);
+    use->entry = unwind_tables_use(session_tables(s), o ? &o->id : &vdso_identity, !s->unwind.listed);
     if (!use->entry)
         use->why = UNWIND_WHY_TOO_MANY;
 }

@@ -132,6 +132,19 @@ static void idle_remove(struct unwind_tables *t, struct unwind_entry *e)
     TAILQ_REMOVE(&t->idle, e, link);
 }
 
+/* Whether so many bytes more could be had: all that is not in use, but for what mappings need. */
+static bool tables_can_fit(struct unwind_tables *t, uint64_t bytes)
+{
+    struct unwind_arena_stats stats;
+    uint64_t idle = 0, space = t->limits.max_bytes / TABLES_SPACE_SHARE;
+    const struct unwind_entry *i;
+
+    unwind_arena_stats(unwind_room_arena(t->room), &stats);
+    TAILQ_FOREACH(i, &t->idle, link)
+        idle += i->state == UNWIND_READY ? i->bytes : 0;
+    return stats.used_bytes - (idle < stats.used_bytes ? idle : stats.used_bytes) + bytes + space <= stats.max_bytes;
+}
+
 /* Gives the room of the table back that was not used for the longest time. False where none is left. */
 static bool tables_evict(struct unwind_tables *t)
 {
@@ -187,26 +200,13 @@ static void load_end(struct unwind_entry *e, enum unwind_why why)
     tables_build_next(t);
 }
 
-/* Bytes of tables that may be had at most: all that is not in use. */
-static bool load_can_fit(struct unwind_tables *t, const struct unwind_entry *e)
-{
-    struct unwind_arena_stats stats;
-    uint64_t idle = 0, space = t->limits.max_bytes / TABLES_SPACE_SHARE;
-    const struct unwind_entry *i;
-
-    unwind_arena_stats(unwind_room_arena(t->room), &stats);
-    TAILQ_FOREACH(i, &t->idle, link)
-        idle += i->bytes;
-    return stats.used_bytes - idle + unwind_load_left_bytes(e->load) + space <= stats.max_bytes;
-}
-
 /* The first of loading found no room. */
 static void load_wait(struct unwind_entry *e)
 {
     struct unwind_tables *t = e->tables;
     int r = -ENOSPC;
 
-    if (e->tries++ < TABLES_MAX_TRIES && load_can_fit(t, e))
+    if (e->tries++ < TABLES_MAX_TRIES && tables_can_fit(t, unwind_load_left_bytes(e->load)))
         r = unwind_tables_make_room(t, unwind_load_left_bytes(e->load));
     t->waiting = r == 0;
     if (r < 0)
@@ -224,7 +224,6 @@ static void tables_on_load(evutil_socket_t fd, short what, void *arg)
     if (r == -ENOSPC) {
         load_wait(e);
     } else if (r == 0) {
-        e->bytes = unwind_load_total_bytes(e->load);
         load_end(e, 0);
     }
     if (!TAILQ_EMPTY(&t->loading) && !t->waiting)
@@ -252,7 +251,8 @@ static void load_begin(struct unwind_entry *e, const struct worker_result *resul
         int r = unwind_load_new(unwind_room_arena(t->room), result->body_fd, result->len, &e->load);
         why = r == -EBADMSG ? UNWIND_WHY_MALFORMED : UNWIND_WHY_FAILED;
     }
-    if (e->load && !load_can_fit(t, e)) {
+    e->bytes = e->load ? unwind_load_total_bytes(e->load) : 0;
+    if (e->load && !tables_can_fit(t, e->bytes)) {
         unwind_load_free(TAKE_PTR(e->load));
         why = UNWIND_WHY_NO_ROOM;
     }
@@ -343,7 +343,15 @@ static void tables_build_next(struct unwind_tables *t)
 
 /* ---- entries */
 
-struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct file_identity *id)
+/* Whether it failed for reasons that were not the file's, and may go well now. */
+static bool entry_may_try_again(const struct unwind_entry *e)
+{
+    if (e->state != UNWIND_NONE || entry_is_lasting(e))
+        return false;
+    return e->why != UNWIND_WHY_NO_ROOM || tables_can_fit(e->tables, e->bytes);
+}
+
+struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct file_identity *id, bool again)
 {
     struct unwind_entry *e;
 
@@ -351,6 +359,11 @@ struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct fil
     if (e) {
         if (e->refs++ == 0 && entry_is_lasting(e))
             idle_remove(t, e);
+        if (again && entry_may_try_again(e)) {
+            e->state = UNWIND_WANTED;
+            e->tries = 0;
+            tables_changed(t);
+        }
         return e;
     }
     if (t->n_entries >= UNWIND_TABLES_MAX && (e = TAILQ_FIRST(&t->idle))) {

@@ -75,7 +75,7 @@ struct unwind_entry {
     enum unwind_state state;
     enum unwind_why why;   /* NONE */
     uint32_t place;        /* READY: of its index in the arena */
-    uint64_t bytes;        /* READY: what it takes */
+    uint64_t bytes;        /* READY: what it takes; NONE for lack of room: what it would take */
     unsigned refs;
     enum unwind_priority priority;
     int fd;                /* QUEUED */
@@ -109,8 +109,9 @@ void unwind_tables_set_limits(struct unwind_tables *t, const struct unwind_table
 void unwind_tables_observe(struct unwind_tables *t, struct unwind_observer *observer);
 void unwind_tables_unobserve(struct unwind_tables *t, struct unwind_observer *observer);
 
-/* The entry of a file, used by the caller until unwind_tables_drop. NULL: too many files, or no memory. */
-struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct file_identity *id);
+/* The entry of a file, used by the caller until unwind_tables_drop. again: what failed by chance, or for lack of room, is WANTED anew; for
+ * those who come newly, since others may use it all the time. NULL: too many files, or no memory. */
+struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct file_identity *id, bool again);
 void unwind_tables_drop(struct unwind_tables *t, struct unwind_entry *entry);
 
 /* Whether another file may be claimed now. */

@@ -73,7 +73,7 @@ static struct file_identity identity(uint64_t ino)
 static struct unwind_entry *use(uint64_t ino)
 {
     struct file_identity id = identity(ino);
-    struct unwind_entry *e = unwind_tables_use(tables, &id);
+    struct unwind_entry *e = unwind_tables_use(tables, &id, true);
     ck_assert_ptr_nonnull(e);
     return e;
 }
@@ -149,7 +149,7 @@ START_TEST(another_identity_is_another_file)
         struct file_identity id = identity(1);
         uint64_t *parts[] = {&id.dev, &id.ino, &id.size, &id.mtime_ns, &id.ctime_ns};
         (*parts[i])++;
-        struct unwind_entry *other = unwind_tables_use(tables, &id);
+        struct unwind_entry *other = unwind_tables_use(tables, &id, true);
         ck_assert_int_eq(other->state, UNWIND_WANTED);
         unwind_tables_drop(tables, other);
     }
@@ -193,6 +193,31 @@ START_TEST(failures_say_why)
     /* Others are not harmed. */
     e = make(2, "table 3 10");
     ck_assert_int_eq(e->state, UNWIND_READY);
+    unwind_tables_drop(tables, e);
+    stop();
+}
+END_TEST
+
+START_TEST(what_failed_by_chance_is_tried_again)
+{
+    start(64 * MIB, LONG_NS, LONG_NS);
+    struct unwind_entry *e = make(1, "error 5");
+    ck_assert_int_eq(e->why, UNWIND_WHY_FAILED);
+    ck_assert_ptr_eq(unwind_tables_use(tables, &(struct file_identity){1, 1, 3, 4, 5}, false), e);
+    ck_assert_int_eq(e->state, UNWIND_NONE);
+    unwind_tables_drop(tables, e);
+    ck_assert_ptr_eq(use(1), e); /* by the next, while the first still uses it */
+    ck_assert_int_eq(e->state, UNWIND_WANTED);
+    claim_and_give(e, "table 1 10");
+    while (!is_settled(e))
+        once();
+    ck_assert_int_eq(e->state, UNWIND_READY);
+    unwind_tables_drop(tables, e);
+    unwind_tables_drop(tables, e);
+    e = make(2, "crash");
+    ck_assert_ptr_eq(use(2), e);
+    ck_assert_int_eq(e->state, UNWIND_NONE); /* that was the file */
+    unwind_tables_drop(tables, e);
     unwind_tables_drop(tables, e);
     stop();
 }
@@ -336,11 +361,17 @@ START_TEST(what_is_in_use_stays)
     ck_assert_int_eq(r, 0);
     unwind_space_put(unwind_tables_arena(tables), place);
     /* Once one is gone, the next finds room. */
-    unwind_tables_drop(tables, e[n]);
+    ck_assert_ptr_eq(use(n + 1), e[n]);
+    ck_assert_int_eq(e[n]->state, UNWIND_NONE); /* not yet */
     unwind_tables_drop(tables, e[0]);
-    struct unwind_entry *late = make(100, LARGE);
-    ck_assert_int_eq(late->state, UNWIND_READY);
-    unwind_tables_drop(tables, late);
+    ck_assert_ptr_eq(use(n + 1), e[n]);
+    ck_assert_int_eq(e[n]->state, UNWIND_WANTED); /* although it is in use all the while */
+    claim_and_give(e[n], LARGE);
+    while (!is_settled(e[n]))
+        once();
+    ck_assert_int_eq(e[n]->state, UNWIND_READY);
+    for (unsigned i = 0; i < 3; i++)
+        unwind_tables_drop(tables, e[n]);
     for (unsigned i = 1; i < n; i++)
         unwind_tables_drop(tables, e[i]);
     stop();
@@ -401,9 +432,9 @@ START_TEST(files_are_known_up_to_a_number)
     for (uint64_t i = 0; i < UNWIND_TABLES_MAX; i++)
         e[i] = use(i + 1); /* the last takes the place of the idle one */
     ck_assert_uint_eq(stats().used_bytes, 0);
-    ck_assert_ptr_null(unwind_tables_use(tables, &one_more));
+    ck_assert_ptr_null(unwind_tables_use(tables, &one_more, true));
     unwind_tables_drop(tables, e[0]);
-    e[0] = unwind_tables_use(tables, &one_more);
+    e[0] = unwind_tables_use(tables, &one_more, true);
     ck_assert_ptr_nonnull(e[0]);
     for (uint64_t i = 0; i < UNWIND_TABLES_MAX; i++)
         unwind_tables_drop(tables, e[i]);
@@ -440,6 +471,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_file_is_read_once);
     tcase_add_test(t, another_identity_is_another_file);
     tcase_add_loop_test(t, failures_say_why, 0, sizeof(failures) / sizeof(failures[0]));
+    tcase_add_test(t, what_failed_by_chance_is_tried_again);
     tcase_add_test(t, every_reason_has_words);
     tcase_add_test(t, what_was_claimed_may_be_let_go);
     tcase_add_test(t, nobody_builds_what_nobody_wants);
