@@ -79,7 +79,13 @@ STACK_INLINE int stack_step_kept_frame(struct stack_walk *walk)
         return stack_step_entry(walk);
     if (state == STACK_FP_PUSHED)
         walk->fp = walk->sp;
-    return stack_step_frame_pointer(walk) || (walk->end == STACK_END_BAD_FP && stack_guess(walk));
+    if (stack_step_frame_pointer(walk))
+        return 1;
+    if (walk->end != STACK_END_BAD_FP || !stack_guess(walk))
+        return 0;
+    /* HotSpot's compiled methods use the register for other things, but have pushed it first. */
+    (void)stack_read(&walk->fp, 8, walk->slot - 8);
+    return 1;
 }
 
 /* ---- signals */

@@ -9,13 +9,10 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
-
-from daemon import PROGRAMS  # noqa: E402
+SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
 
 
 class Missing(Exception):
@@ -180,14 +177,21 @@ def ffmpeg(directory):
     )
 
 
-def program(name, *options):
-    def start(directory):
-        path = os.path.join(PROGRAMS, name)
-        if not os.path.exists(path):
-            raise Missing(name)
-        return plain(path, *options, stdin=subprocess.PIPE)
+def rust(directory):
+    binary = os.path.join(directory, "rust_hot")
+    subprocess.run([find("rustc"), "-O", "-g", "-o", binary, os.path.join(SOURCES, "rust_hot.rs")], check=True, capture_output=True)
+    return plain(binary, stdin=subprocess.PIPE)
 
-    return start
+
+def build_go(directory, name, source, **more):
+    binary = os.path.join(directory, name)
+    environment = {**os.environ, "GOCACHE": os.path.join(directory, "cache"), "HOME": directory, **more}
+    subprocess.run([find("go", "/usr/local/go/bin/go"), "build", "-o", binary, source], env=environment, check=True, capture_output=True)
+    return plain(binary, stdin=subprocess.PIPE)
+
+
+def go(directory):
+    return build_go(directory, "go_hot", os.path.join(SOURCES, "go_hot.go"))
 
 
 GO_CGO = """package main
@@ -211,10 +215,7 @@ def go_cgo(directory):
     source = os.path.join(directory, "main.go")
     with open(source, "w", encoding="ascii") as file:
         file.write(GO_CGO)
-    binary = os.path.join(directory, "cgo_program")
-    environment = {**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-mod=mod", "GOCACHE": os.path.join(directory, "cache"), "HOME": directory}
-    subprocess.run([find("go", "/usr/local/go/bin/go"), "build", "-o", binary, source], env=environment, check=True, capture_output=True)
-    return plain(binary)
+    return build_go(directory, "cgo_program", source, CGO_ENABLED="1")
 
 
 JAVA = """import java.util.*;
@@ -251,8 +252,8 @@ WORKLOADS = {
     "xz": (shell("xz -9 -T1 -c /dev/urandom"), "cfi"),
     "gzip": (shell("gzip -9 -c /dev/urandom"), "cfi"),
     "perl": (shell("perl -e 'while(1){$h{int rand 9999}.=\"x\"; %h=() if keys %h>9000; my @a=sort {$a<=>$b} map {rand} 1..500}'"), "cfi"),
-    "rust": (program("rust_hot"), "cfi"),
-    "go": (program("go_hot"), "cfi"),
+    "rust": (rust, "cfi"),
+    "go": (go, "cfi"),
     "go_cgo": (go_cgo, "cfi"),
     "openssl_rsa": (openssl_speed("rsa2048"), "assembly"),
     "openssl_sha256": (openssl_speed("-evp", "sha256"), "assembly"),
