@@ -28,7 +28,40 @@ FILES = [
     "/usr/bin/git",
     "/usr/bin/perl",
     "/usr/bin/sqlite3",
+    "/usr/bin/node",
+    "/usr/lib/jvm/default-java/lib/server/libjvm.so",
 ]
+
+C_PROGRAM = r"""
+#include <alloca.h>
+#include <string.h>
+#ifndef N
+#define N 300
+#endif
+volatile int sink;
+__attribute__((noinline)) int large(int n) { volatile char room[70000]; memset((char *)room, n, sizeof(room)); return room[n]; }
+__attribute__((noinline)) int grows(int n) { char *p = alloca((size_t)n); memset(p, n, (size_t)n); return p[n / 2]; }
+__attribute__((noinline)) int aligned(int n) { _Alignas(64) volatile char room[256]; char *p = alloca((size_t)n); p[0] = 1; room[n % 256] = p[0]; return room[1]; }
+__attribute__((noinline)) int many(int a, int b, int c, int d, int e, int f, int g, int h) { return sink ? large(a + b) * grows(c + d) + aligned(e + f) + g * h : a; }
+__attribute__((noreturn, noinline)) void ends(void) { for (;;) __builtin_trap(); }
+#ifdef BARE
+void *memset(void *to, int c, size_t n) { for (volatile char *p = to; n > 0; n--) *p++ = (char)c; return to; }
+void begin(void) { sink = many(1, 2, 3, 4, 5, 6, 7, 8); for (;;) ; }
+#else
+int main(int argc, char **argv) { (void)argv; sink = many(argc, N, 3, 4, 5, 6, 7, 8); if (argc > 9) ends(); return 0; }
+#endif
+"""
+
+START = r"""
+.globl _start
+.text
+_start: xor %ebp,%ebp
+        mov %rsp,%rdi
+        and $-16,%rsp
+        call begin@PLT
+        hlt
+.section .note.GNU-stack,"",@progbits
+"""
 
 
 def run(*command):
@@ -128,6 +161,76 @@ class Rows(unittest.TestCase):
                             seen += 1
                 self.assertGreater(seen, 100 * hidden)
 
+
+    def build(self, directory, name, *options, compiler="cc", sources=()):
+        """A program in C; the path of it."""
+        source, path = os.path.join(directory, "program.c"), os.path.join(directory, name)
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(C_PROGRAM)
+        built = run(compiler, "-w", source, *sources, "-o", path, *options)
+        self.assertEqual(built.returncode, 0, built.stderr)
+        return path
+
+    def test_built(self):
+        """Compilers, levels of optimization, and where they put their CFI."""
+        no_eh = ["-g", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions"]
+        ways = [[level] for level in ("-O0", "-O1", "-O2", "-O3", "-Os")]
+        ways += [["-O2", "-flto"], ["-O2", "-fomit-frame-pointer", "-static"], ["-O2", "-mno-red-zone", "-static-pie"]]
+        ways += [["-O2", "-Wl,-z,lazy", "-fcf-protection"], ["-O2", "-Wl,-z,lazy", "-fcf-protection=none"]]
+        ways += [["-O2", *no_eh, *compressed] for compressed in ([], ["-gz=zlib"], ["-gz=zlib-gnu"])]
+        with tempfile.TemporaryDirectory() as directory:
+            for compiler in filter(shutil.which, ("gcc", "clang")):
+                for way in ways:
+                    if compiler == "clang" and "-flto" in way or run(compiler, *way, "-xc", "-c", "/dev/null", "-o", "/dev/null").returncode:
+                        continue
+                    with self.subTest(compiler=compiler, way=way):
+                        path = self.build(directory, "program", *way, compiler=compiler)
+                        self.compare(path)
+                        found = {row.rule for row in our_rows(path)}
+                        self.assertGreater(len(found), 5)
+                        self.assertIn("root", found)
+
+    def test_debug_frame_fills_gaps(self):
+        """Functions of which .eh_frame says nothing, between those of which it does."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = self.build(directory, "program", "-O1", "-g", "-gz", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
+            stripped = os.path.join(directory, "stripped")
+            self.assertEqual(run("strip", "-o", stripped, path).returncode, 0)
+            places = {line.split()[2]: int(line.split()[0], 16) for line in run("nm", path).stdout.splitlines() if len(line.split()) == 3}
+            for name in ("large", "grows", "many"):
+                self.assertNotEqual(rule_at(our_rows(path), places[name], 0)[1], "none")
+                self.assertEqual(rule_at(our_rows(stripped), places[name], 0)[1], "none")
+
+    def test_without_sections(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = self.build(directory, "program", "-O2")
+            whole = our_rows(path)
+            with open(path, "r+b") as file:
+                file.seek(0x28)
+                file.write(bytes(8))
+                file.seek(0x3C)
+                file.write(bytes(4))
+            self.assertEqual(our_rows(path), whole)
+
+    @unittest.skipUnless(os.uname().machine == "x86_64", "its assembly is x86-64's")
+    def test_entry(self):
+        """What the kernel starts has no caller, with CFI or without; a library that names an entry point has."""
+        with tempfile.TemporaryDirectory() as directory:
+            start = os.path.join(directory, "start.s")
+            with open(start, "w", encoding="utf-8") as file:
+                file.write(START)
+            for options in (["-static"], ["-static-pie"], ["-pie", "-Wl,--dynamic-linker=/lib/ld.so"], ["-shared", "-fPIC"]):
+                bare = ["-O2", "-DBARE", "-nostdlib", "-s", "-fno-stack-protector", "-fno-builtin", *options]
+                path = self.build(directory, "program", *bare, sources=[start])
+                with open(path, "rb") as file:
+                    entry = int.from_bytes(file.read(32)[24:], "little")
+                with self.subTest(options):
+                    self.assertEqual(rule_at(our_rows(path), entry, 0)[1], "root")
+                    self.assertEqual(rule_at(our_rows(path), entry + 14, 0)[1], "root")
+            path = self.build(directory, "library.so", "-O2", "-shared", "-fPIC", "-Wl,-e,many")
+            with open(path, "rb") as file:
+                entry = int.from_bytes(file.read(32)[24:], "little")
+            self.assertEqual(rule_at(our_rows(path), entry, 0)[1], "r7+8 same c-8")
 
     @unittest.skipUnless(shutil.which("go"), "needs Go")
     def test_go(self):
