@@ -60,10 +60,24 @@ STACK_INLINE int stack_is_return(struct stack_walk *walk, __u64 address)
     return stack_rate_return(walk, address) != STACK_NO_RETURN;
 }
 
+/* The block of words from `at` on; of one that reaches beyond the stack, zeros there. 0, or a negative error. */
+STACK_INLINE long stack_read_words(struct stack_walk *walk, __u64 at)
+{
+    __u32 room = (4096 - (__u32)(at & 4095)) & ~7u;
+
+    if (!stack_read(walk->words, sizeof(walk->words), at))
+        return 0;
+    if (room >= sizeof(walk->words))
+        return -1;
+    for (__u32 i = 0; i < STACK_GUESS_WORDS; i++)
+        walk->words[i] = 0;
+    return stack_read(walk->words, room & (sizeof(walk->words) - 1), at);
+}
+
 /* Looks through a block of words from `at` on. The best so far is in walk->slot, with the rating returned. */
 STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at, int best)
 {
-    if (!walk || stack_read(walk->words, sizeof(walk->words), at))
+    if (!walk || stack_read_words(walk, at))
         return best;
     for (__u32 i = 0; i < STACK_GUESS_WORDS; i++) {
         __u64 word = walk->words[i];

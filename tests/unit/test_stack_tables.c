@@ -362,6 +362,22 @@ START_TEST(test_guess)
 }
 END_TEST
 
+/* A thread's first function, a few words below the end of its stack, as musl lays them out. */
+START_TEST(test_guess_at_the_end_of_a_stack)
+{
+    rows_setup(special, N_SPECIAL);
+    put_call(0x80b, 0x8000);
+    stack[STACK_WORDS - 3] = CODE_BASE + 0x810;
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE + sizeof(stack) - 10 * 8, 0);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_ROOT);
+    ck_assert_uint_eq(walk.n, 2);
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE + sizeof(stack) - 2 * 8, 0);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_NO_CFI);
+}
+END_TEST
+
 /* What assembly left in rbp may be anything: the frame that it leads to must be one that a call returns to. */
 START_TEST(test_frame_pointer_after_a_guess)
 {
@@ -492,6 +508,7 @@ int main(void)
     tcase_add_test(tc, test_code_that_keeps_frame_pointers);
     tcase_add_test(tc, test_code_between_frame_pointers);
     tcase_add_test(tc, test_guess);
+    tcase_add_test(tc, test_guess_at_the_end_of_a_stack);
     tcase_add_test(tc, test_frame_pointer_after_a_guess);
     tcase_add_test(tc, test_calls_by_their_bytes);
     tcase_add_test(tc, test_return_probe_is_seen_through);

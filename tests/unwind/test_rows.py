@@ -198,19 +198,19 @@ class Rows(unittest.TestCase):
             self.assertEqual(run("strip", "-o", stripped, path).returncode, 0)
             places = {line.split()[2]: int(line.split()[0], 16) for line in run("nm", path).stdout.splitlines() if len(line.split()) == 3}
             for name in ("large", "grows", "many"):
-                self.assertNotEqual(rule_at(our_rows(path), places[name], 0)[1], "none")
-                self.assertEqual(rule_at(our_rows(stripped), places[name], 0)[1], "none")
+                self.assertEqual(rule_at(our_rows(path), places[name], 0)[1], "r7+8 same c-8")
+                self.assertRegex(rule_at(our_rows(stripped), places[name], 0)[1], "^(none|guess .*)$")
 
     def test_without_sections(self):
         with tempfile.TemporaryDirectory() as directory:
             path = self.build(directory, "program", "-O2")
-            whole = our_rows(path)
+            whole = [row for row in our_rows(path) if not row.rule.startswith("guess")]
             with open(path, "r+b") as file:
                 file.seek(0x28)
                 file.write(bytes(8))
                 file.seek(0x3C)
                 file.write(bytes(4))
-            self.assertEqual(our_rows(path), whole)
+            self.assertEqual([row for row in our_rows(path) if not row.rule.startswith("guess")], whole)
 
     @unittest.skipUnless(os.uname().machine == "x86_64", "its assembly is x86-64's")
     def test_entry(self):
