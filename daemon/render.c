@@ -250,6 +250,9 @@ static int render_profile(struct render_job *job, uint64_t start_cpu_ns, uint8_t
     render_add_facts(job, start_cpu_ns);
     if (job->raw->params.format == RAW_FORMAT_QUALITY)
         return render_quality(job, ret_data, ret_len);
+    r = render_note_places(job);
+    if (r < 0)
+        return r;
     r = facts_to_comments(&job->facts, p);
     if (r < 0)
         return r;

@@ -168,5 +168,7 @@ void render_add_verdict(struct render_job *job);
 
 /* ---- render_quality.c */
 
+/* Says in the facts where most samples were cut short, and where callers were guessed. 0 or -ENOMEM. */
+int render_note_places(struct render_job *job);
 /* The quality format. 0 or -ENOMEM; *ret_data is the caller's to free. */
 int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len);

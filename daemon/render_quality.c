@@ -8,16 +8,24 @@
 
 #include "util/cleanup.h"
 
-/* Samples whose walk ended early, by the function that it ended in: the outermost user frame seen. */
-struct truncation {
+#define QUALITY_MAX_NOTES 8
+
+/* Samples whose walk ended early, by the function that it ended in: the outermost user frame seen; or whose walk had to guess, by the
+ * function whose caller was guessed. */
+struct place {
     const char *object, *function;
     const char *reason;
     uint64_t samples;
 };
 
-static int truncation_compare_place(const void *a, const void *b)
+struct places {
+    struct place *items;
+    size_t n, room;
+};
+
+static int place_compare(const void *a, const void *b)
 {
-    const struct truncation *x = a, *y = b;
+    const struct place *x = a, *y = b;
     int c = strcmp(x->object, y->object);
 
     if (c == 0)
@@ -25,89 +33,151 @@ static int truncation_compare_place(const void *a, const void *b)
     return c != 0 ? c : strcmp(x->reason, y->reason);
 }
 
-static int truncation_compare_samples(const void *a, const void *b)
+static int place_compare_samples(const void *a, const void *b)
 {
-    const struct truncation *x = a, *y = b;
+    const struct place *x = a, *y = b;
 
     if (x->samples != y->samples)
         return x->samples > y->samples ? -1 : 1;
-    return truncation_compare_place(a, b);
+    return place_compare(a, b);
 }
 
-static struct truncation truncation_of(struct render_job *job, const struct render_sample *sample)
+static int places_add(struct render_job *job, struct places *places, const struct frame *frame, const char *reason, uint64_t samples)
 {
-    size_t n = sample->stack->n_kernel + sample->n_user;
-    struct frame *last = sample->n_user > 0 ? render_frame_at(job, sample, n - 1) : NULL;
-
-    return (struct truncation){
-        .object = last ? frame_object_name(job, last) : "",
-        .function = last ? frame_outer_name(last) : "",
-        .reason = render_end_name(sample->end),
-        .samples = sample->value->samples,
+    if (places->n == places->room) {
+        size_t room = places->room ? 2 * places->room : 256;
+        struct place *items = reallocarray(places->items, room, sizeof(*items));
+        if (!items)
+            return -ENOMEM;
+        places->items = items;
+        places->room = room;
+    }
+    places->items[places->n++] = (struct place){
+        .object = frame ? frame_object_name(job, frame) : "",
+        .function = frame ? frame_outer_name(frame) : "",
+        .reason = reason,
+        .samples = samples,
     };
+    return 0;
 }
 
-/* Equal places become one. Returns how many are left. */
-static size_t truncations_merge(struct truncation *items, size_t n)
+/* Equal places become one. */
+static void places_merge(struct places *places)
 {
+    struct place *items = places->items;
     size_t out = 0;
 
-    qsort(items, n, sizeof(*items), truncation_compare_place);
-    for (size_t i = 0; i < n; i++) {
-        if (out > 0 && truncation_compare_place(&items[out - 1], &items[i]) == 0)
+    if (places->n == 0)
+        return;
+    qsort(items, places->n, sizeof(*items), place_compare);
+    for (size_t i = 0; i < places->n; i++) {
+        if (out > 0 && place_compare(&items[out - 1], &items[i]) == 0)
             items[out - 1].samples = render_plus(items[out - 1].samples, items[i].samples);
         else
             items[out++] = items[i];
     }
-    qsort(items, out, sizeof(*items), truncation_compare_samples);
-    return out;
+    qsort(items, out, sizeof(*items), place_compare_samples);
+    places->n = out;
 }
 
-static int truncations_collect(struct render_job *job, struct truncation **ret, size_t *ret_n)
+static int places_of_ends(struct render_job *job, struct places *ret)
 {
-    struct truncation *items = calloc(job->n_samples + 1, sizeof(*items));
-    size_t n = 0;
+    int r = 0;
 
-    if (!items)
-        return -ENOMEM;
-    for (size_t i = 0; i < job->n_samples; i++) {
+    for (size_t i = 0; r == 0 && i < job->n_samples; i++) {
         const struct render_sample *sample = &job->samples[i];
         size_t own = sample->stack->n_kernel + sample->n_user;
-        if (render_frame_count(sample) > own && render_focused(job, sample))
-            items[n++] = truncation_of(job, sample);
+        if (render_frame_count(sample) == own || !render_focused(job, sample))
+            continue;
+        const struct frame *last = sample->n_user > 0 ? render_frame_at(job, sample, own - 1) : NULL;
+        r = places_add(job, ret, last, render_end_name(sample->end), sample->value->samples);
     }
-    *ret = items;
-    *ret_n = truncations_merge(items, n);
-    return 0;
+    places_merge(ret);
+    return r;
 }
 
-static void truncations_to_json(const struct truncation *items, size_t n, FILE *out)
+static int places_of_guesses(struct render_job *job, struct places *ret)
 {
-    fputs("\"truncated_by\": [", out);
-    for (size_t i = 0; i < n; i++) {
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < job->n_samples; i++) {
+        const struct render_sample *sample = &job->samples[i];
+        const __u64 *frames = sample->stack->frames + sample->stack->n_kernel;
+        if (!render_focused(job, sample))
+            continue;
+        for (size_t j = 1; r == 0 && j < sample->n_user; j++)
+            if (frames[j] & STACK_FRAME_GUESSED)
+                r = places_add(job, ret, render_frame_at(job, sample, sample->stack->n_kernel + j - 1), "guessed", sample->value->samples);
+    }
+    places_merge(ret);
+    return r;
+}
+
+static void places_to_json(const struct places *places, const char *key, bool reasons, FILE *out)
+{
+    fprintf(out, "\"%s\": [", key);
+    for (size_t i = 0; i < places->n; i++) {
+        const struct place *p = &places->items[i];
         fputs(i ? ", {\"object\": " : "{\"object\": ", out);
-        facts_json_string(out, items[i].object);
+        facts_json_string(out, p->object);
         fputs(", \"function\": ", out);
-        facts_json_string(out, items[i].function);
-        fprintf(out, ", \"reason\": \"%s\", \"samples\": %" PRIu64 "}", items[i].reason, items[i].samples);
+        facts_json_string(out, p->function);
+        if (reasons)
+            fprintf(out, ", \"reason\": \"%s\"", p->reason);
+        fprintf(out, ", \"samples\": %" PRIu64 "}", p->samples);
     }
     fputc(']', out);
 }
 
+/* The worst places, for readers of comments. */
+static void places_to_facts(const struct places *places, const char *key, struct facts *facts)
+{
+    for (size_t i = 0; i < places->n && i < QUALITY_MAX_NOTES; i++) {
+        const struct place *p = &places->items[i];
+        facts_note(facts, key, "%s in %s: %s, %" PRIu64 " samples", p->function[0] ? p->function : "?", p->object[0] ? p->object : "?", p->reason,
+                   p->samples);
+    }
+}
+
+static void places_deinit(struct places *places)
+{
+    free(places->items);
+}
+
+int render_note_places(struct render_job *job)
+{
+    CLEANUP(places_deinit) struct places ends = {0};
+    CLEANUP(places_deinit) struct places guesses = {0};
+
+    int r = places_of_ends(job, &ends);
+    if (r == 0)
+        r = places_of_guesses(job, &guesses);
+    if (r < 0)
+        return r;
+    places_to_facts(&ends, "truncated_at", &job->facts);
+    places_to_facts(&guesses, "guessed_at", &job->facts);
+    return 0;
+}
+
 int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
-    AUTO_FREE struct truncation *items = NULL;
-    size_t n, len = 0;
+    CLEANUP(places_deinit) struct places ends = {0};
+    CLEANUP(places_deinit) struct places guesses = {0};
+    size_t len = 0;
     char *data = NULL;
 
-    int r = truncations_collect(job, &items, &n);
+    int r = places_of_ends(job, &ends);
+    if (r == 0)
+        r = places_of_guesses(job, &guesses);
     FILE *out = r == 0 ? open_memstream(&data, &len) : NULL;
     if (!out)
         return -ENOMEM;
     fputc('{', out);
     facts_to_json(&job->facts, out);
     fputs(job->facts.n > 0 ? ", " : "", out);
-    truncations_to_json(items, n, out);
+    places_to_json(&ends, "truncated_by", true, out);
+    fputs(", ", out);
+    places_to_json(&guesses, "guessed_by", false, out);
     fputs("}\n", out);
     bool failed = ferror(out) || job->facts.failed;
     if (fclose(out) != 0 || failed) {

@@ -153,7 +153,13 @@ START_TEST(test_guesses_are_counted)
     ck_assert(has_comment(pb, "cprofd.guessed=5"));
     ck_assert(has_comment(pb, "cprofd.rooted=6"));
     ck_assert(has_comment(pb, "cprofd.depth.max=3"));
+    ck_assert(has_comment(pb, "cprofd.guessed_at=prog+0x10 in /nonexistent/prog: guessed, 5 samples"));
+    ck_assert(has_comment(pb, "cprofd.guessed_at=prog+0x20 in /nonexistent/prog: guessed, 5 samples"));
     reader_free(pb);
+    b.params.format = RAW_FORMAT_QUALITY;
+    char *text = fixture_text(&f, &b, NULL);
+    ck_assert_ptr_nonnull(strstr(text, "\"guessed_by\": [{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x10\", \"samples\": 5}, "));
+    free(text);
 }
 END_TEST
 
@@ -318,14 +324,14 @@ START_TEST(test_quality)
         "\"truncated_by\": [{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x30\", \"reason\": \"bad_fp\", \"samples\": 9}, "
         "{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x20\", \"reason\": \"bad_fp\", \"samples\": 7}, "
         "{\"object\": \"\", \"function\": \"\", \"reason\": \"no_user\", \"samples\": 2}, "
-        "{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x20\", \"reason\": \"unreadable\", \"samples\": 1}]}\n",
+        "{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x20\", \"reason\": \"unreadable\", \"samples\": 1}], \"guessed_by\": []}\n",
     };
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         ck_assert_msg(strstr(text, parts[i]), "%s\nlacks %s", text, parts[i]);
     free(text);
     strcpy(b.params.focus, "prog\\+0x15");
     text = fixture_text(&f, &b, NULL);
-    ck_assert_ptr_nonnull(strstr(text, "\"reason\": \"bad_fp\", \"samples\": 4}]}\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\"reason\": \"bad_fp\", \"samples\": 4}], \"guessed_by\": []}\n"));
     free(text);
 }
 END_TEST
