@@ -11,6 +11,7 @@ import time
 
 from daemon import PROGRAMS, wait_for
 from profiles import fetch, load
+from target import Z
 
 LATE = ["late_inner", "late_middle", "late_outer", "main"]
 
@@ -42,11 +43,18 @@ def count_whole(profile):
     return total, whole
 
 
+def check_all(profile, samples):
+    """These are nearly all that the target's CPU time makes, however little of it a busy machine gave."""
+    due = profile.fact("expected")
+    assert samples > 0 and samples >= 0.9 * due - Z * due**0.5 - 3, (samples, profile.facts, profile.folded())
+
+
 def test_code_without_frame_pointers(daemon, start_target):
     target = start_target("late_library", "now=1")
     profile = fetch(daemon, target.pid, seconds=2, hz=499)
     total, whole = count_whole(profile)
-    assert total > 100 and whole == total, profile.folded()
+    check_all(profile, total)
+    assert whole == total, profile.folded()
     assert profile.facts["unwind"] == "eh"
     assert profile.fact("unwind.tables") >= 5  # itself, the library, libc, the loader, the vdso
     assert "unwind.tables_missing" not in profile.facts
@@ -62,12 +70,13 @@ def test_a_library_loaded_in_the_window(daemon, start_target):
     target.truth("load")
     profile = load(pending.result(60))
     total, whole = count_whole(profile)
-    assert total > 100 and whole > 0.6 * total, profile.folded()
+    assert whole > 0.6 * total, profile.folded()
     cut = sum(profile.fact(key) for key in profile.facts if key.startswith("truncated."))
     assert cut == profile.fact("truncated.new_code"), profile.facts
     assert profile.fact("rooted") + cut == profile.fact("samples")
-    before = profile.by_function(["before_load"], "samples")["before_load"]
-    assert before > 50
+    before = profile.by_function(["before_load"], "samples").get("before_load", 0)
+    assert before > 0
+    check_all(profile, before + total)
 
 
 def test_exec_to_code_without_frame_pointers(daemon, start_target):
@@ -76,7 +85,8 @@ def test_exec_to_code_without_frame_pointers(daemon, start_target):
     profile = fetch(daemon, target.pid, seconds=5, hz=499)
     assert profile.facts["target"] == "execed"
     total, whole = count_whole(profile)
-    assert total > 100 and whole > 0.6 * total, profile.folded()
+    assert whole > 0.6 * total > 0, profile.folded()
+    check_all(profile, total + profile.by_function(["before_exec"], "samples").get("before_exec", 0))
     for names, _ in stacks_with(profile, "before_exec"):
         assert names[-1] == "_start", profile.folded()
     for names, _ in stacks_with(profile, "late_inner"):
@@ -97,7 +107,7 @@ def test_the_second_session_finds_the_tables(new_daemon, start_target):
         assert "unwind.tables_late" not in profile.facts and "unwind.tables_missing" not in profile.facts
     for profile in profiles:
         total, whole = count_whole(profile)
-        assert total > 20, profile.folded()
+        check_all(profile, total)
         assert whole == total or "unwind.tables_late" in profile.facts, profile.folded()
     assert daemon.metric("cprofd_table_bytes") == held
 
@@ -140,7 +150,8 @@ def test_a_budget_is_kept(new_daemon, start_target, tmp_path):
     target = start_target("late_library", "now=1")
     profile = fetch(daemon, target.pid, seconds=1, hz=199)
     total, whole = count_whole(profile)
-    assert total > 20 and whole == total, profile.folded()
+    check_all(profile, total)
+    assert whole == total, profile.folded()
     assert daemon.metric("cprofd_table_bytes") <= 4 << 20
 
 
