@@ -25,7 +25,7 @@ struct uprobe_multi_attr {
     __u32 cnt, multi_flags, pid, pad;
 };
 
-static int attach_keep(struct attachment *a, int fd)
+int attach_keep(struct attachment *a, int fd)
 {
     if (fd < 0)
         return -errno;

@@ -20,6 +20,9 @@ struct attachment {
 
 #define ATTACHMENT_INIT {-1, -1, NULL, 0, 0, NULL}
 
+/* Adds a descriptor, which becomes the attachment's. 0; -errno where fd is negative (as a system call left it); -ENOMEM. */
+int attach_keep(struct attachment *a, int fd);
+
 /* The session's table (room for max_samples different keys) and ring (bytes: a power of two, pages), put in the slot. 0 or -errno. */
 int attach_maps(const struct sampler *s, uint32_t slot, uint32_t max_samples, uint32_t ring_bytes, struct attachment *ret);
 

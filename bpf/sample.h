@@ -25,6 +25,7 @@ enum stack_end {
     STACK_END_NO_CFI,      /* code without unwind information, and no guess holds */
     STACK_END_UNSUPPORTED, /* unwind information that the walker can't evaluate */
     STACK_END_BAD_CFA,     /* the rules lead to a frame that does not lie above this one: a stack switch, or wrong rules */
+    STACK_END_NO_TIME,     /* a worker that unwinds copies had no time left for this one */
     STACK_END_COUNT,
 };
 
@@ -56,6 +57,7 @@ struct sample_value {
 enum record_type {
     RECORD_STACK = 1,  /* struct stack_record: the first time that a session sees a stack */
     RECORD_SAMPLE = 2, /* struct sample_record: a count that found no room in the table */
+    RECORD_COPY = 3,   /* struct copy_record: a sample with a copy of its user stack */
 };
 
 struct stack_record {
@@ -75,7 +77,31 @@ struct sample_record {
     struct sample_value value;
 };
 
+/* A user stack that is yet to be unwound: of a sample by itself, or a second copy of one whose stack was walked, to check the
+ * walk. */
+#define COPY_REGISTERS 33 /* by DWARF number; x86-64 has 17, aarch64 33 */
+#define COPY_MAX_STACK_BYTES 65536
+
+struct copy_record {
+    __u32 type;
+    __u16 n_kernel;          /* kernel frames, leaf first, behind this struct */
+    __u16 machine;           /* ELF e_machine */
+    __u32 stack_bytes;       /* behind the kernel frames, padded to 8 bytes */
+    __u32 pad;
+    __u64 time_ns;           /* monotonic */
+    __u64 stack_base;        /* address of the first byte */
+    __u64 known;             /* a bit for each register; 0: there is no user stack */
+    __u64 registers[COPY_REGISTERS];
+    struct sample_key key;   /* a check's: with the hash of the stack that was walked; else hashes are 0 */
+    struct sample_value value; /* samples 0: a check, which was counted elsewhere */
+    __u64 data[];
+};
+
+#define COPY_RECORD_BYTES(n_kernel, stack_bytes) \
+    (sizeof(struct copy_record) + ((__u64)(n_kernel) + ((__u64)(stack_bytes) + 7) / 8) * 8)
+
 #ifndef __bpf__
+_Static_assert(sizeof(struct copy_record) == 368, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_key) == 48, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_value) == 16, "layout shared with BPF");
 _Static_assert(sizeof(struct stack_record) == 32, "layout shared with BPF");

@@ -57,6 +57,19 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
     return 0;
 }
 
+int sampler_open_bare(struct sampler *ret)
+{
+    void *ctl = mmap(NULL, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (ctl == MAP_FAILED)
+        return -errno;
+    *ret = (struct sampler){
+        .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
+        .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
+        .exit_link = -1, .exec_link = -1, .ctl = ctl,
+    };
+    return 0;
+}
+
 void sampler_close(struct sampler *s)
 {
     int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,

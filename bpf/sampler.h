@@ -26,6 +26,8 @@ struct sampler {
 
 /* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */
 int sampler_open(struct sampler *ret, char *error, size_t error_len);
+/* The control words alone, for sessions that need no program. 0 or -errno. */
+int sampler_open_bare(struct sampler *ret);
 void sampler_close(struct sampler *s); /* may run twice */
 
 /* The watches are attached while anybody needs them. 0 or -errno. */

@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "bpf/copy_events.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -95,12 +97,58 @@ static void attacher_hold(int sock, struct attachment *a)
     } while (n == 0 || (n < 0 && errno == EINTR));
 }
 
+/* ---- events that copy stacks */
+
+static int attacher_send_rings(int sock, const struct copy_events *e)
+{
+    struct attacher_message m = {.type = ATTACHER_RINGS, .ring_bytes = e->ring_bytes};
+
+    for (size_t i = 0; i < e->n_rings; i += FDMSG_MAX_FDS) {
+        size_t n = e->n_rings - i < FDMSG_MAX_FDS ? e->n_rings - i : FDMSG_MAX_FDS;
+        int r = fdmsg_send(sock, &m, sizeof(m), e->rings + i, n);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int attacher_send_copies(int sock, const struct copy_events *e)
+{
+    struct attacher_message m = {.type = ATTACHER_READY, .reach = e->reach};
+    size_t len = e->n_names * sizeof(*e->names);
+    AUTO_CLOSE int names = memfd_create("cprofd-names", MFD_CLOEXEC);
+
+    if (names < 0)
+        return -errno;
+    if (len > 0 && write(names, e->names, len) != (ssize_t)len)
+        return -EIO;
+    int r = attacher_send_rings(sock, e);
+    return r < 0 ? r : fdmsg_send(sock, &m, sizeof(m), &names, 1);
+}
+
+static int attacher_copies(int sock, const struct attacher_request *q)
+{
+    CLEANUP(copy_events_close) struct copy_events e = {0};
+    struct attacher_message m;
+
+    q->progress->stage = ATTACHER_COPIES;
+    int r = copy_events_open(q->copy, &e);
+    if (r < 0)
+        return attacher_say(sock, ATTACHER_FAILED, ATTACHER_COPIES, r, NULL, 0);
+    if (attacher_send_copies(sock, &e) < 0)
+        return 1;
+    (void)fdmsg_recv(sock, &m, sizeof(m), NULL, NULL); /* END, or the loop is gone */
+    return 0;
+}
+
 int attacher_main(int sock, void *arg)
 {
     const struct attacher_request *q = arg;
     struct attachment a = ATTACHMENT_INIT;
     struct attacher_message m;
 
+    if (q->copy)
+        return attacher_copies(sock, q);
     q->progress->stage = ATTACHER_MAPS;
     int r = attach_maps(q->sampler, q->slot, q->max_samples, q->ring_bytes, &a);
     if (r == 0) {
@@ -118,6 +166,28 @@ int attacher_main(int sock, void *arg)
         return 0; /* the loop is gone, or does not care any more */
     attach_end(q->sampler, q->slot, &a);
     return 0;
+}
+
+static int attacher_paranoid(void)
+{
+    AUTO_FCLOSE FILE *f = fopen("/proc/sys/kernel/perf_event_paranoid", "re");
+    int level;
+    return f && fscanf(f, "%d", &level) == 1 ? level : -1;
+}
+
+/* Why the kernel shows nothing: the setting that must be changed. */
+static void attacher_explain_copies(const struct session_params *params, char *message, size_t message_len)
+{
+    int level = attacher_paranoid();
+
+    if (level > 2)
+        (void)snprintf(message, message_len, "stacks can't be copied: kernel.perf_event_paranoid is %d, which lets no unprivileged process "
+                       "use perf events: set it to 2 (user time alone) or 1, or run the daemon as root or by its systemd unit", level);
+    else if (params->kernel || (params->event == EVENT_PERF && level > 1))
+        (void)snprintf(message, message_len, "event %.200s%s: kernel.perf_event_paranoid is %d: set it to 1, or run the daemon as root or by "
+                       "its systemd unit", params->event_text, params->kernel ? " with kernel frames" : "", level);
+    else
+        (void)snprintf(message, message_len, "stacks can't be copied: perf_event_open is refused (by seccomp, lockdown or a security module)");
 }
 
 static const char *attacher_no_permission(enum event_kind event)
@@ -142,6 +212,15 @@ int attacher_explain(const struct attacher_message *failed, const struct session
 
     if (failed->stage == ATTACHER_MAPS) {
         (void)snprintf(message, message_len, "no memory for the session's BPF maps: %s", strerror(-error));
+        return 503;
+    }
+    if (failed->stage == ATTACHER_COPIES && (error == -EACCES || error == -EPERM)) {
+        attacher_explain_copies(params, message, message_len);
+        return 503;
+    }
+    if (failed->stage == ATTACHER_COPIES && error == -ENOBUFS) {
+        (void)snprintf(message, message_len, "no memory may be locked for the copies of stacks: raise kernel.perf_event_mlock_kb or "
+                       "LimitMEMLOCK, or end another profile");
         return 503;
     }
     if (error == -EACCES || error == -EPERM) {

@@ -6,15 +6,20 @@
 #include "bpf/attach.h"
 #include "daemon/session_params.h"
 
-enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS };
+enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES };
 
-/* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends. */
-enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END };
+struct copy_request;
+
+/* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends.
+ *
+ * Where stacks are copied: RINGS with descriptors of rings, as often as it takes; then READY with a memfd of struct copy_name[]. */
+enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END, ATTACHER_RINGS };
 struct attacher_message {
     uint32_t type;
     uint32_t stage; /* FAILED: enum attacher_stage */
     int32_t error;  /* FAILED: -errno */
-    uint32_t pad;
+    uint32_t reach; /* READY: enum copy_reach */
+    uint64_t ring_bytes; /* RINGS: of each */
 };
 
 /* Shared with the loop, so that it can tell whose lock an attacher hangs on. */
@@ -33,6 +38,7 @@ struct attacher_request {
     const struct probe_place *places;
     size_t n_places;
     struct attacher_progress *progress;
+    const struct copy_request *copy; /* events that copy stacks, in place of programs; NULL: none */
 };
 
 int attacher_main(int sock, void *arg); /* arg: struct attacher_request */

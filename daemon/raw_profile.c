@@ -221,6 +221,16 @@ static int raw_check_params(const struct raw_section *section, struct raw_params
     return ok ? 0 : -EBADMSG;
 }
 
+static size_t raw_copy_len(const void *data, size_t len)
+{
+    const struct copy_record *copy = data;
+
+    if (len < sizeof(*copy) || copy->n_kernel > CPROFD_MAX_KERNEL_FRAMES || copy->stack_bytes > COPY_MAX_STACK_BYTES)
+        return 0;
+    size_t need = COPY_RECORD_BYTES(copy->n_kernel, copy->stack_bytes);
+    return len >= need ? need : 0;
+}
+
 /* The length of the record at the start of data, or 0 where it is none. */
 static size_t raw_record_len(const void *data, size_t len)
 {
@@ -230,6 +240,8 @@ static size_t raw_record_len(const void *data, size_t len)
         return 0;
     if (stack->type == RECORD_SAMPLE)
         return len >= sizeof(struct sample_record) ? sizeof(struct sample_record) : 0;
+    if (stack->type == RECORD_COPY)
+        return raw_copy_len(data, len);
     if (stack->type != RECORD_STACK || len < sizeof(*stack))
         return 0;
     if (stack->n_kernel > CPROFD_MAX_KERNEL_FRAMES || stack->n_user > CPROFD_MAX_FRAMES ||

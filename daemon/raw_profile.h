@@ -130,5 +130,5 @@ void raw_profile_close(struct raw_profile *p); /* safe to call twice, and on zer
 const char *raw_profile_string(const struct raw_profile *p, uint64_t offset);
 
 /* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the
- * next; NULL at the end. Begins with its type: struct stack_record or struct sample_record. */
+ * next; NULL at the end. Begins with its type: struct stack_record, struct sample_record or struct copy_record. */
 const void *raw_record_next(const struct raw_section *section, size_t *pos);

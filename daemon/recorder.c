@@ -1,5 +1,5 @@
 /* The loop's side of a recorder. Owns the attacher, the session's ring and table (by fd), and what was read from them. */
-#include "daemon/recorder.h"
+#include "daemon/recorder_impl.h"
 
 #include <assert.h>
 #include <bpf/bpf.h>
@@ -13,9 +13,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "daemon/attacher.h"
 #include "daemon/child.h"
-#include "daemon/raw_profile.h"
+#include "daemon/log.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -23,36 +22,12 @@
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
-/* Stacks that were read: of one recorder, and of all together. What finds no room is counted as lost. */
-#define RECORDER_MAX_BYTES (64u << 20)
-#define RECORDERS_MAX_BYTES (256u << 20)
 
 static size_t recorders_bytes;
 
 /* Attaching: making maps, opening events on each CPU, and a period of waiting. Two seconds more are for locks. */
 #define RECORDER_ATTACH_DEADLINE_NS (10 * NSEC_PER_SEC)
 #define RECORDER_END_DEADLINE_NS (2 * NSEC_PER_SEC)
-
-struct recorder {
-    struct event_base *base;
-    struct sampler *sampler;
-    struct recorder_ops ops;
-    void *userdata;
-    struct session_params params;
-    uint32_t slot, max_keys;
-    struct child *attacher;
-    struct attacher_progress *progress; /* shared with the attacher */
-    bool ready, ending;
-    bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
-    int counts_fd, records_fd;
-    struct ring_buffer *ring;
-    struct event *ring_event;
-    uint8_t *records;
-    size_t records_len, records_cap;
-    struct raw_count *counts;
-    size_t n_counts;
-    uint64_t lost_memory, attacher_cpu_ns;
-};
 
 /* ---- control */
 
@@ -66,7 +41,7 @@ static uint32_t recorder_keys(const struct session_params *p)
     return keys < RECORDER_MIN_KEYS ? RECORDER_MIN_KEYS : keys > RECORDER_MAX_KEYS ? RECORDER_MAX_KEYS : (uint32_t)keys;
 }
 
-static int recorder_fill_ctl(struct recorder *r, pid_t pid)
+static int recorder_fill_ctl(struct recorder *r)
 {
     const struct session_params *p = &r->params;
     struct session_ctl *ctl = &r->sampler->ctl[r->slot];
@@ -74,7 +49,9 @@ static int recorder_fill_ctl(struct recorder *r, pid_t pid)
 
     memset(ctl, 0, sizeof(*ctl));
     ctl->instance = instance + 1;
-    ctl->tgid = (uint32_t)pid;
+    if (p->unwind != SESSION_UNWIND_COPY) /* else no program is to take note of it */
+        ctl->tgid = (uint32_t)r->pid;
+    ctl->unwind = p->unwind == SESSION_UNWIND_FP ? UNWIND_BY_FRAME_POINTERS : UNWIND_BY_TABLES;
     ctl->kernel = p->kernel;
     ctl->weight = p->period;
     ctl->every = p->period;
@@ -93,7 +70,7 @@ const struct session_ctl *recorder_ctl(const struct recorder *r)
 
 double recorder_period(const struct recorder *r)
 {
-    return (double)r->params.period;
+    return r->copy ? recorder_copy_period(r->copy) : (double)r->params.period;
 }
 
 void recorder_open(struct recorder *r)
@@ -112,8 +89,15 @@ void recorder_thin(struct recorder *r, uint32_t thin)
     __atomic_store_n(&r->sampler->ctl[r->slot].thin, thin, __ATOMIC_RELAXED);
 }
 
+enum copy_reach recorder_reach(const struct recorder *r)
+{
+    return r->copy ? recorder_copy_reach(r->copy) : COPY_REACH_HOST;
+}
+
 void recorder_close(struct recorder *r)
 {
+    if (r->copy)
+        recorder_copy_close(r->copy);
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
 }
 
@@ -122,6 +106,7 @@ static void recorder_destroy(struct recorder *r)
     if (r->ring_event)
         event_free(r->ring_event);
     ring_buffer__free(r->ring);
+    recorder_copy_free(r->copy);
     close_fd(&r->counts_fd);
     close_fd(&r->records_fd);
     if (r->progress)
@@ -152,16 +137,22 @@ static int recorder_make_room(struct recorder *r, size_t len)
     return 0;
 }
 
-static int recorder_on_record(void *arg, void *data, size_t len)
+void *recorder_reserve(struct recorder *r, size_t len)
 {
-    struct recorder *r = arg;
-
     if (recorder_make_room(r, len) < 0) {
         r->lost_memory++;
-        return 0;
+        return NULL;
     }
-    memcpy(r->records + r->records_len, data, len);
+    void *room = r->records + r->records_len;
     r->records_len += len;
+    return room;
+}
+
+static int recorder_on_record(void *arg, void *data, size_t len)
+{
+    void *room = recorder_reserve(arg, len);
+    if (room)
+        memcpy(room, data, len);
     return 0;
 }
 
@@ -211,6 +202,11 @@ static void recorder_fail(struct recorder *r, int status, const char *message)
 static void recorder_drain(struct recorder *r)
 {
     char message[128];
+    if (r->copy) {
+        recorder_copy_finish(r->copy);
+        r->ops.drained(r, r->userdata);
+        return;
+    }
     (void)ring_buffer__consume(r->ring);
     int result = recorder_read_counts(r);
     if (result < 0) {
@@ -233,8 +229,24 @@ static int recorder_on_ready(struct recorder *r, int fds[2])
     r->ring_event = event_new(r->base, ring_buffer__epoll_fd(r->ring), EV_READ | EV_PERSIST, recorder_on_ring, r);
     if (!r->ring_event || event_add(r->ring_event, NULL) < 0)
         return -ENOMEM;
-    r->ready = true;
     return 0;
+}
+
+/* Takes what an attacher has to give. 0; -EPROTO: it is nothing that was due; -errno. The fds become the recorder's in all cases. */
+static int recorder_take(struct recorder *r, const struct attacher_message *m, int *fds, size_t n_fds)
+{
+    size_t due = r->copy ? 1 : 2;
+
+    if (m->type == ATTACHER_RINGS && r->copy && !r->ready && !r->orphaned)
+        return recorder_copy_rings(r->copy, m, fds, n_fds);
+    if (m->type == ATTACHER_READY && n_fds == due && !r->ready && !r->orphaned) {
+        int e = r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
+        r->ready = e == 0;
+        return e;
+    }
+    for (size_t i = 0; i < n_fds; i++)
+        (void)close(fds[i]);
+    return -EPROTO;
 }
 
 static void recorder_on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
@@ -243,18 +255,22 @@ static void recorder_on_message(struct child *c, const void *data, size_t len, i
     const struct attacher_message *m = data;
     char message[2048];
 
-    if (len == sizeof(*m) && m->type == ATTACHER_READY && n_fds == 2 && !r->ready && !r->orphaned) {
-        if (recorder_on_ready(r, fds) < 0) {
-            recorder_fail(r, 503, "no memory to read the session's samples");
-            return;
-        }
+    if (len != sizeof(*m)) {
+        log_error("an attacher sent %zu bytes where %zu were due", len, sizeof(*m));
+        return;
+    }
+    bool was_ready = r->ready;
+    int e = recorder_take(r, m, fds, n_fds);
+    if (e < 0 && e != -EPROTO) {
+        recorder_fail(r, 503, "no memory to read the session's samples");
+        return;
+    }
+    if (r->ready && !was_ready) {
         child_set_deadline(r->attacher, 0);
         r->ops.ready(r, r->userdata);
         return;
     }
-    for (size_t i = 0; i < n_fds; i++)
-        (void)close(fds[i]);
-    if (len == sizeof(*m) && m->type == ATTACHER_FAILED && !r->orphaned) {
+    if (m->type == ATTACHER_FAILED && !r->orphaned) {
         int status = attacher_explain(m, &r->params, message, sizeof(message));
         recorder_fail(r, status, message);
     }
@@ -287,6 +303,7 @@ static void recorder_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, 
 
 static int recorder_spawn(struct recorder *r, const struct recorder_config *config)
 {
+    struct copy_request copy;
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = RECORDER_RING_BYTES, .probe_fd = config->probe_fd, .places = config->places,
@@ -297,8 +314,15 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     size_t n = 6;
     static const struct child_ops ops = {.message = recorder_on_message, .ended = recorder_on_ended};
 
-    if (s->probe_multi_prog >= 0)
+    if (r->params.unwind == SESSION_UNWIND_COPY) {
+        int e = recorder_copy_new(r, &copy);
+        if (e < 0)
+            return e;
+        request.copy = &copy;
+        n = 0;
+    } else if (s->probe_multi_prog >= 0) {
         keep[n++] = s->probe_multi_prog;
+    }
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
     return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &ops, r, &r->attacher);
@@ -312,13 +336,13 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
     if (!r)
         return -ENOMEM;
     *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
-                           .slot = config->slot, .max_keys = recorder_keys(config->params), .counts_fd = -1, .records_fd = -1};
+                           .pid = config->pid, .slot = config->slot, .max_keys = recorder_keys(config->params), .counts_fd = -1, .records_fd = -1};
     r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->progress == MAP_FAILED) {
         free(r);
         return -ENOMEM;
     }
-    int result = recorder_fill_ctl(r, config->pid);
+    int result = recorder_fill_ctl(r);
     if (result == 0)
         result = recorder_spawn(r, config);
     if (result < 0) {

@@ -1,6 +1,9 @@
 /* A recorder: one source of samples on one target, from the moment its events are attached to the moment its counts are read.
  * A session is a view of a recorder from when it opens to when it closes.
  *
+ * There are two kinds: programs in the kernel that walk stacks and count them, and events that copy stacks, for a worker to unwind
+ * (params->unwind), for which no program need be loaded.
+ *
  * Events are attached and detached in a child, the attacher, which holds their descriptors: both may block. The
  * recorder itself only flips the slot's session_ctl and reads the ring. */
 #pragma once
@@ -9,6 +12,7 @@
 #include <stdint.h>
 
 #include "bpf/attach.h"
+#include "bpf/copy_events.h"
 #include "bpf/sampler.h"
 #include "daemon/session_params.h"
 
@@ -20,6 +24,9 @@ struct recorder_ops {
     void (*ready)(struct recorder *r, void *userdata);
     /* Once, in place of ready, or after it when the attacher was lost: an HTTP status and a message. */
     void (*failed)(struct recorder *r, int status, const char *message, void *userdata);
+    /* Where stacks are copied: the target exec'd, ended or mapped new code (of programs, that is told by notices.h). The recorder must
+     * not be freed in it. */
+    void (*notice)(struct recorder *r, const struct session_notice *notice, void *userdata);
     /* After recorder_end: all is detached, all records and counts are in. */
     void (*drained)(struct recorder *r, void *userdata);
 };
@@ -49,6 +56,9 @@ void recorder_end(struct recorder *r);   /* detach and read out; ends in drained
 const struct session_ctl *recorder_ctl(const struct recorder *r);
 /* What a sample stands for, exactly. */
 double recorder_period(const struct recorder *r);
+
+/* Once ready: what the kernel lets it see. */
+enum copy_reach recorder_reach(const struct recorder *r);
 
 /* After drained: ring records and struct raw_count[], owned by the recorder. lost: records that found no room here. */
 struct recorder_data {

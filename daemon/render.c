@@ -100,6 +100,7 @@ static void render_job_deinit(struct render_job *job)
     free(job->objects);
     free(job->mapping_ids);
     free(job->samples);
+    render_copies_deinit(job);
     if (job->has_thread)
         regfree(&job->thread);
     if (job->has_focus)
@@ -330,7 +331,7 @@ static void render_explain(struct render_job *job, int error)
 int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *message,
                     int out_fd, struct render_result *ret)
 {
-    struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret};
+    struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret, .touched = WORKER_TOUCH_NONE};
 
     *ret = (struct render_result){0};
     r->cancelled = false;

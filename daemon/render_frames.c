@@ -251,6 +251,8 @@ static int frame_resolve_user(struct render_job *job, struct frame *frame)
     struct module *module = render_module(job, frame->key.owner);
     if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
         return 0; /* the build id is all that is wanted of it */
+    if (module) /* it may be there since a copy was unwound by it */
+        render_touch(job, frame->key.owner);
     return frame_resolve_in(job, frame, module, frame->key.offset,
                             path_basename(frame_object_name(job, frame)));
 }
@@ -297,6 +299,7 @@ int frames_resolve(struct render_job *job)
     struct frame *frame, *next;
     int r = 0;
 
+    job->n_touches = 0;
     HASH_SORT(t->by_key, frame_compare);
     HASH_ITER(hh, t->by_key, frame, next) {
         r = frame_resolve(job, frame);
@@ -305,7 +308,7 @@ int frames_resolve(struct render_job *job)
         if (r < 0)
             break;
     }
-    job->renderer->ops->touch(job->renderer->userdata, WORKER_TOUCH_NONE);
+    render_touch(job, WORKER_TOUCH_NONE);
     return r;
 }
 

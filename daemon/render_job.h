@@ -103,6 +103,10 @@ struct render_job {
     bool vdso_tried, kallsyms_tried;
     struct module *vdso;
     const struct kallsyms *kallsyms;
+    uint32_t touched;            /* the object whose turn the loop was told last */
+    unsigned n_touches;
+    struct copied_stack *copied; /* stacks that were unwound here */
+    uint64_t copies_until_ns;    /* monotonic: no more are; 0: none was so far */
 };
 
 uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
@@ -156,6 +160,15 @@ struct module *render_module(struct render_job *job, uint32_t object);
 struct module *render_vdso(struct render_job *job);
 const struct kallsyms *render_kallsyms(struct render_job *job);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
+
+/* Another object's bytes are read from now on; WORKER_TOUCH_NONE: nobody's. */
+void render_touch(struct render_job *job, uint32_t object);
+
+/* ---- render_copies.c */
+
+/* Unwinds a copied stack; what it returns is the job's. 0, -ENOMEM or -ECANCELED. */
+int render_unwind_copy(struct render_job *job, const struct copy_record *copy, const struct stack_record **ret);
+void render_copies_deinit(struct render_job *job);
 
 /* ---- render_verdict.c */
 

@@ -114,6 +114,18 @@ static int render_load(struct render_job *job, uint32_t object, struct module **
     return symbolizer_module(r->symbolizer, &o->id, fd, r, ret);
 }
 
+/* Unwinding changes from one object to another all the time: beyond these, the loop takes the last one that it knows for guilty. */
+#define RENDER_MAX_TOUCHES 20000
+
+void render_touch(struct render_job *job, uint32_t object)
+{
+    if (job->touched == object || job->n_touches == RENDER_MAX_TOUCHES)
+        return;
+    job->touched = object;
+    job->n_touches++;
+    job->renderer->ops->touch(job->renderer->userdata, object);
+}
+
 struct module *render_module(struct render_job *job, uint32_t object)
 {
     struct render_object *o = &job->objects[object];
@@ -123,7 +135,7 @@ struct module *render_module(struct render_job *job, uint32_t object)
     job->renderer->object = object;
     if (!o->tried) {
         o->tried = true;
-        job->renderer->ops->touch(job->renderer->userdata, object);
+        render_touch(job, object);
         int r = render_load(job, object, &o->module);
         if (r < 0)
             render_unavailable(job, object, r);
@@ -140,7 +152,7 @@ struct module *render_vdso(struct render_job *job)
     if (job->vdso_tried || job->message->u.job.no_symbols)
         return job->vdso;
     job->vdso_tried = true;
-    r->ops->touch(r->userdata, WORKER_TOUCH_NONE); /* the kernel's own file */
+    render_touch(job, WORKER_TOUCH_NONE); /* the kernel's own file */
     if (!symbolizer_has(r->symbolizer, &vdso_identity) && render_need(r, &need, &fd) < 0)
         return NULL;
     r->object = WORKER_TOUCH_NONE;
@@ -173,7 +185,7 @@ const struct kallsyms *render_kallsyms(struct render_job *job)
     if (job->kallsyms_tried)
         return job->kallsyms;
     job->kallsyms_tried = true;
-    r->ops->touch(r->userdata, WORKER_TOUCH_NONE);
+    render_touch(job, WORKER_TOUCH_NONE);
     bool fresh = r->kallsyms && monotonic_ns() - r->kallsyms_ns < RENDER_KALLSYMS_KEEP_NS;
     int e = fresh ? 0 : render_read_kallsyms(r);
     if (e < 0)

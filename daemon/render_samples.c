@@ -115,19 +115,9 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     sample->end = STACK_END_NO_CODE;
 }
 
-static int render_add_count(struct render_job *job, const struct stack_index *index,
-                            const struct sample_key *key, const struct sample_value *value)
+static int render_add_stack(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
+                            const struct stack_record *stack)
 {
-    job->cpu_sampled = render_plus(job->cpu_sampled, value->weight);
-    if (!render_wants_thread(job, key)) {
-        job->filtered = render_plus(job->filtered, value->samples);
-        return 0;
-    }
-    const struct stack_record *stack = stack_index_find(index, (const uint64_t *)key->stack_hash);
-    if (!stack) {
-        facts_count(&job->facts, "lost.stack", value->samples);
-        return 0;
-    }
     if (job->n_samples == job->room_samples) {
         size_t room = job->room_samples ? 2 * job->room_samples : 1024;
         struct render_sample *grown = reallocarray(job->samples, room, sizeof(*grown));
@@ -142,6 +132,54 @@ static int render_add_count(struct render_job *job, const struct stack_index *in
     return 0;
 }
 
+/* Whether a count is to be shown. Each is asked for once, since it is counted here. */
+static bool render_wants_count(struct render_job *job, const struct sample_key *key, const struct sample_value *value)
+{
+    bool wanted = render_wants_thread(job, key);
+
+    job->cpu_sampled = render_plus(job->cpu_sampled, value->weight);
+    if (!wanted)
+        job->filtered = render_plus(job->filtered, value->samples);
+    return wanted;
+}
+
+static int render_add_count(struct render_job *job, const struct stack_index *index,
+                            const struct sample_key *key, const struct sample_value *value)
+{
+    if (!render_wants_count(job, key, value))
+        return 0;
+    const struct stack_record *stack = stack_index_find(index, (const uint64_t *)key->stack_hash);
+    if (!stack) {
+        facts_count(&job->facts, "lost.stack", value->samples);
+        return 0;
+    }
+    return render_add_stack(job, key, value, stack);
+}
+
+static int render_add_copy(struct render_job *job, const struct copy_record *copy)
+{
+    const struct stack_record *stack;
+
+    if (copy->value.samples == 0 || !render_wants_count(job, &copy->key, &copy->value))
+        return 0;
+    int r = render_unwind_copy(job, copy, &stack);
+    return r < 0 ? r : render_add_stack(job, &copy->key, &copy->value, stack);
+}
+
+static int render_add_record(struct render_job *job, const struct stack_index *index, const void *record)
+{
+    const struct sample_record *sample = record;
+
+    switch (sample->type) {
+    case RECORD_SAMPLE:
+        return render_add_count(job, index, &sample->key, &sample->value);
+    case RECORD_COPY:
+        return render_add_copy(job, record);
+    default:
+        return 0;
+    }
+}
+
 static int render_join_with(struct render_job *job, const struct stack_index *index)
 {
     const struct raw_profile *raw = job->raw;
@@ -150,10 +188,9 @@ static int render_join_with(struct render_job *job, const struct stack_index *in
     for (size_t i = 0; r == 0 && i < raw->n_counts; i++)
         r = render_add_count(job, index, &raw->counts[i].key, &raw->counts[i].value);
     for (size_t i = 0; r == 0 && i < raw->n_records; i++) {
-        const struct sample_record *record;
+        const void *record;
         for (size_t pos = 0; r == 0 && (record = raw_record_next(raw->records[i], &pos));)
-            if (record->type == RECORD_SAMPLE)
-                r = render_add_count(job, index, &record->key, &record->value);
+            r = render_add_record(job, index, record);
     }
     return r;
 }
@@ -176,7 +213,7 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_TOO_DEEP] = "too_deep", [STACK_END_NO_USER] = "no_user",
         [STACK_END_NO_CODE] = "no_code",   [STACK_END_NEW_CODE] = "new_code",
         [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
-        [STACK_END_BAD_CFA] = "bad_cfa",
+        [STACK_END_BAD_CFA] = "bad_cfa",   [STACK_END_NO_TIME] = "no_time",
     };
     return names[end];
 }

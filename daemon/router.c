@@ -92,7 +92,7 @@ static void router_healthz(struct server *server, struct http_request *request)
 {
     struct evbuffer *body = evbuffer_new();
 
-    if (!server->can_sample) {
+    if (!server->can_sample && !server->can_copy) {
         http_reply_error(request, 503, "%s", server->sampler_error);
     } else if (!body || evbuffer_add_printf(body, "ok\n") < 0) {
         http_reply_error(request, 503, "no memory for the answer");

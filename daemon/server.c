@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "bpf/copy_events.h"
 #include "daemon/child.h"
 #include "daemon/router.h"
 #include "daemon/http.h"
@@ -33,6 +34,14 @@ static struct worker_limits server_worker_limits(const struct settings *s)
         .memory_bytes = s->worker_memory_bytes, .cache_bytes = s->worker_cache_bytes,
         .job_timeout_ns = (uint64_t)(s->worker_timeout_seconds * (double)NSEC_PER_SEC),
     };
+}
+
+/* For the service manager. */
+static const char *server_status(const struct server *server)
+{
+    if (server->can_sample)
+        return "running";
+    return server->can_copy ? "running without BPF: stacks are copied" : "running, but no profiles can be taken: see the log";
 }
 
 /* ---- signals */
@@ -91,7 +100,7 @@ static void server_reload(struct server *server)
     server->settings = settings;
     log_set_level(settings->log_level);
     log_info("settings reloaded");
-    service_ready(server->service, "running");
+    service_ready(server->service, server_status(server));
 }
 
 static void server_on_signal(evutil_socket_t signal_number, short what, void *arg)
@@ -122,12 +131,15 @@ static int server_catch_signals(struct server *server)
 
 /* ---- start */
 
-/* Without BPF the daemon still answers, and says on each profile what is missing. */
+/* Without BPF stacks are copied, and walked later: perf events are all that it takes. Without these the daemon still answers, and says
+ * on each profile what is missing. */
 static int server_start_sampler(struct server *server)
 {
+    server->can_copy = copy_events_probe() == 0;
     if (sampler_open(&server->sampler, server->sampler_error, sizeof(server->sampler_error)) < 0) {
-        log_warning("no profiles can be taken: %s", server->sampler_error);
-        return 0;
+        log_warning("%s: %s", server->can_copy ? "without BPF stacks are copied, which costs more and shows less" : "no profiles can be taken",
+                    server->sampler_error);
+        return sampler_open_bare(&server->sampler);
     }
     server->can_sample = true;
     return notices_new(server, &server->notices);
@@ -229,7 +241,7 @@ static void server_stop(struct server *server)
     worker_pool_free(server->pool);
     child_kill_all();
     notices_free(server->notices);
-    if (server->can_sample)
+    if (server->sampler.ctl)
         sampler_close(&server->sampler);
     for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
         if (server->signals[i])
@@ -250,7 +262,7 @@ int server_run(const struct options *options, struct settings *settings)
     if (r < 0) {
         log_error("the daemon can't start: %s", strerror(-r));
     } else {
-        service_ready(server.service, server.can_sample ? "running" : "running, but no profiles can be taken: see the log");
+        service_ready(server.service, server_status(&server));
         r = event_base_dispatch(server.base);
     }
     server_stop(&server);

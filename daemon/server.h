@@ -27,6 +27,7 @@ struct server {
     struct event *signals[3];
     bool stopping;             /* nothing new is begun */
     bool can_sample;           /* the BPF programs are loaded; else sampler_error says why not */
+    bool can_copy;             /* events can be had that copy stacks: what is left without programs */
     struct sampler sampler;
     char sampler_error[1024];
     struct notices *notices;

@@ -161,6 +161,8 @@ void session_new_code(struct session *s, const struct new_code *code)
 
     if (!s->recorder || s->phase > PHASE_OPEN || (!code->is_file && !replaces))
         return;
+    if (s->params.unwind == SESSION_UNWIND_COPY) /* whose recorder sees for itself */
+        return;
     uint32_t epoch = __atomic_add_fetch(&session_ctl(s)->epoch, 1, __ATOMIC_ACQ_REL);
     s->epoch_due = true;
     session_tell(s);
@@ -181,14 +183,30 @@ static int session_find_slot(const struct server *server, uint32_t *ret_slot)
     return -EBUSY;
 }
 
+/* How stacks are walked: 0, or an HTTP status and a message where that can't be. */
+static int session_choose_unwind(const struct server *server, const struct session_params *params, uint32_t *ret, char *message,
+                                 size_t message_len)
+{
+    bool copies = params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF;
+
+    if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {
+        *ret = params->unwind == SESSION_UNWIND_AUTO ? SESSION_UNWIND_TABLES : params->unwind;
+        return 0;
+    }
+    if (params->unwind == SESSION_UNWIND_AUTO && copies) {
+        *ret = SESSION_UNWIND_COPY;
+        return 0;
+    }
+    (void)snprintf(message, message_len, "%s%.200s needs BPF, which can't be had here: %s%s", copies ? "unwind=" : "event ",
+                   !copies ? params->event_text : params->unwind == SESSION_UNWIND_FP ? "fp" : "eh", server->sampler_error,
+                   copies ? "; unwind=copy does without it" : "");
+    return 503;
+}
+
 /* What can be refused before anything is begun: an HTTP status and a message, or 0. */
 static int session_refuse(struct server *server, const struct asker *asker, pid_t pid, const struct session_params *params,
                           uint32_t *ret_slot, char *message, size_t message_len)
 {
-    if (!server->can_sample) {
-        (void)snprintf(message, message_len, "%s", server->sampler_error);
-        return 503;
-    }
     if (quota_check(server, asker, pid, params, message, message_len) < 0 ||
         quota_check_child(asker, message, message_len) < 0)
         return 429;
@@ -208,10 +226,11 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
                    const char *kind)
 {
     const struct asker *asker = http_request_asker(request);
-    char message[1024];
-    uint32_t slot = 0;
+    char message[2048];
+    uint32_t slot = 0, unwind = 0;
 
-    int status = session_refuse(server, asker, pid, params, &slot, message, sizeof(message));
+    int status = session_choose_unwind(server, params, &unwind, message, sizeof(message));
+    status = status ? status : session_refuse(server, asker, pid, params, &slot, message, sizeof(message));
     if (status) {
         audit_session(asker, pid, "", AUDIT_NO_UID, kind, params, status, message);
         if (status == 429)
@@ -226,6 +245,7 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
     }
     *s = (struct session){.server = server, .request = request, .asker = *asker, .params = *params, .pid = pid, .slot = slot,
                           .table_fd = -1, .probe_fd = -1};
+    s->params.unwind = unwind;
     s->target.uid = AUDIT_NO_UID;
     (void)snprintf(s->kind, sizeof(s->kind), "%s", kind);
     s->collect = (struct collector_request){.settings = server->settings, .asker = *asker, .pid = pid, .tid = params->tid,

@@ -55,8 +55,15 @@ static void session_on_drained(struct recorder *r, void *userdata)
         session_render(s);
 }
 
+static void session_on_recorder_notice(struct recorder *r, const struct session_notice *notice, void *userdata)
+{
+    session_notice(userdata, notice);
+}
+
 static int session_watch(struct session *s)
 {
+    if (s->params.unwind == SESSION_UNWIND_COPY)
+        return 0; /* the recorder tells by itself */
     struct sampler *sampler = &s->server->sampler;
     int r = notices_watch(s->server->notices);
     if (r < 0)
@@ -73,7 +80,8 @@ static int session_watch(struct session *s)
 void session_attach(struct session *s, const struct probe_place *places, size_t n_places)
 {
     static const struct recorder_ops ops = {
-        .ready = session_on_recorder_ready, .failed = session_on_recorder_failed, .drained = session_on_drained,
+        .ready = session_on_recorder_ready, .failed = session_on_recorder_failed, .notice = session_on_recorder_notice,
+        .drained = session_on_drained,
     };
     struct recorder_config config = {
         .slot = s->slot, .pid = s->pid, .params = &s->params, .probe_fd = TAKE_FD(s->probe_fd), .places = places, .n_places = n_places,

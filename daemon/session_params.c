@@ -244,6 +244,14 @@ static int parse_symbolize(struct param_parse *p, const struct param_spec *spec,
     return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.symbolize);
 }
 
+static int parse_unwind(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    static const struct choice choices[] = {
+        {"auto", SESSION_UNWIND_AUTO}, {"eh", SESSION_UNWIND_TABLES}, {"fp", SESSION_UNWIND_FP}, {"copy", SESSION_UNWIND_COPY},
+    };
+    return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.unwind);
+}
+
 static int parse_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     double percent;
@@ -276,6 +284,9 @@ const struct param_spec profile_params[] = {
      "only stacks with a function whose name matches", parse_focus},
     {"format", "enum", "pprof|folded", "pprof", "gzipped profile.proto, or collapsed stacks as text", parse_format},
     {"symbolize", "enum", "full|fast|none", "full", "how much to say of each address", parse_symbolize},
+    {"unwind", "enum", "auto|eh|fp|copy", "auto",
+     "how stacks are walked: by unwinding tables in the kernel (eh), by frame pointers there (fp), or later, from copies of them (copy); "
+     "auto is eh where BPF can be loaded, else copy", parse_unwind},
     {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead",
      "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", parse_max_overhead},
     {"debug", "ignored", "anything", "0", "accepted for Go's clients, without effect here", parse_ignored},
@@ -342,6 +353,8 @@ int session_params_parse(const struct evkeyvalq *query, uint32_t max_hz, struct 
             return r;
     }
     int r = settle_period(&p, max_hz);
+    if (r == 0 && p.params.unwind == SESSION_UNWIND_COPY && p.params.event != EVENT_CPU_CLOCK && p.params.event != EVENT_PERF)
+        r = refuse(&p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes and tracepoints need BPF");
     if (r == 0)
         *ret = p.params;
     return r;

@@ -9,6 +9,9 @@
 
 #include "daemon/event_table.h"
 
+/* unwind=. AUTO is settled as the session begins: TABLES where the programs are loaded, else COPY. */
+enum session_unwind_way { SESSION_UNWIND_AUTO, SESSION_UNWIND_TABLES, SESSION_UNWIND_FP, SESSION_UNWIND_COPY };
+
 struct session_params {
     uint64_t duration_ns;  /* seconds= */
     enum event_kind event;
@@ -27,6 +30,8 @@ struct session_params {
     char focus[256];
     uint32_t format;       /* enum raw_format */
     uint32_t symbolize;    /* enum raw_symbolize */
+    uint32_t unwind;       /* enum session_unwind_way */
+    bool audit;            /* audit= */
     double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 

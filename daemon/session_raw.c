@@ -38,9 +38,16 @@ static void session_raw_types(const struct session_params *p, double period, str
 }
 
 /* Without any table the stack engine follows frame pointers. */
-static bool session_raw_by_fp(const struct session_ctl *ctl)
+static bool session_raw_by_fp(const struct session_ctl *ctl, const struct session_params *p)
 {
-    return ctl->unwind == UNWIND_BY_FRAME_POINTERS || ctl->space == 0;
+    return p->unwind != SESSION_UNWIND_COPY && (ctl->unwind == UNWIND_BY_FRAME_POINTERS || ctl->space == 0);
+}
+
+static const char *session_raw_unwind(const struct session_ctl *ctl, const struct session_params *p)
+{
+    if (p->unwind == SESSION_UNWIND_COPY)
+        return "copy";
+    return session_raw_by_fp(ctl, p) ? "fp" : "eh";
 }
 
 static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
@@ -48,7 +55,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
 {
     struct raw_params params = {
         .format = p->format, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
-        .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns, .by_fp = session_raw_by_fp(recorder_ctl(r)),
+        .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
     session_raw_types(p, recorder_period(r), &params);
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
@@ -70,9 +77,16 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
         const uint8_t *record = (const uint8_t *)data->records + at;
         struct stack_record stack;
         struct sample_record sample;
+        struct copy_record copy;
         memcpy(&stack, record, sizeof(stack));
         size_t len = sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
         bool keep = stack.type == RECORD_STACK;
+        if (stack.type == RECORD_COPY) {
+            memcpy(&copy, record, sizeof(copy));
+            len = COPY_RECORD_BYTES(copy.n_kernel, copy.stack_bytes);
+            keep = image_access_allows(access, copy.key.epoch);
+            *lost += keep ? 0 : copy.value.samples;
+        }
         if (stack.type == RECORD_SAMPLE) {
             memcpy(&sample, record, sizeof(sample));
             len = sizeof(sample);
@@ -141,6 +155,21 @@ static int session_raw_overhead(struct raw_writer *w, const struct session_ctl *
     return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
 }
 
+/* What a copied profile can't show. */
+static int session_raw_copy(struct raw_writer *w, const struct recorder *r)
+{
+    enum copy_reach reach = recorder_reach(r);
+    int e = 0;
+
+    if (reach != COPY_REACH_HOST)
+        e = raw_writer_fact(w, "events_bound", "each thread has timers of its own, so what runs for less than a period at a time in new threads "
+                            "is hardly seen: timers of the whole host need CAP_PERFMON");
+    if (reach == COPY_REACH_USER)
+        e = e ? e : raw_writer_fact(w, "user_time_only", "kernel.perf_event_paranoid is 2 or more: time in the kernel is missing (cpu_actual_ns "
+                                    "less cpu_sampled_ns); set it to 1, or run the daemon as root or by its systemd unit");
+    return e;
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -148,7 +177,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     double period = recorder_period(r);
     int e = raw_writer_fact(w, "version", "%s", CPROFD_VERSION);
 
-    e = e ? e : raw_writer_fact(w, "unwind", session_raw_by_fp(ctl) ? "fp" : "eh");
+    e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : session_unwind_facts(facts->unwind, w);
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
@@ -172,7 +201,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
-    e = e ? e : session_raw_overhead(w, ctl, facts);
+    e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
                                    (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
 }

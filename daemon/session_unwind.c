@@ -400,6 +400,8 @@ int session_unwind_init(struct session *s)
     struct timeval wait = {.tv_usec = SESSION_UNWIND_WAIT_MS * 1000};
 
     u->session = s;
+    if (s->params.unwind == SESSION_UNWIND_FP || s->params.unwind == SESSION_UNWIND_COPY)
+        return 0; /* nobody would read them */
     u->pause = evtimer_new(s->server->base, session_unwind_on_pause, s);
     u->deadline = evtimer_new(s->server->base, session_unwind_on_deadline, s);
     if (!u->pause || !u->deadline || event_add(u->deadline, &wait) < 0)
@@ -438,6 +440,8 @@ int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w)
     uint64_t n_tables = 0, n_unfinished = 0;
     int r = 0;
 
+    if (!u->observing)
+        return 0;
     for (size_t i = 0; i < u->n_uses; i++) {
         n_tables += u->uses[i].written_kind == UNWIND_MAPPING_TABLE;
         n_unfinished += !use_is_settled(&u->uses[i]);

@@ -89,14 +89,16 @@ def query(path, **parameters):
 
 
 class Daemon:
-    """A running daemon. arguments are added to its command line; listen replaces the free port of 127.0.0.1."""
+    """A running daemon. arguments are added to its command line; listen replaces the free port of 127.0.0.1; wrapper is a command that
+    runs it.
+    """
 
-    def __init__(self, directory, *arguments, listen=None):
+    def __init__(self, directory, *arguments, listen=None, wrapper=(), program=DAEMON):
         self.port = free_port()
         self.unix_path = None
         self.log_path = os.path.join(directory, f"cprofd.{self.port}.log")
         addresses = listen or [f"127.0.0.1:{self.port}"]
-        command = [DAEMON]
+        command = [*wrapper, program]
         for address in addresses:
             command += ["--listen", address]
             if address.startswith("unix:"):

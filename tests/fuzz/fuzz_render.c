@@ -4,6 +4,7 @@
  *   'k' a stack: numbers of kernel and user frames, end, hash (a byte each), then its frames
  *   'c' counts: hash, tid, epoch, samples (a byte each)...
  *   'l' the same, as a record that came late
+ *   'p' a copy: numbers of kernel frames and stack words, tid, epoch, samples, known registers (a byte each), then words of frames and stack
  *   'o' objects: a byte each, the offset of the path
  *   'm' mappings: start, end, offset, first and last epoch, object, name (a byte each; addresses are in
  * pages)... 't' strings, 'f' facts, 'a' addresses: as they are 'x' then changes bytes of the finished raw
@@ -83,6 +84,24 @@ static void put_late(struct raw *raw, const uint8_t *data, size_t len)
     }
 }
 
+static void put_copy(struct raw *raw, const uint8_t *data, size_t len)
+{
+    uint64_t words[sizeof(struct copy_record) / 8 + 64] = {0};
+    struct copy_record *copy = (struct copy_record *)words;
+
+    if (len < 6)
+        return;
+    *copy = (struct copy_record){.type = RECORD_COPY, .n_kernel = data[0] % 8, .machine = data[5] & 1 ? 62 : 183, .stack_bytes = data[1] % 56 * 8,
+                                 .known = data[5] ? UINT64_MAX : 0, .key = {.tid = data[2], .tgid = 1, .epoch = data[3]},
+                                 .value = {data[4], data[4]}};
+    for (unsigned i = 0; i < COPY_REGISTERS; i++)
+        copy->registers[i] = i * PAGE;
+    copy->stack_base = copy->registers[data[5] & 1 ? 7 : 31];
+    size_t room = (copy->n_kernel + data[1] % 56) * 8u;
+    memcpy(copy->data, data + 6, len - 6 < room ? len - 6 : room);
+    put(raw, RAW_RECORDS, copy, sizeof(*copy) + room);
+}
+
 static void put_objects(struct raw *raw, const uint8_t *data, size_t len)
 {
     static struct raw_object objects[256];
@@ -144,6 +163,9 @@ static void put_chunk(struct raw *raw, uint8_t type, const uint8_t *data, size_t
         break;
     case 'c':
         put_counts(raw, data, len);
+        break;
+    case 'p':
+        put_copy(raw, data, len);
         break;
     case 'l':
         put_late(raw, data, len);

@@ -54,6 +54,8 @@ static const struct {
     {"focus=%ff", "not UTF-8"}, {"focus=(a)%5C1", "back-references"},
     {"focus=((a%7B99%7D)%7B99%7D)%7B99%7D", "repetitions multiply"}, {"focus=a%7B99999999999999999999%7D", "repetitions"},
     {"focus=(((((((((((a%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B", "repetitions"}, {"focus=a%7B99%7D%7B99%7D", "repetitions"},
+    {"unwind=dwarf", "auto|eh|fp|copy"}, {"unwind=", "not one of them"}, {"unwind=copy&event=tracepoint:a:b", "need BPF"},
+    {"event=uprobe:/x:f&unwind=copy", "\"unwind=copy\" goes with"},
     {"format=svg", "pprof|folded"}, {"format=", "not one of them"}, {"symbolize=some", "full|fast|none"},
     {"event=", "1 to 4095 bytes"}, {"event=cpu_clock", "no event \"cpu_clock\"; it has: cpu-clock, "}, {"event=CYCLES", "no event"},
     {"event=raw:", "hexadecimal"}, {"event=raw:0x1", "hexadecimal"}, {"event=raw:11111111111111111", "1 to 16"}, {"event=raw:g", "raw:1a2"},
@@ -114,6 +116,11 @@ START_TEST(test_taken)
     ck_assert_uint_eq(good("seconds=3600").duration_ns, 3600000000000);
     ck_assert_uint_eq(good("seconds=.5").duration_ns, 500000000);
     ck_assert_uint_eq(good("symbolize=none").symbolize, RAW_SYMBOLIZE_NONE);
+    ck_assert_uint_eq(good("").unwind, SESSION_UNWIND_AUTO);
+    ck_assert_uint_eq(good("unwind=auto").unwind, SESSION_UNWIND_AUTO);
+    ck_assert_uint_eq(good("unwind=eh&event=uprobe:/x:f").unwind, SESSION_UNWIND_TABLES);
+    ck_assert_uint_eq(good("unwind=fp").unwind, SESSION_UNWIND_FP);
+    ck_assert_uint_eq(good("unwind=copy&event=page-faults").unwind, SESSION_UNWIND_COPY);
     ck_assert(!good("kernel=0&thread=&focus=").kernel);
     ck_assert_str_eq(good("focus=a%2Bb%2Bc%2Bd%2B(e%7C%5C%7B%5C%2B)%2B%5B%7B%5D").focus, "a+b+c+d+(e|\\{\\+)+[{]");
 }

@@ -1,0 +1,63 @@
+/* What the two kinds of recorders share: recorder.c (programs that walk stacks, and what is common) and recorder_copy.c (events
+ * that copy them). Private to these. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/attacher.h"
+#include "daemon/recorder.h"
+#include "daemon/raw_profile.h"
+
+struct child;
+struct event;
+struct event_base;
+struct recorder_copy;
+struct ring_buffer;
+
+/* Stacks that were read: of one recorder, and of all together. What finds no room is counted as lost. */
+#define RECORDER_MAX_BYTES (64u << 20)
+#define RECORDERS_MAX_BYTES (256u << 20)
+
+struct recorder {
+    struct event_base *base;
+    struct sampler *sampler;
+    struct recorder_ops ops;
+    void *userdata;
+    struct session_params params;
+    pid_t pid;
+    uint32_t slot, max_keys;
+    struct child *attacher;
+    struct attacher_progress *progress; /* shared with the attacher */
+    bool ready, ending;
+    bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
+    int counts_fd, records_fd;
+    struct ring_buffer *ring;
+    struct event *ring_event;
+    struct recorder_copy *copy; /* stacks are copied; else NULL */
+    uint8_t *records;
+    size_t records_len, records_cap;
+    struct raw_count *counts;
+    size_t n_counts;
+    uint64_t lost_memory, attacher_cpu_ns;
+};
+
+/* Room for len more bytes of records, which count from then on. NULL: there is none. */
+void *recorder_reserve(struct recorder *r, size_t len);
+
+/* ---- recorder_copy.c */
+
+/* Before the attacher is started: *ret_request is what it is to open. 0 or -errno. */
+int recorder_copy_new(struct recorder *r, struct copy_request *ret_request);
+void recorder_copy_free(struct recorder_copy *c);
+/* From the attacher: some rings; then all that is left to say. fds become the callee's. 0 or -errno. */
+int recorder_copy_rings(struct recorder_copy *c, const struct attacher_message *m, int *fds, size_t n_fds);
+int recorder_copy_ready(struct recorder_copy *c, const struct attacher_message *m, int names_fd);
+/* The window is closed: samples from now on do not count. */
+void recorder_copy_close(struct recorder_copy *c);
+/* All events are detached: reads what is left, and gives each sample its thread's name and its epoch. */
+void recorder_copy_finish(struct recorder_copy *c);
+/* What a counted tick or event stands for: the real mean. */
+double recorder_copy_period(const struct recorder_copy *c);
+enum copy_reach recorder_copy_reach(const struct recorder_copy *c);
