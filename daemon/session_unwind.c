@@ -42,8 +42,7 @@ static void use_note(struct session_unwind *u, struct session_use *use)
     if (use->noted || !why)
         return;
     use->noted = true;
-    if (why == UNWIND_WHY_CRASH || why == UNWIND_WHY_HANG || why == UNWIND_WHY_MEMORY)
-        u->n_broken++;
+    u->n_broken += use->begun && unwind_why_blames_file(why);
     if (why == UNWIND_WHY_NOT_ELF)
         return;
     u->n_missing++;

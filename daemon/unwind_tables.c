@@ -62,6 +62,11 @@ const char *unwind_why_text(enum unwind_why why)
     return texts[why];
 }
 
+bool unwind_why_blames_file(enum unwind_why why)
+{
+    return why == UNWIND_WHY_CRASH || why == UNWIND_WHY_HANG || why == UNWIND_WHY_MEMORY;
+}
+
 /* ---- states */
 
 static void tables_changed(struct unwind_tables *t)
@@ -122,6 +127,7 @@ static void entry_settle(struct unwind_entry *e, enum unwind_state state, enum u
 {
     e->state = state;
     e->why = why;
+    e->settled_ns = monotonic_ns();
     tables_changed(e->tables);
     if (e->refs == 0)
         entry_rest(e);
@@ -343,10 +349,14 @@ static void tables_build_next(struct unwind_tables *t)
 
 /* ---- entries */
 
-/* Whether it failed for reasons that were not the file's, and may go well now. */
+/* Whether it may go well now. */
 static bool entry_may_try_again(const struct unwind_entry *e)
 {
-    if (e->state != UNWIND_NONE || entry_is_lasting(e))
+    if (e->state != UNWIND_NONE)
+        return false;
+    if (unwind_why_blames_file(e->why))
+        return monotonic_ns() - e->settled_ns >= e->tables->limits.keep_ns;
+    if (entry_is_lasting(e))
         return false;
     return e->why != UNWIND_WHY_NO_ROOM || tables_can_fit(e->tables, e->bytes);
 }

@@ -66,6 +66,8 @@ enum unwind_why {
 };
 /* For people: "the file is no ELF file". */
 const char *unwind_why_text(enum unwind_why why);
+/* Whether the file broke a worker. */
+bool unwind_why_blames_file(enum unwind_why why);
 
 enum unwind_priority { UNWIND_MAIN_BINARY, UNWIND_C_LIBRARY, UNWIND_OTHERS, UNWIND_PRIORITIES };
 
@@ -83,6 +85,7 @@ struct unwind_entry {
     struct worker_job *job;
     struct unwind_load *load;
     struct unwind_tables *tables;
+    uint64_t settled_ns;   /* when it became READY or NONE */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(unwind_entry) link; /* in a queue (QUEUED, LOADING), or among the idle */
     UT_hash_handle hh;
@@ -109,8 +112,9 @@ void unwind_tables_set_limits(struct unwind_tables *t, const struct unwind_table
 void unwind_tables_observe(struct unwind_tables *t, struct unwind_observer *observer);
 void unwind_tables_unobserve(struct unwind_tables *t, struct unwind_observer *observer);
 
-/* The entry of a file, used by the caller until unwind_tables_drop. again: what failed by chance, or for lack of room, is WANTED anew; for
- * those who come newly, since others may use it all the time. NULL: too many files, or no memory. */
+/* The entry of a file, used by the caller until unwind_tables_drop. again: what failed by chance, or for lack of room, is WANTED anew, and
+ * what broke a worker as long ago as tables are kept (it may have been the machine that was short of memory); for those who come newly,
+ * since others may use it all the time. NULL: too many files, or no memory. */
 struct unwind_entry *unwind_tables_use(struct unwind_tables *t, const struct file_identity *id, bool again);
 void unwind_tables_drop(struct unwind_tables *t, struct unwind_entry *entry);
 

@@ -412,6 +412,28 @@ START_TEST(a_target_that_breaks_workers_is_not_read_on)
 }
 END_TEST
 
+/* Files that broke workers on behalf of another target are not this one's fault. */
+START_TEST(others_files_are_not_held_against_a_target)
+{
+    struct session *a = session_begin(0), *b = session_begin(1);
+
+    scripts[0] = scripts[1] = scripts[2] = scripts[3] = "crash";
+    scripts[4] = "table 1 10";
+    TELL(a, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
+    wait_ready(a);
+    while (a->unwind.n_missing < 3)
+        once();
+    TELL(b, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x9000, 0xa000, 4});
+    while (b->unwind.n_uses < 4 || b->unwind.uses[3].entry->state != UNWIND_READY)
+        once();
+    while (kind_at(b, 0x9000) != UNWIND_MAPPING_TABLE)
+        once();
+    ck_assert_str_eq(facts(b, "unwind.tables_missing"), "3");
+    session_end(a);
+    session_end(b);
+}
+END_TEST
+
 START_TEST(a_target_with_large_tables_leaves_room)
 {
     struct mapped mapped[20];
@@ -526,6 +548,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, no_list_no_space);
     tcase_add_test(t, mappings_that_overlap_are_left_out);
     tcase_add_test(t, a_target_that_breaks_workers_is_not_read_on);
+    tcase_add_test(t, others_files_are_not_held_against_a_target);
     tcase_add_test(t, a_target_with_large_tables_leaves_room);
     tcase_add_test(t, sessions_share_tables_and_jobs);
     tcase_add_loop_test(t, claims_pass_on, 0, 2);

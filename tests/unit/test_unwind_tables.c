@@ -223,6 +223,26 @@ START_TEST(what_failed_by_chance_is_tried_again)
 }
 END_TEST
 
+START_TEST(what_broke_a_worker_is_read_again_some_day)
+{
+    struct file_identity id = identity(1);
+
+    start(64 * MIB, LONG_NS, SHORT_NS);
+    struct unwind_entry *e = make(1, "crash");
+    ck_assert_int_eq(e->why, UNWIND_WHY_CRASH);
+    while (e->state == UNWIND_NONE) {
+        ck_assert_ptr_eq(unwind_tables_use(tables, &id, true), e);
+        unwind_tables_drop(tables, e);
+    }
+    claim_and_give(e, "table 1 10");
+    while (!is_settled(e))
+        once();
+    ck_assert_int_eq(e->state, UNWIND_READY);
+    unwind_tables_drop(tables, e);
+    stop();
+}
+END_TEST
+
 START_TEST(every_reason_has_words)
 {
     for (int why = 1; why < UNWIND_WHYS; why++)
@@ -472,6 +492,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, another_identity_is_another_file);
     tcase_add_loop_test(t, failures_say_why, 0, sizeof(failures) / sizeof(failures[0]));
     tcase_add_test(t, what_failed_by_chance_is_tried_again);
+    tcase_add_test(t, what_broke_a_worker_is_read_again_some_day);
     tcase_add_test(t, every_reason_has_words);
     tcase_add_test(t, what_was_claimed_may_be_let_go);
     tcase_add_test(t, nobody_builds_what_nobody_wants);
