@@ -205,6 +205,7 @@ static __always_inline void walk_user(struct session_ctl *s, struct task_struct 
     walk->registers = 0;
     walk->mapping.end = 0;
     walk->guessed_fp = 0;
+    walk->unprobed = !task->utask;
     walk->exact = 1;
     walk->end = STACK_END_TOO_DEEP;
     stack_begin(walk);

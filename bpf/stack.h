@@ -24,10 +24,49 @@
 #include "bpf/stack_resolver.h"
 #include "bpf/stack_tables.h"
 
+/* Makes the window hold two words at an address. 0: it can't; where the stack ends within it, or the rest of it is not in memory, they may
+ * still be there. */
+STACK_INLINE int stack_window(struct stack_walk *walk, __u64 address, __u32 *ret_index)
+{
+    __u64 at = address - walk->window_at;
+
+    if ((at & 7) || at > (STACK_WINDOW_WORDS - 2) * 8) {
+        walk->window_at = 1;
+        if ((address & 7) || stack_read(walk->window, sizeof(walk->window), address))
+            return 0;
+        walk->window_at = address;
+        at = 0;
+    }
+    *ret_index = (__u32)(at >> 3) & (STACK_WINDOW_WORDS - 1);
+    return 1;
+}
+
+/* Two words of the stack. 0, or a negative error. */
+STACK_INLINE long stack_read_pair(struct stack_walk *walk, __u64 pair[2], __u64 address)
+{
+    __u32 i;
+
+    if (!stack_window(walk, address, &i))
+        return stack_read(pair, 16, address);
+    pair[0] = walk->window[i];
+    pair[1] = walk->window[(i + 1) & (STACK_WINDOW_WORDS - 1)];
+    return 0;
+}
+
+STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 address)
+{
+    __u32 i;
+
+    if (!stack_window(walk, address, &i))
+        return stack_read(word, 8, address);
+    *word = walk->window[i];
+    return 0;
+}
+
 /* Where a return probe's trampoline stands in for the return address, the one that it replaced. */
 STACK_INLINE __u64 stack_return_at(struct stack_walk *walk, __u64 slot, __u64 address)
 {
-    __u64 probed = stack_probed_return(slot);
+    __u64 probed = walk->unprobed ? 0 : stack_probed_return(slot);
 
     walk->slot = slot;
     return probed ? probed : STACK_CODE_ADDRESS(address);
@@ -44,7 +83,7 @@ STACK_INLINE int stack_step_frame_pointer(struct stack_walk *walk)
         return stack_ends(walk, STACK_END_UNPROVEN);
     if (walk->fp < walk->sp || (walk->fp & 7))
         return stack_ends(walk, STACK_END_BAD_FP);
-    if (stack_read(frame, sizeof(frame), walk->fp))
+    if (stack_read_pair(walk, frame, walk->fp))
         return stack_ends(walk, STACK_END_UNREADABLE);
     frame[1] = stack_return_at(walk, walk->fp + 8, frame[1]);
     if (frame[1] >> 56 || (frame[1] && frame[1] < 4096))
@@ -175,7 +214,7 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
             return 1;
     } else if (fp == UNWIND_FP_CFA && (ra == UNWIND_RA_AFTER_FP || (ra == UNWIND_RA_CFA && at + 8 == slot))) {
         /* Side by side, as a prologue's first push leaves them: one reading. */
-        if (stack_read(pair, sizeof(pair), at))
+        if (stack_read_pair(walk, pair, at))
             return stack_ends(walk, STACK_END_UNREADABLE);
         walk->fp = pair[0];
         walk->guessed_fp = 0;
@@ -184,7 +223,7 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
     } else {
         if (ra == UNWIND_RA_SAVED)
             slot = at;
-        if (stack_read(ret_pc, 8, slot))
+        if (stack_read_word(walk, ret_pc, slot))
             return stack_ends(walk, STACK_END_UNREADABLE);
         *ret_pc = stack_return_at(walk, slot, *ret_pc);
     }

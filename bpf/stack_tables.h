@@ -198,9 +198,12 @@ STACK_INLINE int stack_rule_at(struct stack_walk *walk, __u64 address)
 /* A walk begins: walk->space is known. */
 STACK_GLOBAL int stack_begin(struct stack_walk *walk)
 {
-    const __u8 *chunk = walk ? stack_chunk(walk->space) : NULL;
+    const __u8 *chunk;
 
-    if (walk)
-        walk->version = chunk ? chunk_u32(chunk, UNWIND_PLACE_OFFSET(walk->space) + 4) : 0;
+    if (!walk)
+        return 0;
+    walk->window_at = 1;
+    chunk = stack_chunk(walk->space);
+    walk->version = chunk ? chunk_u32(chunk, UNWIND_PLACE_OFFSET(walk->space) + 4) : 0;
     return 0;
 }

@@ -16,6 +16,7 @@
 
 #define STACK_WALK_FRAMES (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES)
 #define STACK_GUESS_WORDS 64
+#define STACK_WINDOW_WORDS 32
 
 /* A rule that was found before. The return addresses of one sample are mostly those of the one before: a look at one cache line in place
  * of two searches. */
@@ -38,7 +39,10 @@ struct stack_walk {
     __u32 by_fp;      /* 1: frame pointers alone */
     __u32 exact;      /* 1: pc is no return address, and other registers than sp and fp are known */
     __u32 guessed_fp; /* 1: fp may be anything */
+    __u32 unprobed;   /* 1: no return probe is live in the thread */
     __u32 low, high;  /* of a search */
+    __u64 window_at;  /* address of window[]; no multiple of 8: it holds nothing */
+    __u64 window[STACK_WINDOW_WORDS]; /* of the stack: frames are small, and one long reading is cheaper than several short ones */
     __u64 hash[2];    /* over all frames so far */
     __u32 end;        /* enum stack_end, once a step returned 0 */
     __u32 n;          /* frames so far, the kernel's included */
