@@ -137,7 +137,7 @@ static void run_fdes(struct unwind_builder *b)
     const struct unwind_fde *list = b->fdes.list;
     uint64_t previous_end = 0;
     size_t next;
-    for (size_t i = 0; i < b->fdes.n; i = next) {
+    for (size_t i = 0; i < b->fdes.n && b->pages->error == 0; i = next) {
         uint64_t end = list[i].start + list[i].bytes;
         for (next = i + 1; next < b->fdes.n && list[next].start == list[i].start;)
             next++;

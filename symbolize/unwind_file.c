@@ -52,6 +52,8 @@ int unwind_file_open(int fd, struct unwind_file *ret)
     r = elf_segments_load(file.elf.elf, &file.segments);
     if (r < 0)
         return r;
+    if (file.segments.n > UNWIND_MAX_SEGMENTS)
+        file.segments.n = UNWIND_MAX_SEGMENTS;
     *ret = file;
     file = (struct unwind_file){0};
     return 0;

@@ -10,6 +10,7 @@
 #include "symbolize/elf_segments.h"
 
 #define UNWIND_MAX_CFI_BYTES (256u << 20) /* of a section once it is decompressed */
+#define UNWIND_MAX_SEGMENTS 64            /* further ones are not seen; linkers make 2 to 10, those with code among the first here */
 
 struct unwind_file {
     struct cfi_image image; /* how CFI pointers read it */

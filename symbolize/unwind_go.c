@@ -15,6 +15,9 @@
 #define X86_RSP 7
 #define MODULE_TEXT (22 * WORD) /* of the field text in struct moduledata */
 #define PROBED_FUNCTIONS 256 /* to see that text is where it is thought to be */
+#define PROBED_BYTES 4096    /* of each */
+#define MAX_FUNCTIONS (1u << 22)
+#define MAX_NAME_BYTES 64    /* longer ones are none that mean anything here */
 
 /* ---- the table */
 
@@ -41,12 +44,13 @@ static bool read_header(struct unwind_go *go)
     go->names = get_at(go, words, WORD, &ok);
     go->stack_tables = get_at(go, words + 3 * WORD, WORD, &ok);
     go->functions = get_at(go, words + 4 * WORD, WORD, &ok);
-    return ok && go->n > 0 && go->n < go->bytes && go->names < go->bytes && go->stack_tables < go->bytes && go->functions < go->bytes;
+    return ok && go->n > 0 && go->n < MAX_FUNCTIONS && go->names < go->bytes && go->stack_tables < go->bytes && go->functions < go->bytes;
 }
 
 static const char *string_at(const struct unwind_go *go, uint64_t offset)
 {
-    if (offset >= go->bytes || !memchr(go->table + offset, 0, go->bytes - offset))
+    uint64_t room = offset < go->bytes ? go->bytes - offset : 0;
+    if (room == 0 || !memchr(go->table + offset, 0, room < MAX_NAME_BYTES ? room : MAX_NAME_BYTES))
         return "";
     return (const char *)go->table + offset;
 }
@@ -252,7 +256,8 @@ static bool text_is_right(const struct unwind_go *go)
         uint64_t before = saved;
         if (!unwind_go_function(go, i, &function))
             return false;
-        unwind_go_run(go, &function, function.end, count_prologue, &saved);
+        uint64_t bytes = function.end - function.start;
+        unwind_go_run(go, &function, function.start + (bytes < PROBED_BYTES ? bytes : PROBED_BYTES), count_prologue, &saved);
         saved = saved > before ? before + 1 : before;
         probed++;
     }

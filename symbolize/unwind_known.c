@@ -7,6 +7,7 @@
 #include "symbolize/unwind_go.h"
 #include "symbolize/unwind_rule.h"
 
+#define MAX_TABLES 4       /* of symbols; linkers make two */
 #define START_MAX_BYTES 64 /* of an entry point's function that nothing ends */
 
 static const struct unwind_rule root = {.cfa = UNWIND_CFA_ROOT}, frame_pointer = {.cfa = UNWIND_CFA_FRAME_POINTER};
@@ -115,10 +116,11 @@ static int mark_table(const struct search *s, Elf_Scn *section, const GElf_Shdr 
 static int mark_symbols(const struct search *s)
 {
     Elf_Scn *section = NULL;
-    while ((section = elf_nextscn(s->file->elf.elf, section))) {
+    for (unsigned n = 0; n < MAX_TABLES && (section = elf_nextscn(s->file->elf.elf, section));) {
         GElf_Shdr header;
         if (!gelf_getshdr(section, &header) || (header.sh_type != SHT_SYMTAB && header.sh_type != SHT_DYNSYM))
             continue;
+        n++;
         int r = mark_table(s, section, &header);
         if (r < 0)
             return r;
