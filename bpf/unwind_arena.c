@@ -71,11 +71,6 @@ static void set_bits(uint64_t *bits, unsigned first, unsigned n, bool set)
     }
 }
 
-static bool bits_are(const uint64_t *bits, unsigned first, unsigned n, bool set)
-{
-    return next_bit(bits, first, !set) >= first + n;
-}
-
 static unsigned granules_of(size_t bytes)
 {
     return (unsigned)((bytes + GRANULE_BYTES - 1) / GRANULE_BYTES);
@@ -244,17 +239,22 @@ int unwind_arena_take(struct unwind_arena *a, size_t bytes, uint32_t *ret_place)
     return -ENOSPC;
 }
 
+/* For assertions. */
+static inline bool chunk_has(const struct chunk *c, unsigned first, unsigned n)
+{
+    return next_bit(c->taken, first, false) >= first + n && next_bit(c->waiting, first, true) >= first + n &&
+           next_bit(c->sealed, first, true) >= first + n;
+}
+
 /* What a place names, which was taken and not put back. */
 static struct chunk *taken_run(struct unwind_arena *a, uint32_t place, size_t bytes, struct slab **ret_slab, unsigned *ret_first)
 {
     struct slab *slab = a->slabs[UNWIND_PLACE_SLAB(place)];
     struct chunk *c = &slab->chunks[UNWIND_PLACE_CHUNK(place)];
-    unsigned first = UNWIND_PLACE_OFFSET(place) / GRANULE_BYTES, n = granules_of(bytes);
 
-    assert(place != 0 && slab->state == SLAB_THERE && bits_are(c->taken, first, n, true) && bits_are(c->waiting, first, n, false) &&
-           bits_are(c->sealed, first, n, false));
     *ret_slab = slab;
-    *ret_first = first;
+    *ret_first = UNWIND_PLACE_OFFSET(place) / GRANULE_BYTES;
+    assert(place != 0 && slab->state == SLAB_THERE && chunk_has(c, *ret_first, granules_of(bytes)));
     return c;
 }
 
