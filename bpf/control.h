@@ -31,6 +31,9 @@ enum unwind_mode {
     UNWIND_BY_FRAME_POINTERS,
 };
 
+/* Copied in one window, at most. */
+#define AUDIT_MAX_SAMPLES 256
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -42,6 +45,7 @@ struct session_ctl {
     __u32 at_entry; /* 1: samples are taken at a function's first instruction */
     __u64 every;    /* probes and tracepoints: one hit in so many */
     __u32 unwind;   /* enum unwind_mode */
+    __u64 audit_gap_ns; /* a sample in each is copied as well as walked; 0: none */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
@@ -63,6 +67,9 @@ struct session_ctl {
     __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */
     __u32 costs[COST_BUCKETS]; /* samples by the time that they took */
     __u64 table_full;    /* samples that went to the ring because the table had no room (not lost) */
+    __u64 audit_next_ns; /* when the next sample is copied */
+    __u32 audits;        /* samples that were to be copied */
+    __u32 audits_lost;   /* and for which the ring had no room */
 };
 
 /* What a timer of one CPU does since its interval began: written by the attacher, which knows. */

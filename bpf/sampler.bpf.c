@@ -24,6 +24,8 @@ static inline __attribute__((always_inline)) __u64 tick_random(void)
 
 #include "bpf/stack.h"
 
+#include "bpf/audit.h"
+
 char LICENSE[] SEC("license") = "GPL";
 
 const volatile __u32 n_cpus = 1; /* possible ones */
@@ -321,6 +323,7 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     bpf_probe_read_kernel_str(x->key.comm, sizeof(x->key.comm), task->comm);
     __sync_fetch_and_add(&s->samples, samples);
     count_sample(s, table, ring, x, &(struct sample_value){.samples = samples, .weight = weight});
+    audit_sample(s, ring, task, &x->key, began_ns);
     scratch_release(level);
     spent_ns = bpf_ktime_get_ns() - began_ns;
     __sync_fetch_and_add(&s->overhead_ns, spent_ns);

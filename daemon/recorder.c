@@ -20,6 +20,7 @@
 #include "util/fdmsg.h"
 
 #define RECORDER_RING_BYTES (1u << 20)
+#define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
 
@@ -58,6 +59,7 @@ static int recorder_fill_ctl(struct recorder *r)
     if (getrandom(ctl->seed, sizeof(ctl->seed), 0) != sizeof(ctl->seed))
         return -EIO;
     ctl->thin = 1;
+    ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
@@ -148,8 +150,20 @@ void *recorder_reserve(struct recorder *r, size_t len)
     return room;
 }
 
-static int recorder_on_record(void *arg, void *data, size_t len)
+/* A copy of a stack takes room in the ring for the longest that there may be. */
+static size_t recorder_record_len(const void *data, size_t len)
 {
+    const struct copy_record *copy = data;
+
+    if (len < sizeof(*copy) || copy->type != RECORD_COPY)
+        return len;
+    size_t used = COPY_RECORD_BYTES(copy->n_kernel, copy->stack_bytes);
+    return used < len ? used : len;
+}
+
+static int recorder_on_record(void *arg, void *data, size_t ring_len)
+{
+    size_t len = recorder_record_len(data, ring_len);
     void *room = recorder_reserve(arg, len);
     if (room)
         memcpy(room, data, len);
@@ -306,7 +320,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct copy_request copy;
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
-        .ring_bytes = RECORDER_RING_BYTES, .probe_fd = config->probe_fd, .places = config->places,
+        .ring_bytes = r->params.audit ? RECORDER_AUDIT_RING_BYTES : RECORDER_RING_BYTES, .probe_fd = config->probe_fd, .places = config->places,
         .n_places = config->n_places, .progress = r->progress,
     };
     const struct sampler *s = r->sampler;

@@ -106,8 +106,55 @@ int render_unwind_copy(struct render_job *job, const struct copy_record *copy, c
     return 0;
 }
 
+/* ---- checks of walks */
+
+#define AUDIT_AGREES SIZE_MAX
+
+/* The first user frame in which a walk and the copy of its stack differ. What the copy only guesses says nothing against a walk, and
+ * neither does what it does not reach. */
+static size_t audit_compare(const struct stack_record *walked, const struct stack_record *copied)
+{
+    const uint64_t *w = (const uint64_t *)walked->frames + walked->n_kernel, *c = (const uint64_t *)copied->frames;
+
+    for (size_t i = 0; i < copied->n_user; i++) {
+        if (c[i] & (STACK_FRAME_GUESSED | STACK_FRAME_FP))
+            return AUDIT_AGREES;
+        if (i == walked->n_user)
+            return walked->end == STACK_END_ROOT ? i : AUDIT_AGREES; /* a walk that was cut short says so itself */
+        if (STACK_FRAME_ADDRESS(w[i]) != STACK_FRAME_ADDRESS(c[i]))
+            return i;
+    }
+    return walked->n_user > copied->n_user && copied->end == STACK_END_ROOT ? copied->n_user : AUDIT_AGREES;
+}
+
+int render_audit(struct render_job *job, const struct copy_record *copy, const struct stack_record *walked)
+{
+    const struct stack_record *copied;
+    int r = render_unwind_copy(job, copy, &copied);
+    if (r < 0 || copied->end == STACK_END_NO_TIME)
+        return r;
+    facts_count(&job->facts, "audited", 1);
+    size_t at = audit_compare(walked, copied);
+    if (at == AUDIT_AGREES) {
+        facts_count(&job->facts, "agreed", 1);
+        return 0;
+    }
+    struct audit_difference *grown = reallocarray(job->differences, job->n_differences + 1, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    job->differences = grown;
+    /* The step from the frame before is what went wrong. */
+    job->differences[job->n_differences++] = (struct audit_difference){
+        .sample = {.key = &copy->key, .value = &copy->value, .stack = walked, .n_user = walked->n_user, .end = (enum stack_end)walked->end},
+        .frame = walked->n_kernel + (at > 0 && walked->n_user > 0 ? at - 1 : 0),
+    };
+    return 0;
+}
+
 void render_copies_deinit(struct render_job *job)
 {
+    free(job->differences);
+
     while (job->copied) {
         struct copied_stack *next = job->copied->next;
         free(job->copied);

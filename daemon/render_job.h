@@ -65,6 +65,12 @@ struct render_sample {
     enum stack_end end; /* how the stack ended, that considered */
 };
 
+/* A walk that the copy of its stack does not bear out: after which frame (render_frame_at). */
+struct audit_difference {
+    struct render_sample sample;
+    size_t frame;
+};
+
 struct render_object {
     bool tried;
     bool excluded;
@@ -106,6 +112,8 @@ struct render_job {
     uint32_t touched;            /* the object whose turn the loop was told last */
     unsigned n_touches;
     struct copied_stack *copied; /* stacks that were unwound here */
+    struct audit_difference *differences;
+    size_t n_differences;
     uint64_t copies_until_ns;    /* monotonic: no more are; 0: none was so far */
 };
 
@@ -168,6 +176,8 @@ void render_touch(struct render_job *job, uint32_t object);
 
 /* Unwinds a copied stack; what it returns is the job's. 0, -ENOMEM or -ECANCELED. */
 int render_unwind_copy(struct render_job *job, const struct copy_record *copy, const struct stack_record **ret);
+/* Checks a stack that was walked by a copy of it, and counts the outcome. 0, -ENOMEM or -ECANCELED. */
+int render_audit(struct render_job *job, const struct copy_record *copy, const struct stack_record *walked);
 void render_copies_deinit(struct render_job *job);
 
 /* ---- render_verdict.c */

@@ -113,6 +113,19 @@ static int places_of_guesses(struct render_job *job, struct places *ret)
     return r;
 }
 
+static int places_of_differences(struct render_job *job, struct places *ret)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < job->n_differences; i++) {
+        const struct audit_difference *d = &job->differences[i];
+        bool there = d->frame < d->sample.stack->n_kernel + d->sample.n_user;
+        r = places_add(job, ret, there ? render_frame_at(job, &d->sample, d->frame) : NULL, "audit", 1);
+    }
+    places_merge(ret);
+    return r;
+}
+
 static void places_to_json(const struct places *places, const char *key, bool reasons, FILE *out)
 {
     fprintf(out, "\"%s\": [", key);
@@ -148,14 +161,18 @@ int render_note_places(struct render_job *job)
 {
     CLEANUP(places_deinit) struct places ends = {0};
     CLEANUP(places_deinit) struct places guesses = {0};
+    CLEANUP(places_deinit) struct places differences = {0};
 
     int r = places_of_ends(job, &ends);
     if (r == 0)
         r = places_of_guesses(job, &guesses);
+    if (r == 0)
+        r = places_of_differences(job, &differences);
     if (r < 0)
         return r;
     places_to_facts(&ends, "truncated_at", &job->facts);
     places_to_facts(&guesses, "guessed_at", &job->facts);
+    places_to_facts(&differences, "differs_at", &job->facts);
     return 0;
 }
 
@@ -163,12 +180,15 @@ int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
     CLEANUP(places_deinit) struct places ends = {0};
     CLEANUP(places_deinit) struct places guesses = {0};
+    CLEANUP(places_deinit) struct places differences = {0};
     size_t len = 0;
     char *data = NULL;
 
     int r = places_of_ends(job, &ends);
     if (r == 0)
         r = places_of_guesses(job, &guesses);
+    if (r == 0)
+        r = places_of_differences(job, &differences);
     FILE *out = r == 0 ? open_memstream(&data, &len) : NULL;
     if (!out)
         return -ENOMEM;
@@ -178,6 +198,8 @@ int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
     places_to_json(&ends, "truncated_by", true, out);
     fputs(", ", out);
     places_to_json(&guesses, "guessed_by", false, out);
+    fputs(", ", out);
+    places_to_json(&differences, "differs_by", false, out);
     fputs("}\n", out);
     bool failed = ferror(out) || job->facts.failed;
     if (fclose(out) != 0 || failed) {

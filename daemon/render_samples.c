@@ -156,11 +156,15 @@ static int render_add_count(struct render_job *job, const struct stack_index *in
     return render_add_stack(job, key, value, stack);
 }
 
-static int render_add_copy(struct render_job *job, const struct copy_record *copy)
+static int render_add_copy(struct render_job *job, const struct stack_index *index, const struct copy_record *copy)
 {
     const struct stack_record *stack;
 
-    if (copy->value.samples == 0 || !render_wants_count(job, &copy->key, &copy->value))
+    if (copy->value.samples == 0) {
+        stack = stack_index_find(index, (const uint64_t *)copy->key.stack_hash);
+        return stack && render_wants_thread(job, &copy->key) ? render_audit(job, copy, stack) : 0;
+    }
+    if (!render_wants_count(job, &copy->key, &copy->value))
         return 0;
     int r = render_unwind_copy(job, copy, &stack);
     return r < 0 ? r : render_add_stack(job, &copy->key, &copy->value, stack);
@@ -174,7 +178,7 @@ static int render_add_record(struct render_job *job, const struct stack_index *i
     case RECORD_SAMPLE:
         return render_add_count(job, index, &sample->key, &sample->value);
     case RECORD_COPY:
-        return render_add_copy(job, record);
+        return render_add_copy(job, index, record);
     default:
         return 0;
     }

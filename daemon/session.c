@@ -193,12 +193,14 @@ static int session_choose_unwind(const struct server *server, const struct sessi
         *ret = params->unwind == SESSION_UNWIND_AUTO ? SESSION_UNWIND_TABLES : params->unwind;
         return 0;
     }
-    if (params->unwind == SESSION_UNWIND_AUTO && copies) {
+    if (params->unwind == SESSION_UNWIND_AUTO && copies && !params->audit) {
         *ret = SESSION_UNWIND_COPY;
         return 0;
     }
-    (void)snprintf(message, message_len, "%s%.200s needs BPF, which can't be had here: %s%s", copies ? "unwind=" : "event ",
-                   !copies ? params->event_text : params->unwind == SESSION_UNWIND_FP ? "fp" : "eh", server->sampler_error,
+    (void)snprintf(message, message_len, "%s%.200s needs BPF, which can't be had here: %s%s",
+                   !copies ? "event " : params->audit ? "" : "unwind=",
+                   !copies ? params->event_text : params->audit ? "audit=1" : params->unwind == SESSION_UNWIND_FP ? "fp" : "eh",
+                   server->sampler_error,
                    copies ? "; unwind=copy does without it" : "");
     return 503;
 }

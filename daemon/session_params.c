@@ -116,12 +116,22 @@ static int parse_period(struct param_parse *p, const struct param_spec *spec, co
     return 0;
 }
 
-static int parse_kernel(struct param_parse *p, const struct param_spec *spec, const char *value)
+static int parse_flag(struct param_parse *p, const struct param_spec *spec, const char *value, bool *ret)
 {
     if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
         return refuse_value(p, spec, value, "neither 0 nor 1");
-    p->params.kernel = *value == '1';
+    *ret = *value == '1';
     return 0;
+}
+
+static int parse_audit(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return parse_flag(p, spec, value, &p->params.audit);
+}
+
+static int parse_kernel(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return parse_flag(p, spec, value, &p->params.kernel);
 }
 
 static int parse_tid(struct param_parse *p, const struct param_spec *spec, const char *value)
@@ -287,6 +297,7 @@ const struct param_spec profile_params[] = {
     {"unwind", "enum", "auto|eh|fp|copy", "auto",
      "how stacks are walked: by unwinding tables in the kernel (eh), by frame pointers there (fp), or later, from copies of them (copy); "
      "auto is eh where BPF can be loaded, else copy", parse_unwind},
+    {"audit", "boolean", "0|1", "0", "unwind some samples a second time, by other means, and say how many agreed", parse_audit},
     {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead",
      "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", parse_max_overhead},
     {"debug", "ignored", "anything", "0", "accepted for Go's clients, without effect here", parse_ignored},
@@ -355,6 +366,8 @@ int session_params_parse(const struct evkeyvalq *query, uint32_t max_hz, struct 
     int r = settle_period(&p, max_hz);
     if (r == 0 && p.params.unwind == SESSION_UNWIND_COPY && p.params.event != EVENT_CPU_CLOCK && p.params.event != EVENT_PERF)
         r = refuse(&p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes and tracepoints need BPF");
+    if (r == 0 && p.params.unwind == SESSION_UNWIND_COPY && p.params.audit)
+        r = refuse(&p, "\"audit=1\" checks stacks that were walked in the kernel: with \"unwind=copy\" none are");
     if (r == 0)
         *ret = p.params;
     return r;

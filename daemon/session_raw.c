@@ -170,6 +170,18 @@ static int session_raw_copy(struct raw_writer *w, const struct recorder *r)
     return e;
 }
 
+/* Counted where the copies are unwound. */
+static int session_raw_audit(struct raw_writer *w, const struct session_ctl *ctl, const struct session_params *p)
+{
+    if (!p->audit)
+        return 0;
+    int e = raw_writer_fact(w, "audited", "0");
+    e = e ? e : raw_writer_fact(w, "agreed", "0");
+    if (ctl->audits_lost)
+        e = e ? e : raw_writer_fact(w, "audit.lost", "%u", ctl->audits_lost);
+    return e;
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -201,6 +213,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
+    e = e ? e : session_raw_audit(w, ctl, p);
     e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
                                    (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);

@@ -175,6 +175,8 @@ def test_software_events_too(daemon, start_target):
         ({"unwind": "dwarf"}, ["auto|eh|fp|copy", "dwarf"]),
         ({"unwind": ""}, ["auto|eh|fp|copy"]),
         ({"unwind": "copy", "event": "uprobe:/bin/true:main"}, ["unwind=copy", "BPF"]),
+        ({"unwind": "copy", "audit": 1}, ["audit=1", "unwind=copy"]),
+        ({"audit": "yes"}, ["audit", "0|1"]),
         ({"unwind": "copy", "event": "tracepoint:sched:sched_switch"}, ["unwind=copy", "BPF"]),
     ],
 )
@@ -193,6 +195,36 @@ def test_nothing_is_left(daemon, program_target):
         fetch(daemon, program_target.pid, seconds=0.2, unwind="copy")
     daemon.wait_for_sessions(0)
     wait_for(lambda: daemon.n_fds() <= fds, "no descriptor is left")
+
+
+# ---- audit=1
+
+
+def test_the_audit_agrees(daemon, start_target):
+    """A second unwinder finds the same stacks."""
+    target = start_target("ten_series")
+    quality = daemon.get(f"/pid/{target.pid}/debug/quality", seconds=3, hz=499, audit=1).json()
+    assert quality["unwind"] == "eh"
+    assert 0 < quality["audited"] <= 256
+    assert quality["agreed"] == quality["audited"] and quality["differs_by"] == [], quality
+    profile = fetch(daemon, target.pid, seconds=1, hz=499, audit=1)
+    assert profile.fact("agreed") == profile.fact("audited") > 0
+
+
+def test_the_audit_finds_what_frame_pointers_skip(daemon, start_target):
+    """Followed through code that does not keep them, frame pointers leave callers out: the audit says where."""
+    target = start_target("system_calls")
+    quality = daemon.get(f"/pid/{target.pid}/debug/quality", seconds=2, hz=499, audit=1, unwind="fp").json()
+    assert quality["agreed"] < quality["audited"]
+    assert sum(each["samples"] for each in quality["differs_by"]) == quality["audited"] - quality["agreed"]
+    assert any("libc" in each["object"] for each in quality["differs_by"])
+    quality = daemon.get(f"/pid/{target.pid}/debug/quality", seconds=2, hz=499, audit=1).json()
+    assert quality["audited"] > 0 and quality["agreed"] == quality["audited"], quality
+
+
+def test_no_audit_unless_asked_for(daemon, program_target):
+    quality = daemon.get(f"/pid/{program_target.pid}/debug/quality", seconds=0.3).json()
+    assert "audited" not in quality
 
 
 # ---- without BPF
@@ -237,8 +269,8 @@ def test_an_ordinary_user_sees_all_time(nobodys_daemon, start_target, programs, 
 
 def test_an_ordinary_user_is_told_what_needs_bpf(nobodys_daemon, start_target, programs):
     target = nobodys_target(start_target, programs, "ten_series")
-    for unwind in ("eh", "fp"):
-        status, body = as_nobody(nobodys_daemon, f"/pid/{target.pid}/debug/pprof/profile", seconds=0.2, unwind=unwind)
+    for parameters in ({"unwind": "eh"}, {"unwind": "fp"}, {"audit": 1}):
+        status, body = as_nobody(nobodys_daemon, f"/pid/{target.pid}/debug/pprof/profile", seconds=0.2, **parameters)
         assert status == 503
         assert b"CAP_BPF" in body and b"unwind=copy" in body, body
     status, body = as_nobody(

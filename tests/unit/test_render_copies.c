@@ -108,6 +108,78 @@ START_TEST(test_a_check_counts_nothing)
 }
 END_TEST
 
+#ifdef __x86_64__
+/* This very process's stack, by the unwind information of its files. */
+static uint64_t own_frames[2]; /* the return addresses of copy_self and its caller */
+
+static __attribute__((noinline)) struct copy_record *copy_self(uint64_t samples)
+{
+    static uint64_t copy[128];
+    uint64_t rip, rsp, rbp, rbx, r12, r13, r14, r15;
+    __asm__ volatile("lea 0(%%rip), %0\n mov %%rsp, %1\n mov %%rbp, %2\n mov %%rbx, %3" : "=r"(rip), "=r"(rsp), "=r"(rbp), "=r"(rbx));
+    __asm__ volatile("mov %%r12, %0\n mov %%r13, %1\n mov %%r14, %2\n mov %%r15, %3" : "=r"(r12), "=r"(r13), "=r"(r14), "=r"(r15));
+    memcpy(copy, (void *)(uintptr_t)rsp, sizeof(copy));
+    struct copy_record *c = build_copy(NULL, 0, copy, sizeof(copy), samples);
+    c->known = 1u << 3 | 1u << 6 | 1u << 7 | 0xfu << 12 | 1u << 16;
+    c->stack_base = c->registers[7] = rsp;
+    c->registers[16] = rip;
+    c->registers[6] = rbp;
+    c->registers[3] = rbx;
+    c->registers[12] = r12;
+    c->registers[13] = r13;
+    c->registers[14] = r14;
+    c->registers[15] = r15;
+    own_frames[0] = (uintptr_t)__builtin_return_address(0);
+    return c;
+}
+
+static __attribute__((noinline)) struct copy_record *call_copy_self(uint64_t samples)
+{
+    struct copy_record *c = copy_self(samples);
+    own_frames[1] = (uintptr_t)__builtin_return_address(0);
+    return c;
+}
+
+/* A copy checks walks of the same stack. */
+START_TEST(test_audit)
+{
+    static const struct {
+        size_t n, wrong; /* of the walk: how many frames of the copy's it has, and which is another */
+        enum stack_end end;
+        bool agrees;
+        const char *function; /* after which it differs */
+    } cases[] = {
+        {3, 99, STACK_END_UNREADABLE, true, NULL},       {2, 99, STACK_END_NO_CFI, true, NULL},
+        {2, 99, STACK_END_ROOT, false, "call_copy_self"}, {3, 1, STACK_END_ROOT, false, "copy_self"},
+    };
+    char text[256];
+
+    (void)build_own(&build, (const void *)(uintptr_t)copy_self);
+    struct copy_record *c = call_copy_self(0);
+    uint64_t frames[3] = {c->registers[16], own_frames[0], own_frames[1]};
+    if (cases[_i].wrong < 3)
+        frames[cases[_i].wrong] += 8;
+    uint64_t hash = build_stack(&build, NULL, 0, frames, cases[_i].n, cases[_i].end);
+    build_count(&build, hash, 7);
+    c->key.stack_hash[0] = hash;
+    build_fact(&build, "audited=0");
+    build_fact(&build, "agreed=0");
+    build.params.format = RAW_FORMAT_QUALITY;
+    char *json = fixture_text(&fixture, &build, NULL);
+    ck_assert_ptr_nonnull(strstr(json, "\"audited\": 1"));
+    ck_assert_ptr_nonnull(strstr(json, cases[_i].agrees ? "\"agreed\": 1" : "\"agreed\": 0"));
+    (void)snprintf(text, sizeof(text), "\"function\": \"%s\", \"samples\": 1}", cases[_i].agrees ? "" : cases[_i].function);
+    const char *by = strstr(json, "\"differs_by\": [");
+    ck_assert_ptr_nonnull(by);
+    if (cases[_i].agrees)
+        ck_assert_ptr_nonnull(strstr(by, "[]"));
+    else
+        ck_assert_msg(strstr(by, text), "%s", by);
+    free(json);
+}
+END_TEST
+#endif
+
 START_TEST(test_malformed_copies)
 {
     struct raw_profile p;
@@ -130,36 +202,10 @@ START_TEST(test_malformed_copies)
 END_TEST
 
 #ifdef __x86_64__
-/* This very process's stack, by the unwind information of its files. */
-static __attribute__((noinline)) void copy_self(void)
-{
-    static uint64_t copy[128];
-    uint64_t rip, rsp, rbp, rbx, r12, r13, r14, r15;
-    __asm__ volatile("lea 0(%%rip), %0\n mov %%rsp, %1\n mov %%rbp, %2\n mov %%rbx, %3" : "=r"(rip), "=r"(rsp), "=r"(rbp), "=r"(rbx));
-    __asm__ volatile("mov %%r12, %0\n mov %%r13, %1\n mov %%r14, %2\n mov %%r15, %3" : "=r"(r12), "=r"(r13), "=r"(r14), "=r"(r15));
-    memcpy(copy, (void *)(uintptr_t)rsp, sizeof(copy));
-    struct copy_record *c = build_copy(NULL, 0, copy, sizeof(copy), 1);
-    c->known = 1u << 3 | 1u << 6 | 1u << 7 | 0xfu << 12 | 1u << 16;
-    c->stack_base = c->registers[7] = rsp;
-    c->registers[16] = rip;
-    c->registers[6] = rbp;
-    c->registers[3] = rbx;
-    c->registers[12] = r12;
-    c->registers[13] = r13;
-    c->registers[14] = r14;
-    c->registers[15] = r15;
-}
-
-static __attribute__((noinline)) void call_copy_self(void)
-{
-    copy_self();
-    __asm__ volatile("");
-}
-
 START_TEST(test_own_stack)
 {
     (void)build_own(&build, (const void *)(uintptr_t)copy_self);
-    call_copy_self();
+    (void)call_copy_self(1);
     Perftools__Profiles__Profile *pb = fixture_profile(&fixture, &build, NULL);
     ck_assert_str_eq(name_of(pb, 0, 0), "copy_self");
     ck_assert_str_eq(name_of(pb, 0, 1), "call_copy_self");
@@ -182,6 +228,7 @@ int main(void)
     tcase_add_test(c, test_malformed_copies);
 #ifdef __x86_64__
     tcase_add_test(c, test_own_stack);
+    tcase_add_loop_test(c, test_audit, 0, 4);
 #endif
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);

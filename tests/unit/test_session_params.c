@@ -54,6 +54,7 @@ static const struct {
     {"focus=%ff", "not UTF-8"}, {"focus=(a)%5C1", "back-references"},
     {"focus=((a%7B99%7D)%7B99%7D)%7B99%7D", "repetitions multiply"}, {"focus=a%7B99999999999999999999%7D", "repetitions"},
     {"focus=(((((((((((a%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B)%2B", "repetitions"}, {"focus=a%7B99%7D%7B99%7D", "repetitions"},
+    {"audit=2", "neither 0 nor 1"}, {"audit=1&unwind=copy", "\"audit=1\" checks"},
     {"unwind=dwarf", "auto|eh|fp|copy"}, {"unwind=", "not one of them"}, {"unwind=copy&event=tracepoint:a:b", "need BPF"},
     {"event=uprobe:/x:f&unwind=copy", "\"unwind=copy\" goes with"},
     {"format=svg", "pprof|folded"}, {"format=", "not one of them"}, {"symbolize=some", "full|fast|none"},
@@ -116,6 +117,7 @@ START_TEST(test_taken)
     ck_assert_uint_eq(good("seconds=3600").duration_ns, 3600000000000);
     ck_assert_uint_eq(good("seconds=.5").duration_ns, 500000000);
     ck_assert_uint_eq(good("symbolize=none").symbolize, RAW_SYMBOLIZE_NONE);
+    ck_assert(good("audit=1&unwind=fp").audit && !good("audit=0").audit && !good("").audit);
     ck_assert_uint_eq(good("").unwind, SESSION_UNWIND_AUTO);
     ck_assert_uint_eq(good("unwind=auto").unwind, SESSION_UNWIND_AUTO);
     ck_assert_uint_eq(good("unwind=eh&event=uprobe:/x:f").unwind, SESSION_UNWIND_TABLES);
