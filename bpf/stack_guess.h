@@ -86,6 +86,9 @@ STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at, int best)
         if (word < 4096 || word >> 47 || word - walk->sp < 1 << 20)
             continue;
         rating = stack_rate_return(walk, word);
+        /* On top, where a function's first instruction finds it: it may have been jumped to. */
+        if (rating == STACK_RETURN_ELSEWHERE && at + i * 8 == walk->sp && walk->exact)
+            rating = STACK_RETURN;
         if (rating <= best)
             continue;
         best = rating;

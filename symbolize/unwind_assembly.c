@@ -20,10 +20,12 @@
 struct known {
     uint32_t state;  /* index + 1 of the state before it; 0: not reached */
     uint8_t bytes;   /* of the instruction */
+    bool is_called;
 };
 
 struct assembly {
     const uint8_t *code;
+    uint64_t start; /* file offset */
     uint32_t len;
     csh decoder;
     cs_insn *insn;
@@ -137,6 +139,19 @@ static bool ends_flow(const cs_insn *insn)
     return insn->id == X86_INS_JMP || insn->id == X86_INS_UD2 || insn->id == X86_INS_HLT || insn->id == X86_INS_INT3 || in_group(insn, X86_GRP_RET);
 }
 
+/* True where what follows a call is padding up to a function, or a function: the call was of one that does not return. */
+static bool is_behind_function(struct assembly *a, uint32_t at)
+{
+    if (at < a->len && (a->start + at) % FUNCTION_ALIGN == 0)
+        return a->known[at].is_called;
+    while (at < a->len && (a->start + at) % FUNCTION_ALIGN != 0) {
+        if (!assembly_decode(a, at) || (a->insn->id != X86_INS_NOP && a->insn->id != X86_INS_INT3))
+            return false;
+        at += a->insn->size;
+    }
+    return true;
+}
+
 static int follow(struct assembly *a, uint32_t at)
 {
     struct frame_state state = a->states[a->known[at].state - 1], entry;
@@ -148,9 +163,13 @@ static int follow(struct assembly *a, uint32_t at)
     a->known[at].bytes = (uint8_t)a->insn->size;
     frame_state_step(&state, a->insn);
     if (in_group(a->insn, X86_GRP_CALL)) {
+        uint32_t next = at + a->insn->size;
         frame_state_at_entry(&entry);
-        if (branch_target(a->insn, &target))
+        if (branch_target(a->insn, &target) && target < a->len) {
+            a->known[target].is_called = true;
             r = reach(a, target, &entry);
+        }
+        return r == 0 && !is_behind_function(a, next) ? reach(a, next, &state) : r;
     } else if (in_group(a->insn, X86_GRP_JUMP) && branch_target(a->insn, &target)) {
         r = reach(a, target, &state);
     }
@@ -176,7 +195,7 @@ static bool is_filler(uint8_t byte)
 }
 
 /* Functions begin at the first code and at aligned code that was not reached from before. */
-static int find_functions(struct assembly *a, uint64_t start)
+static int find_functions(struct assembly *a)
 {
     struct frame_state entry;
     uint32_t at = 0, skip;
@@ -192,7 +211,7 @@ static int find_functions(struct assembly *a, uint64_t start)
                 r = follow_all(a);
         }
         skip = a->known[at].bytes ? a->known[at].bytes : 1;
-        for (at += skip; at < a->len && a->known[at].state == 0 && (start + at) % FUNCTION_ALIGN != 0;)
+        for (at += skip; at < a->len && a->known[at].state == 0 && (a->start + at) % FUNCTION_ALIGN != 0;)
             at++;
     }
     return r;
@@ -230,12 +249,12 @@ static int add_marks(const struct assembly *a, uint64_t start, struct unwind_mar
 
 int unwind_assembly_read(const uint8_t *bytes, uint64_t start, uint64_t end, struct unwind_marks *marks)
 {
-    CLEANUP(assembly_deinit) struct assembly a = {0};
+    CLEANUP(assembly_deinit) struct assembly a = {.start = start};
 
     if (start >= end || end - start > UNWIND_MAX_ASSEMBLY_BYTES)
         return 0;
     int r = assembly_init(&a, bytes + start, (uint32_t)(end - start));
     if (r == 0)
-        r = find_functions(&a, start);
+        r = find_functions(&a);
     return r == 0 ? add_marks(&a, start, marks) : r;
 }

@@ -164,27 +164,31 @@ END_TEST
 
 START_TEST(test_guess_knows_who_may_have_called)
 {
-    /* What has unwinding information did not become a function without it: its caller is taken only where there is no better one. */
+    /* What has unwinding information did not become a function without it: its caller is taken only where there is no better one, or on
+     * top of the stack. */
     setup();
     put_call(0x610, 0x100);
     put_call(0x620, 0x9500); /* anything may be there */
-    stack[0] = CODE_BASE + 0x615;
-    stack[1] = CODE_BASE + 0x625;
+    stack[1] = CODE_BASE + 0x615;
+    stack[2] = CODE_BASE + 0x625;
     rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
     rows_walk();
     ck_assert_uint_eq(rows_frame(1), 0x625);
     ck_assert_uint_eq(walk.end, STACK_END_ROOT);
-    stack[1] = 0;
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE + 8, 0);
+    rows_walk();
+    ck_assert_uint_eq(rows_frame(1), 0x615);
+    stack[2] = 0;
     rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
     rows_walk();
     ck_assert_uint_eq(rows_frame(1), 0x615);
     /* The function that is called is this very one; or that has rules and lies near. */
-    stack[1] = CODE_BASE + 0x635;
+    stack[2] = CODE_BASE + 0x635;
     put_call(0x630, 0x8000);
     rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
     rows_walk();
     ck_assert_uint_eq(rows_frame(1), 0x635);
-    stack[0] = CODE_BASE + 0x625;
+    stack[1] = CODE_BASE + 0x625;
     put_call(0x630, 0x500);
     rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
     rows_walk();

@@ -66,6 +66,17 @@ __asm__(".text\n"
         "torn1: .globl torn1\n  nop\n"
         "  ret\n"
         ".balign 16\n"
+        /* Calls of what does not return: behind them is the next function, with padding or without */
+        "fails: .globl fails\n  sub $0x18, %rsp\n"
+        "  call called\n"
+        ".balign 16\n"
+        "fails_too: .globl fails_too\n  sub $0x28, %rsp\n"
+        "  mov %rdi, %rdi\n  mov %rdi, %rdi\n  nop\n"
+        "fails_too1: .globl fails_too1\n  call leaf\n"
+        "called: .globl called\n  push %rbx\n"
+        "called1: .globl called1\n  pop %rbx\n"
+        "  ret\n"
+        ".balign 16\n"
         /* What a computed jump leads to */
         "table: .globl table\n  push %rbx\n"
         "  jmp *%rax\n"
@@ -77,7 +88,8 @@ __asm__(".text\n"
 #define LABEL(name) extern const uint8_t name[]
 LABEL(code_begin); LABEL(code_end); LABEL(plain); LABEL(plain1); LABEL(plain2); LABEL(plain3); LABEL(plain4); LABEL(plain5); LABEL(leaf);
 LABEL(aligned); LABEL(aligned1); LABEL(aligned2); LABEL(aligned3); LABEL(aligned4); LABEL(aligned5); LABEL(aligned6); LABEL(inc);
-LABEL(inc1); LABEL(inc2); LABEL(framed); LABEL(framed1); LABEL(framed2); LABEL(torn); LABEL(torn1); LABEL(table); LABEL(table1);
+LABEL(inc1); LABEL(inc2); LABEL(framed); LABEL(framed1); LABEL(framed2); LABEL(torn); LABEL(torn1); LABEL(fails); LABEL(fails_too);
+LABEL(fails_too1); LABEL(called); LABEL(called1); LABEL(table); LABEL(table1);
 
 #define G UNWIND_REG_GUESSED
 #define RSP 7
@@ -153,6 +165,18 @@ START_TEST(test_frame_pointers)
 }
 END_TEST
 
+START_TEST(test_calls_that_do_not_return)
+{
+    read_all();
+    CHECK_SP(fails, 8);
+    CHECK_SP(fails_too, 8);
+    CHECK_SP(fails_too1, 0x30);
+    CHECK_SP(called, 8);
+    CHECK_SP(called1, 16);
+    unwind_marks_deinit(&marks);
+}
+END_TEST
+
 START_TEST(test_what_is_not_known_is_left_out)
 {
     read_all();
@@ -194,6 +218,7 @@ int main(void)
     tcase_add_test(tc, test_aligned_frames);
     tcase_add_test(tc, test_frame_pointers);
     tcase_add_test(tc, test_what_is_not_known_is_left_out);
+    tcase_add_test(tc, test_calls_that_do_not_return);
     tcase_add_test(tc, test_rubbish);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
