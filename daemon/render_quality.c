@@ -181,6 +181,7 @@ int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
     CLEANUP(places_deinit) struct places ends = {0};
     CLEANUP(places_deinit) struct places guesses = {0};
     CLEANUP(places_deinit) struct places differences = {0};
+    uint64_t audited;
     size_t len = 0;
     char *data = NULL;
 
@@ -198,8 +199,10 @@ int render_quality(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
     places_to_json(&ends, "truncated_by", true, out);
     fputs(", ", out);
     places_to_json(&guesses, "guessed_by", false, out);
-    fputs(", ", out);
-    places_to_json(&differences, "differs_by", false, out);
+    if (facts_number(&job->facts, "audited", &audited)) {
+        fputs(", ", out);
+        places_to_json(&differences, "differs_by", false, out);
+    }
     fputs("}\n", out);
     bool failed = ferror(out) || job->facts.failed;
     if (fclose(out) != 0 || failed) {
