@@ -12,15 +12,20 @@
 #define AARCH64 2
 #define GO 4
 
-/* Prologues (push %rbp; mov %rsp,%rbp), then code that takes another stack pointer (mov %rbx,%rsp): what is believed of CFI and of Go's
- * table depends on the code. */
-static uint8_t code[ELF_IMAGE_TEXT_BYTES];
+/* Some prologues (push %rbp; mov %rsp,%rbp), and further on code that takes another stack pointer (mov %rbx,%rsp): what is believed of CFI
+ * and of Go's table depends on the code. */
+#define PROLOGUES_BYTES 0x400
+#define CHANGES_OFFSET 0x4000
+#define CHANGES_BYTES 0x200
+static uint8_t code[CHANGES_OFFSET + CHANGES_BYTES];
 
 static void lay_code(void)
 {
     static const uint8_t prologue[] = {0x55, 0x48, 0x89, 0xe5}, change[] = {0x48, 0x89, 0xdc, 0x90};
-    for (size_t i = 0; code[sizeof(code) - 1] == 0 && i < sizeof(code); i++)
-        code[i] = i < sizeof(code) / 2 ? prologue[i % sizeof(prologue)] : change[i % sizeof(change)];
+    for (size_t i = 0; i < PROLOGUES_BYTES; i++)
+        code[i] = prologue[i % sizeof(prologue)];
+    for (size_t i = 0; i < CHANGES_BYTES; i++)
+        code[CHANGES_OFFSET + i] = change[i % sizeof(change)];
 }
 
 static void check_output(const struct unwind_output *output)
