@@ -73,17 +73,16 @@ static void set_cfa(struct cfi_machine *m, uint64_t reg, int64_t offset)
 {
     uint32_t number = reg > UINT32_MAX ? UINT32_MAX : (uint32_t)reg;
     m->row.cfa = (struct cfi_column){.kind = CFI_REGISTER, .reg = number, .value = offset};
+    m->row.cfa_offset = offset;
     m->changed = true;
 }
 
-/* With a CFA that is an expression there is no offset to change: a fault of the program. */
+/* A CFA that is an expression stays one, as libgcc has it. */
 static void set_cfa_offset(struct cfi_machine *m, int64_t offset)
 {
-    if (m->row.cfa.kind != CFI_REGISTER) {
-        cfi_cursor_fail(&m->code);
-        return;
-    }
-    m->row.cfa.value = offset;
+    m->row.cfa_offset = offset;
+    if (m->row.cfa.kind == CFI_REGISTER)
+        m->row.cfa.value = offset;
     m->changed = true;
 }
 
@@ -181,7 +180,7 @@ static bool run_cfa(struct cfi_machine *m, uint8_t op)
         set_cfa(m, reg, scaled(m, (uint64_t)cfi_get_sleb(c)));
         return true;
     case DW_CFA_def_cfa_register:
-        set_cfa(m, cfi_get_uleb(c), m->row.cfa.kind == CFI_REGISTER ? m->row.cfa.value : 0);
+        set_cfa(m, cfi_get_uleb(c), m->row.cfa_offset);
         return true;
     case DW_CFA_def_cfa_offset:
         set_cfa_offset(m, (int64_t)cfi_get_uleb(c));

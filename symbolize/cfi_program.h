@@ -29,6 +29,7 @@ struct cfi_column {
 
 struct cfi_row {
     struct cfi_column cfa, fp, sp, ra;
+    int64_t cfa_offset; /* the last one named: where the CFA is an expression, DW_CFA_def_cfa_register goes back to it */
 };
 
 /* DWARF numbers of the columns kept. */

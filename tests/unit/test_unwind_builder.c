@@ -159,14 +159,17 @@ static const struct {
        DW_CFA_def_cfa_expression, 5, DW_OP_breg7, 40, DW_OP_deref, DW_OP_plus_uconst, 60),
      {{0, {UNWIND_CFA(UNWIND_CFA_MEMORY, RSP), 7 << 4, 0, 40}}, {1, R(REGISTER, RSP, 24, UNDEFINED, CFA, 0)},
       {2, R(REGISTER, RSP, 24, CFA, CFA, -2)}, {3, UNSUPPORTED}}},
+    {"an expression, then a register again", /* as libgcrypt's ends */
+     B(DW_CFA_def_cfa_offset, 56, DW_CFA_def_cfa_expression, 5, DW_OP_breg7, 40, DW_OP_deref, DW_OP_plus_uconst, 56, DW_CFA_advance_loc | 1,
+       DW_CFA_def_cfa_offset, 48, DW_CFA_offset | RBP, 2, DW_CFA_advance_loc | 1, DW_CFA_def_cfa_register, RSP),
+     {{0, {UNWIND_CFA(UNWIND_CFA_MEMORY, RSP), 7 << 4, 0, 40}}, {1, {UNWIND_CFA(UNWIND_CFA_MEMORY, RSP), 7 << 4 | UNWIND_FP_CFA, -2, 40}},
+      {2, R(REGISTER, RSP, 48, CFA, CFA, -2)}}},
     {"an empty expression", B(DW_CFA_def_cfa_expression, 0, DW_CFA_advance_loc | 1, DW_CFA_def_cfa, 40, 8), {{0, UNSUPPORTED}}},
     /* Malformed programs count up to where they are. */
     {"an unknown instruction", B(DW_CFA_advance_loc | 4, DW_CFA_def_cfa_offset, 16, DW_CFA_advance_loc | 1, 0x3e),
      {{0, AT_SP(8)}, {4, AT_SP(16)}, {5, UNSUPPORTED}}},
     {"an operand beyond the end", B(DW_CFA_advance_loc | 2, DW_CFA_def_cfa_expression, 60, DW_OP_breg7, 8), {{0, AT_SP(8)}, {2, UNSUPPORTED}}},
     {"no state to restore", B(DW_CFA_advance_loc | 2, DW_CFA_restore_state), {{0, AT_SP(8)}, {2, UNSUPPORTED}}},
-    {"an offset to what is an expression", B(DW_CFA_def_cfa_expression, 2, DW_OP_breg7, 8, DW_CFA_advance_loc | 2, DW_CFA_def_cfa_offset, 16),
-     {{0, AT_SP(8)}, {2, UNSUPPORTED}}},
     {"beyond the end", B(DW_CFA_advance_loc4, 0, 1, 0, 0, DW_CFA_def_cfa_offset, 16, 0x3e), {{0, AT_SP(8)}}},
 };
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))

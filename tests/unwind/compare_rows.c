@@ -3,7 +3,8 @@
  * Unwinding rows beside what libdw says, for each file: at the beginning of every row, at every place inside it where libdw's own rule
  * changes, and at random places. One line a file: its figures, and how many places agree or differ in which way; then each difference.
  * Fails where a difference has no name. --reference: what libdw reads is in another file, of the same code. Differences named "go": Go's
- * .debug_frame says nothing of the frame pointers that its functions save. "disbelieved": CFI that misses the push it begins with.
+ * .debug_frame says nothing of the frame pointers that its functions save. "disbelieved": CFI that misses the push it begins with. "no
+ * reference": libdw has no CFA where a program names a register again after an expression, but not its offset, which libgcc remembers.
  * --print: the rows instead, one a line, with link-time addresses. --time: instead, in one line of tab-separated fields: the file's bytes,
  * FDEs, rows, unsupported rows, rows that lose the frame pointer, bytes of the image, CPU time of its making and of its checking in ns, and by
  * how many bytes the process's peak memory grew. */
@@ -33,8 +34,8 @@
 #define GO_PADDING_BYTES 64
 #define SHOWN 20
 
-enum class { SAME, PADDING, MARKED, DISBELIEVED, GO, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
-static const char *const class_names[] = {"same", "padding", "marked", "disbelieved", "go", "fp lost", "unsupported", "WRONG"};
+enum class { SAME, PADDING, MARKED, DISBELIEVED, GO, NO_REFERENCE, FP_LOST, UNSUPPORTED, WRONG, N_CLASSES };
+static const char *const class_names[] = {"same", "padding", "marked", "disbelieved", "go", "no reference", "fp lost", "unsupported", "WRONG"};
 
 struct comparison {
     int fd, reference;
@@ -222,6 +223,8 @@ static enum class classify(const struct comparison *c, const char *ours, const c
         return UNSUPPORTED;
     if (c->is_go && strstr(ours, " c-16 ") && strcmp(with_fp(theirs, "c-16", changed), ours) == 0)
         return GO;
+    if (strncmp(theirs, "undefined ", 10) == 0 && strchr(ours, ' ') && strcmp(strchr(ours, ' '), strchr(theirs, ' ')) == 0)
+        return NO_REFERENCE;
     return strstr(ours, " lost ") && strcmp(with_fp(theirs, "lost", changed), ours) == 0 ? FP_LOST : WRONG;
 }
 

@@ -23,6 +23,7 @@ FILES = [
     "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
     "/lib/x86_64-linux-gnu/libstdc++.so.6",
     "/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+    "/usr/lib/x86_64-linux-gnu/libgcrypt.so.20",
     "/usr/bin/python3",
     "/usr/bin/openssl",
     "/usr/bin/git",
