@@ -37,19 +37,18 @@ STACK_INLINE int stack_rate_target(struct stack_walk *walk, const struct unwind_
 /* enum stack_rating */
 STACK_GLOBAL int stack_rate_return(struct stack_walk *walk, __u64 address)
 {
-    struct unwind_mapping mine;
     __u64 target, rule;
     __u8 code[8];
     int rating = STACK_NO_RETURN;
 
     if (!walk || address < 4096 || address >> 47)
         return STACK_NO_RETURN;
-    mine = walk->mapping;
+    walk->mine = walk->mapping;
     rule = walk->rule;
     if (stack_find_mapping(walk, address - 1) && !stack_read(code, sizeof(code), address - sizeof(code)) &&
         stack_call_before(code, address, &target))
-        rating = stack_rate_target(walk, &mine, target);
-    walk->mapping = mine;
+        rating = stack_rate_target(walk, &walk->mine, target);
+    walk->mapping = walk->mine;
     walk->rule = rule;
     return rating;
 }

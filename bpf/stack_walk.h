@@ -34,6 +34,7 @@ struct stack_walk {
     __u64 slot;       /* where the current frame's return address was found */
     __u64 rule;       /* the current rule: struct unwind_rule as it lies in memory */
     struct unwind_mapping mapping; /* of the current frame, or of one before */
+    struct unwind_mapping mine;    /* that, while guessing looks at others: the programs' own stack is short (512 bytes in all) */
     __u32 space;      /* place of the target's mappings */
     __u32 version;    /* of the space; 0: there is none */
     __u32 by_fp;      /* 1: frame pointers alone */

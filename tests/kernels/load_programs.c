@@ -65,16 +65,27 @@ static const char *last_part(const char *text)
     return n > LOG_SHOWN ? text + n - LOG_SHOWN : text;
 }
 
+/* The log's line that begins so. */
+static void print_logged(const char *begin)
+{
+    const char *found = strstr(verifier_log, begin);
+
+    if (found)
+        (void)printf(" %.*s", (int)strcspn(found, "\n"), found);
+}
+
 /* 1 where the daemon could not start for it. */
 static int report(const char *path, const char *name)
 {
     uint64_t began_ns = monotonic_ns();
     int r = load_one(path, name, 4 /* BPF_LOG_STATS */);
     double ms = (double)(monotonic_ns() - began_ns) / 1e6;
-    const char *processed = strstr(verifier_log, "processed ");
 
     if (r == 0) {
-        (void)printf("loaded %s in %.0f ms: %.*s\n", name, ms, processed ? (int)strcspn(processed, "\n") : 0, processed ? processed : "");
+        (void)printf("loaded %s in %.0f ms:", name, ms);
+        print_logged("processed ");
+        print_logged("stack depth "); /* of each function: 512 in all along any chain of calls, each rounded up to 32 on older kernels */
+        (void)printf("\n");
         return 0;
     }
     (void)load_one(path, name, 1 /* BPF_LOG_LEVEL1 */);
