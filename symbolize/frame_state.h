@@ -16,6 +16,7 @@ struct frame_state {
     uint16_t copies; /* a bit for each register r: CFA = r + copy[r] */
     bool fp_saved;   /* the caller's rbp is at CFA + fp_at */
     bool fp_changed; /* rbp is not the caller's */
+    bool doubtful;   /* nobody is known to lead here: what others say counts more */
     int32_t depth, slot_at, slot_add, fp_at;
     int32_t copy[16];
 };

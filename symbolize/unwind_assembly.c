@@ -1,6 +1,6 @@
 /* Follows each function's code from its entry along all branches, with what is known of the frame before each instruction
- * (frame_state.h). Functions begin where the code begins, where a call leads, and at aligned places that nothing else leads to. What a jump
- * through a register may lead to stays unknown. */
+ * (frame_state.h). Functions begin where the code begins, where a call leads, and perhaps at aligned places that nothing else leads to. A
+ * computed jump (a switch) leads to what follows it in its function and nothing else leads to, with the frame that it has. */
 #include "symbolize/unwind_assembly.h"
 
 #include <capstone/capstone.h>
@@ -21,6 +21,7 @@ struct known {
     uint32_t state;  /* index + 1 of the state before it; 0: not reached */
     uint8_t bytes;   /* of the instruction */
     bool is_called;
+    bool is_computed; /* a computed jump */
 };
 
 struct assembly {
@@ -112,7 +113,14 @@ static int reach(struct assembly *a, uint64_t at, const struct frame_state *stat
     struct known *known = &a->known[at];
     if (known->state == 0)
         return add_state(a, (uint32_t)at, state);
-    return frame_state_join(&a->states[known->state - 1], state) ? push_due(a, (uint32_t)at) : 0;
+    struct frame_state *before = &a->states[known->state - 1];
+    if (state->doubtful && !before->doubtful)
+        return 0;
+    if (!state->doubtful && before->doubtful) {
+        *before = *state;
+        return push_due(a, (uint32_t)at);
+    }
+    return frame_state_join(before, state) ? push_due(a, (uint32_t)at) : 0;
 }
 
 static bool in_group(const cs_insn *insn, unsigned group)
@@ -165,13 +173,17 @@ static int follow(struct assembly *a, uint32_t at)
     if (in_group(a->insn, X86_GRP_CALL)) {
         uint32_t next = at + a->insn->size;
         frame_state_at_entry(&entry);
+        entry.doubtful = state.doubtful;
         if (branch_target(a->insn, &target) && target < a->len) {
             a->known[target].is_called = true;
             r = reach(a, target, &entry);
         }
         return r == 0 && !is_behind_function(a, next) ? reach(a, next, &state) : r;
-    } else if (in_group(a->insn, X86_GRP_JUMP) && branch_target(a->insn, &target)) {
-        r = reach(a, target, &state);
+    } else if (in_group(a->insn, X86_GRP_JUMP)) {
+        if (branch_target(a->insn, &target))
+            r = reach(a, target, &state);
+        else
+            a->known[at].is_computed = true;
     }
     return r == 0 && !ends_flow(a->insn) ? reach(a, (uint64_t)at + a->insn->size, &state) : r;
 }
@@ -189,30 +201,53 @@ static int follow_all(struct assembly *a)
 
 /* ---- functions */
 
-static bool is_filler(uint8_t byte)
+/* How many bytes of padding are at a place; 0: it is code. */
+static uint32_t filler_bytes(struct assembly *a, uint32_t at)
 {
-    return byte == 0 || byte == 0x90 || byte == 0xcc;
+    if (a->code[at] == 0 || a->code[at] == 0x90 || a->code[at] == 0xcc)
+        return 1;
+    if (a->code[at] != 0x66 && a->code[at] != 0x0f)
+        return 0;
+    return assembly_decode(a, at) && a->insn->id == X86_INS_NOP ? (uint32_t)a->insn->size : 0;
 }
 
-/* Functions begin at the first code and at aligned code that was not reached from before. */
+/* How code begins that nothing led to: as the computed jump before it says (jump: its state), or as a function. False: nobody knows. */
+static bool supposed_state(const struct assembly *a, uint32_t at, uint32_t jump, bool first, struct frame_state *ret)
+{
+    if (jump) {
+        *ret = a->states[jump - 1];
+        ret->doubtful = true;
+        return true;
+    }
+    frame_state_at_entry(ret);
+    ret->doubtful = !first;
+    return first || (a->start + at) % FUNCTION_ALIGN == 0;
+}
+
 static int find_functions(struct assembly *a)
 {
-    struct frame_state entry;
-    uint32_t at = 0, skip;
+    struct frame_state state;
+    uint32_t jump = 0, bytes; /* jump: the state at the last computed jump of the function */
+    bool first = true;
     int r = 0;
 
-    frame_state_at_entry(&entry);
-    while (at < a->len && is_filler(a->code[at]))
-        at++;
-    while (r == 0 && at < a->len && a->steps_left > 0) {
-        if (a->known[at].state == 0 && !is_filler(a->code[at])) {
-            r = reach(a, at, &entry);
-            if (r == 0)
-                r = follow_all(a);
+    for (uint32_t at = 0; r == 0 && at < a->len && a->steps_left > 0; at += bytes) {
+        const struct known *known = &a->known[at];
+        if (known->state) {
+            jump = known->is_computed ? known->state : known->is_called ? 0 : jump;
+            bytes = known->bytes ? known->bytes : 1;
+            first = false;
+            continue;
         }
-        skip = a->known[at].bytes ? a->known[at].bytes : 1;
-        for (at += skip; at < a->len && a->known[at].state == 0 && (a->start + at) % FUNCTION_ALIGN != 0;)
-            at++;
+        bytes = filler_bytes(a, at);
+        if (bytes > 0)
+            continue;
+        if (!supposed_state(a, at, jump, first, &state)) {
+            bytes = 1;
+            continue;
+        }
+        r = reach(a, at, &state);
+        r = r == 0 ? follow_all(a) : r;
     }
     return r;
 }

@@ -8,5 +8,5 @@
 struct unwind_arch;
 
 /* Adds to marks (settled before and after), which are of code without CFI, where they say nothing yet. A file of which more than
- * UNWIND_MAX_ASSEMBLY_BYTES lies between FDEs is left alone. 0 or -ENOMEM. */
+ * UNWIND_MAX_ASSEMBLY_BYTES lies between FDEs is left alone; musl, which has none at all, is small enough. 0 or -ENOMEM. */
 int unwind_assembly_find(const struct unwind_file *file, const struct unwind_arch *arch, const struct unwind_fdes *fdes, struct unwind_marks *marks);

@@ -77,11 +77,17 @@ __asm__(".text\n"
         "called1: .globl called1\n  pop %rbx\n"
         "  ret\n"
         ".balign 16\n"
-        /* What a computed jump leads to */
+        /* What a computed jump leads to, aligned or not, and back; and a function behind it that is called */
         "table: .globl table\n  push %rbx\n"
-        "  jmp *%rax\n"
+        "table0: .globl table0\n  jmp *%rax\n"
         "table1: .globl table1\n  pop %rbx\n"
         "  ret\n"
+        ".balign 16\n"
+        "table2: .globl table2\n  call quits\n"
+        "  jmp table0\n"
+        ".balign 16\n"
+        "quits: .globl quits\n  push %rcx\n"
+        "  ud2\n"
         "  .byte 0x06, 0x06\n" /* no instruction */
         "code_end:\n");
 
@@ -89,7 +95,7 @@ __asm__(".text\n"
 LABEL(code_begin); LABEL(code_end); LABEL(plain); LABEL(plain1); LABEL(plain2); LABEL(plain3); LABEL(plain4); LABEL(plain5); LABEL(leaf);
 LABEL(aligned); LABEL(aligned1); LABEL(aligned2); LABEL(aligned3); LABEL(aligned4); LABEL(aligned5); LABEL(aligned6); LABEL(inc);
 LABEL(inc1); LABEL(inc2); LABEL(framed); LABEL(framed1); LABEL(framed2); LABEL(torn); LABEL(torn1); LABEL(fails); LABEL(fails_too);
-LABEL(fails_too1); LABEL(called); LABEL(called1); LABEL(table); LABEL(table1);
+LABEL(fails_too1); LABEL(called); LABEL(called1); LABEL(table); LABEL(table0); LABEL(table1); LABEL(table2); LABEL(quits);
 
 #define G UNWIND_REG_GUESSED
 #define RSP 7
@@ -182,8 +188,18 @@ START_TEST(test_what_is_not_known_is_left_out)
     read_all();
     CHECK_SP(torn, 8);
     CHECK_NONE(torn1);
+    unwind_marks_deinit(&marks);
+}
+END_TEST
+
+START_TEST(test_computed_jumps)
+{
+    read_all();
     CHECK_SP(table, 8);
-    CHECK_NONE(table1);
+    CHECK_SP(table0, 16);
+    CHECK_SP(table1, 16);
+    CHECK_SP(table2, 16);
+    CHECK_SP(quits, 8);
     unwind_marks_deinit(&marks);
 }
 END_TEST
@@ -219,6 +235,7 @@ int main(void)
     tcase_add_test(tc, test_frame_pointers);
     tcase_add_test(tc, test_what_is_not_known_is_left_out);
     tcase_add_test(tc, test_calls_that_do_not_return);
+    tcase_add_test(tc, test_computed_jumps);
     tcase_add_test(tc, test_rubbish);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
