@@ -80,7 +80,7 @@ void session_render(struct session *s)
     static const struct worker_job_ops ops = {.need = session_on_need, .done = session_on_rendered};
     struct session_facts facts = {
         .pid = s->pid, .time_ns = (int64_t)s->time_ns, .window_ns = s->window_ns, .cpu_actual_ns = s->cpu_actual_ns,
-        .cpu_actual_known = s->cpu_known, .daemon_cpu_ns = s->daemon_cpu_ns, .ended = s->ended, .mappings = s->mappings,
+        .cpu_actual_known = s->cpu_known, .daemon_cpu_ns = s->daemon_cpu_ns + s->unwind.cpu_ns, .ended = s->ended, .mappings = s->mappings,
         .target = s->exited ? "exited" : s->execed ? "execed" : NULL, .access = &s->access, .unwind = &s->unwind,
         .thin = s->spent.thin,
     };

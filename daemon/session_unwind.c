@@ -52,6 +52,14 @@ static void use_note(struct session_unwind *u, struct session_use *use)
     u->named[u->n_named++].why = why;
 }
 
+static void use_pay(struct session_unwind *u, struct session_use *use)
+{
+    if (use->paid || !use->begun || !use->entry || !use_is_settled(use))
+        return;
+    use->paid = true;
+    u->cpu_ns += use->entry->cpu_ns;
+}
+
 /* ---- claims */
 
 static void session_unwind_ask(struct session *s, struct session_use *use)
@@ -225,6 +233,7 @@ static void uses_collect(struct session *s, const struct session_use *old, const
             use->why = before->why;
             use->begun = before->begun;
             use->noted = before->noted;
+            use->paid = before->paid;
         }
         *use_of = (uint32_t)u->n_uses++;
     }
@@ -352,8 +361,10 @@ bool session_unwind_is_ready(const struct session *s)
 
 static void session_unwind_work(struct session *s)
 {
-    for (size_t i = 0; i < s->unwind.n_uses; i++)
+    for (size_t i = 0; i < s->unwind.n_uses; i++) {
         use_note(&s->unwind, &s->unwind.uses[i]);
+        use_pay(&s->unwind, &s->unwind.uses[i]);
+    }
     session_unwind_claim(s);
     session_unwind_update(s);
     if (!s->unwind.waited && session_unwind_is_complete(&s->unwind)) {

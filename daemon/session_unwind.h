@@ -42,6 +42,7 @@ struct session_use {
     uint32_t written_kind;
     bool begun;                 /* by this session */
     bool noted;                 /* that there is no table */
+    bool paid;                  /* its cost is in cpu_ns */
 };
 
 struct session_unwind {
@@ -71,6 +72,7 @@ struct session_unwind {
 
     /* what is said of it */
     uint64_t n_missing, n_late, n_cut;
+    uint64_t cpu_ns;            /* of workers, for the files that this session began */
     struct {
         char path[256];
         enum unwind_why why;

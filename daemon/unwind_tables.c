@@ -306,6 +306,7 @@ static void tables_on_done(struct worker_job *job, const struct worker_result *r
     struct unwind_tables *t = e->tables;
 
     e->job = NULL;
+    e->cpu_ns = result->cpu_ns;
     t->n_building--;
     if (result->error == 0)
         load_begin(e, result);

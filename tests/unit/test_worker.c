@@ -8,6 +8,7 @@
 #include "daemon/log.h"
 #include "daemon/worker_pool.h"
 #include "tests/unit/render_fixture.h"
+#include "util/unwind_table.h"
 
 static const char *real_worker, *small_program;
 static struct event_base *base;
@@ -120,6 +121,14 @@ static struct outcome probe(const char *path, struct worker_probe p)
     return o;
 }
 
+static struct outcome table(const char *path)
+{
+    struct outcome o = {0};
+    ck_assert_ptr_nonnull(worker_pool_table(pool, open(path, O_RDONLY | O_CLOEXEC), UINT64_MAX, &ops, &o));
+    wait_for(&o);
+    return o;
+}
+
 static uint64_t restarts(void)
 {
     struct worker_pool_stats stats;
@@ -223,6 +232,26 @@ START_TEST(test_probe_errors_help)
 }
 END_TEST
 
+START_TEST(test_table_of_a_program)
+{
+    const struct raw_mapping *own = build_own(&b, (void *)sampled_function);
+    struct outcome o = table("/proc/self/exe");
+    ck_assert_msg(o.error == 0, "%s", o.message);
+    ck_assert_int_eq(unwind_image_check(o.body, o.len), 0);
+    ck_assert_uint_gt(o.result.cpu_ns, 0);
+    uint64_t entry = (uint64_t)(uintptr_t)sampled_function - own->start + own->offset;
+    struct unwind_rule rule = unwind_image_find(o.body, entry);
+    ck_assert_uint_eq(UNWIND_CFA_KIND(rule.cfa), UNWIND_CFA_REGISTER); /* the stack pointer and a return address, at its first instruction */
+    free(o.body);
+    o = table("/etc/passwd");
+    ck_assert_int_eq(o.error, -ENOEXEC);
+    ck_assert_int_eq(o.result.blame, WORKER_BLAME_NOTHING);
+    o = table("/dev/null");
+    ck_assert_int_eq(o.error, -ENOEXEC);
+    ck_assert_uint_eq(restarts(), 0);
+}
+END_TEST
+
 /* A file that is cut off while the worker has it mapped: SIGBUS, and another worker sees what became of it. */
 START_TEST(test_a_file_cut_off_in_use_costs_its_names_only)
 {
@@ -294,6 +323,10 @@ START_TEST(test_broken_files)
     free(o.body);
     o = probe(path, (struct worker_probe){.symbol = "main"});
     free(o.body);
+    o = table(path);
+    if (o.error == 0)
+        ck_assert_int_eq(unwind_image_check(o.body, o.len), 0);
+    free(o.body);
     unlink(path);
 }
 END_TEST
@@ -326,6 +359,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_malformed_input_is_an_error);
     tcase_add_test(tc, test_probe_places);
     tcase_add_test(tc, test_probe_errors_help);
+    tcase_add_test(tc, test_table_of_a_program);
     tcase_add_test(tc, test_a_file_cut_off_in_use_costs_its_names_only);
     tcase_add_loop_test(tc, test_broken_files, 0, 40);
     tcase_add_test(tc, test_wrong_arguments);
