@@ -284,7 +284,10 @@ bool session_unwind_maps(const struct session *s, uint64_t start, uint64_t end)
 
     for (size_t i = 0; u->listed && i < u->list.n_mappings; i++) {
         const struct raw_mapping *m = &u->list.mappings[i];
-        if (m->object != RAW_NO_OBJECT && m->start < end && start < m->end)
+        if (m->object == RAW_NO_OBJECT || m->start >= end || start >= m->end)
+            continue;
+        uint32_t use = u->use_of[m->object];
+        if (use == SESSION_UNWIND_NO_USE || session_use_why(&u->uses[use]) != UNWIND_WHY_NOT_ELF)
             return true;
     }
     return false;

@@ -94,7 +94,7 @@ void session_unwind_on_object(struct session *s, int error, int fd);
 /* What was asked of it never comes. */
 void session_unwind_on_collector_gone(struct session *s);
 
-/* Whether the space has code of a file there. */
+/* Whether the space has a program's or library's code there: not memory, in a file or not, of a JIT compiler. */
 bool session_unwind_maps(const struct session *s, uint64_t start, uint64_t end);
 /* Something else was mapped there, in an epoch that this began: what the space says of it is not used until the next list. */
 void session_unwind_on_replaced(struct session *s, uint64_t start, uint64_t end, uint32_t epoch);

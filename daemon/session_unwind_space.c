@@ -89,7 +89,7 @@ static struct unwind_mapping space_mapping(const struct session_unwind *u, const
         use_show(use, &r.kind, &r.table);
     else if (m->object != RAW_NO_OBJECT || name_is_kernel(raw_profile_string(&u->list, m->name)))
         r.kind = UNWIND_MAPPING_NO_CFI;
-    if (is_replaced(u, m))
+    if (r.kind != UNWIND_MAPPING_ANONYMOUS && is_replaced(u, m))
         r.kind = UNWIND_MAPPING_PENDING;
     return r;
 }

@@ -325,14 +325,18 @@ START_TEST(what_is_replaced_is_not_used)
     struct collector_message same = {.u.mappings = {.epoch = 4, .same = 1}};
 
     scripts[0] = scripts[1] = "table 1 10";
-    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"});
+    scripts[2] = "error 8"; /* what a JIT compiler writes into a file, and maps again and again */
+    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"}, {0x7000, 0x8000, 2});
     wait_settled(s);
     ck_assert(session_unwind_maps(s, 0x1fff, 0x3000));
     ck_assert(!session_unwind_maps(s, 0x2000, 0x3000));
     ck_assert(!session_unwind_maps(s, 0x5000, 0x6000));
+    ck_assert(!session_unwind_maps(s, 0x7000, 0x8000));
     session_unwind_on_replaced(s, 0x1800, 0x2800, 5);
     ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_PENDING); /* at once */
     ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_TABLE);
+    session_unwind_on_replaced(s, 0x7000, 0x8000, 5);
+    ck_assert_uint_eq(kind_at(s, 0x7000), UNWIND_MAPPING_ANONYMOUS);
     session_unwind_on_mappings(s, &same, -1); /* it was on its way before */
     for (unsigned i = 0; i < SESSION_UNWIND_MAX_REPLACED + 2; i++) /* more places than there is room for */
         session_unwind_on_replaced(s, 0x3000 + i, 0x3001 + i, 6 + i);
