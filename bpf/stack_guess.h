@@ -73,11 +73,12 @@ STACK_INLINE long stack_read_words(struct stack_walk *walk, __u64 at)
     return stack_read(walk->words, room & (sizeof(walk->words) - 1), at);
 }
 
-/* Looks through a block of words from `at` on. The best so far is in walk->slot, with the rating returned. */
-STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at, int best)
+/* Looks through a block of words from `at` on. The best so far is in walk->slot, its rating in walk->best: in memory, where the verifier
+ * does not follow it. */
+STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at)
 {
     if (!walk || stack_read_words(walk, at))
-        return best;
+        return 0;
     for (__u32 i = 0; i < STACK_GUESS_WORDS; i++) {
         __u64 word = walk->words[i];
         int rating;
@@ -88,27 +89,27 @@ STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at, int best)
         /* On top, where a function's first instruction finds it: it may have been jumped to. */
         if (rating == STACK_RETURN_ELSEWHERE && at + i * 8 == walk->sp && walk->exact)
             rating = STACK_RETURN;
-        if (rating <= best)
+        if (rating <= walk->best)
             continue;
-        best = rating;
+        walk->best = rating;
         walk->slot = at + i * 8;
-        if (best == STACK_RETURN_OURS)
+        if (rating == STACK_RETURN_OURS)
             break;
     }
-    return best;
+    return 0;
 }
 
 STACK_GLOBAL int stack_guess(struct stack_walk *walk)
 {
     __u64 address;
-    int best = 0;
 
     if (!walk)
         return 0;
+    walk->best = STACK_NO_RETURN;
     (void)stack_find_mapping(walk, walk->exact ? walk->pc : walk->pc - 1);
-    for (__u32 i = 0; i < STACK_GUESS_BLOCKS && best != STACK_RETURN_OURS; i++)
-        best = stack_guess_block(walk, walk->sp + i * sizeof(walk->words), best);
-    if (best == STACK_NO_RETURN || stack_read(&address, 8, walk->slot))
+    for (__u32 i = 0; i < STACK_GUESS_BLOCKS && walk->best != STACK_RETURN_OURS; i++)
+        stack_guess_block(walk, walk->sp + i * sizeof(walk->words));
+    if (walk->best == STACK_NO_RETURN || stack_read(&address, 8, walk->slot))
         return stack_ends(walk, STACK_END_NO_CFI);
     walk->sp = walk->slot + 8;
     walk->guessed_fp = 1;

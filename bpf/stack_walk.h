@@ -46,6 +46,7 @@ struct stack_walk {
     __u64 window[STACK_WINDOW_WORDS]; /* of the stack: frames are small, and one long reading is cheaper than several short ones */
     __u64 hash[2];    /* over all frames so far */
     __u32 end;        /* enum stack_end, once a step returned 0 */
+    int best;         /* enum stack_rating: of the guesses so far */
     __u32 n;          /* frames so far, the kernel's included */
     __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
     struct stack_record record;     /* with the frames behind it: what the reader gets */
