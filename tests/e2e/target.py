@@ -171,6 +171,12 @@ def total_error(n_expected, busy):
     return (Z * math.sqrt(n_expected * max(1 - busy, 0)) + 3) / max(n_expected, 1)
 
 
+def check_due(profile, samples):
+    """These are nearly all samples that the target's CPU time makes, however little of it a busy machine gave."""
+    due = profile.fact("expected")
+    assert samples > 0 and samples >= 0.9 * due - Z * due**0.5 - 3, (samples, profile.facts, profile.folded())
+
+
 def public_copy(tmp_path_factory, name, *more):
     """A copy of programs that any user may run, wherever the build is."""
     directory = str(tmp_path_factory.mktemp("public"))

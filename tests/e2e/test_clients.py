@@ -3,6 +3,7 @@ google/pprof.
 """
 
 import os
+import re
 import subprocess
 import urllib.request
 
@@ -86,7 +87,7 @@ def test_top(pprof, url):
 def test_url_of_the_process_itself(pprof, daemon, program_target):
     """A path that is not a profile's is fetched as it is, so /pid/N alone answers a profile to a tool."""
     text = pprof("-top", "-seconds=1", daemon.url(f"/pid/{program_target.pid}"))
-    assert "part10" in text
+    assert re.search(r"\bpart\d+\b", text), text
 
 
 def test_peek(pprof, url):
