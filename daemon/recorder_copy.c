@@ -28,6 +28,9 @@
 /* Of each stack: what is asked for, and what is kept at least however many samples there are. */
 #define STACK_MOST_BYTES 32768u
 #define STACK_LEAST_BYTES 4096u
+/* A ring carries as much for each tick of its CPU, whoever runs: at high rates less is asked for, so that reading keeps up. */
+#define STACKS_BYTES_PER_SECOND (16u << 20)
+#define STACK_FAST_BYTES 8192u
 /* A tick that comes later than this after it was due is late; one that is less late than that moves the grid. */
 #define TICK_LATE_NS 50000u
 #define TICK_DRIFT_NS 500000u
@@ -524,6 +527,14 @@ enum copy_reach recorder_copy_reach(const struct recorder_copy *c)
     return c->reach;
 }
 
+static uint32_t copy_stack_bytes(const struct session_params *p)
+{
+    if (p->event != EVENT_CPU_CLOCK)
+        return STACK_MOST_BYTES;
+    double share = STACKS_BYTES_PER_SECOND * ((double)p->period / NSEC_PER_SEC);
+    return share >= STACK_MOST_BYTES ? STACK_MOST_BYTES : share > STACK_FAST_BYTES ? (uint32_t)share & ~7u : STACK_FAST_BYTES;
+}
+
 int recorder_copy_new(struct recorder *r, struct copy_request *ret_request)
 {
     const struct session_params *p = &r->params;
@@ -534,7 +545,7 @@ int recorder_copy_new(struct recorder *r, struct copy_request *ret_request)
     *c = (struct recorder_copy){.r = r, .kernel = p->kernel, .pidfd = -1};
     r->copy = c;
     *ret_request = (struct copy_request){.pid = r->pid, .type = p->perf_type, .config = p->perf_config, .periods = {p->period}, .n_periods = 1,
-                                         .kernel = p->kernel, .stack_bytes = STACK_MOST_BYTES};
+                                         .kernel = p->kernel, .stack_bytes = copy_stack_bytes(p)};
     if (p->event == EVENT_CPU_CLOCK) {
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
             return -EIO;
