@@ -13,8 +13,8 @@
 #include "util/cleanup.h"
 
 #define FUNCTION_ALIGN 16
-/* A state changes at most so often where ways meet; a bound on work all the same. */
-#define MAX_STEPS_PER_BYTE 16
+/* Code takes less than one; a file that was made to take more costs no more than this. */
+#define MAX_STEPS_PER_BYTE 2
 
 /* An instruction's place in the code, as offset from its beginning. */
 struct known {
