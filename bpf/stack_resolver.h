@@ -1,6 +1,7 @@
 /* glibc's _dl_runtime_resolve_xsavec, which a function's first call through a lazy PLT enters. It keeps its frame in rbx, which the code
  * that it calls uses for itself, so that the CFA can't be had by its rule. But what it saved tells how much it was: rbx, aligned down to
- * 64 bytes, is the end of 64 bytes of registers and an XSAVEC area, whose header names its parts. */
+ * 64 bytes, is the end of 64 bytes of registers and an XSAVEC area, whose header names its parts. Which of four places that leaves is the
+ * one, rbx's own value tells: the function that it called (_dl_fixup) has pushed it, or has not changed it yet. */
 #pragma once
 
 #include "bpf/stack_guess.h"
@@ -16,6 +17,7 @@ STACK_INLINE __u64 stack_resolver_cfa(struct stack_walk *walk, __u32 reg, __s32 
 #else
 
 #define STACK_RESOLVER_BASE 3 /* rbx */
+#define STACK_RESOLVER_PUSHES 6 /* of the function that it calls: all registers that a function must keep */
 #define STACK_RESOLVER_REGISTERS 64
 #define STACK_RESOLVER_PARTS (STACK_RESOLVER_REGISTERS + 512 + 8) /* XCOMP_BV: Intel SDM volume 1, 13.4 */
 #define STACK_RESOLVER_COMPACTED (1ull << 63)
@@ -50,6 +52,15 @@ STACK_GLOBAL int stack_is_link_map(__u64 address)
     return links[1] && !stack_read(&back, 8, links[1] + 24) && back == address;
 }
 
+/* Is this the value that rbx had? walk->words has what was pushed, and what it is in the innermost frame. */
+STACK_INLINE int stack_resolver_had(struct stack_walk *walk, __u64 value)
+{
+    for (__u32 i = 0; i <= STACK_RESOLVER_PUSHES; i++)
+        if (walk->words[i] == value)
+            return 1;
+    return 0;
+}
+
 /* 0: this is not such a frame. */
 STACK_GLOBAL __u64 stack_resolver_cfa(struct stack_walk *walk, __u32 reg, __s32 offset)
 {
@@ -59,12 +70,17 @@ STACK_GLOBAL __u64 stack_resolver_cfa(struct stack_walk *walk, __u32 reg, __s32 
         return 0;
     if (stack_read(&parts, 8, walk->sp + STACK_RESOLVER_PARTS) || !(parts & STACK_RESOLVER_COMPACTED))
         return 0;
+    if (stack_read(walk->words, STACK_RESOLVER_PUSHES * 8, walk->sp - 8 - STACK_RESOLVER_PUSHES * 8))
+        return 0;
+    walk->words[STACK_RESOLVER_PUSHES] = 0;
+    if (!walk->registers)
+        (void)stack_register(reg, &walk->words[STACK_RESOLVER_PUSHES]);
     base = walk->sp + STACK_RESOLVER_REGISTERS + stack_resolver_bytes(parts);
-    /* From above: below it are leftovers, which may be of such a frame too. */
     for (__u32 i = 0; i < 64; i += 16) {
-        __u64 cfa = base + 48 - i + (__s64)offset;
-        if (!stack_read(words, sizeof(words), cfa - sizeof(words)) && !(words[1] >> 32) && stack_is_link_map(words[0]) &&
-            stack_is_return(walk, words[2]))
+        __u64 cfa = base + i + (__s64)offset;
+        if (!stack_resolver_had(walk, base + i) || stack_read(words, sizeof(words), cfa - sizeof(words)))
+            continue;
+        if (!(words[1] >> 32) && stack_is_link_map(words[0]) && stack_is_return(walk, words[2]))
             return cfa;
     }
     return 0;

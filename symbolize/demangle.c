@@ -1,7 +1,8 @@
 /* libiberty prints a name piece by piece into a callback, which is where output and time are bounded: a
- * short hostile name can ask for gigabytes by substitutions that double (S_S_S_...). Its C++ printer holds
- * no memory, so that it can be left from within the callback. The Rust one may hold some, but bounds its
- * own recursion: it is let finish, its output cut off. */
+ * short hostile name can ask for gigabytes by substitutions that double (S_S_S_...), or for more lifetimes
+ * than there are atoms (Rust's binders: G and a number). Its printers are left from within the callback: the
+ * C++ one holds no memory then, the Rust one at most the letters of one identifier in punycode, which a
+ * name that was made for it may lose. */
 #include "symbolize/demangle.h"
 
 #include <libiberty/demangle.h>
@@ -20,7 +21,7 @@
 
 struct demangle_output {
     jmp_buf too_much;
-    bool can_leave, cut;
+    bool cut;
     char *text;
     size_t len, room, pieces;
 };
@@ -41,14 +42,10 @@ static bool demangle_grow(struct demangle_output *out, size_t wanted)
 static void demangle_piece(const char *piece, size_t len, void *opaque)
 {
     struct demangle_output *out = opaque;
-    if (out->cut)
-        return;
     if (++out->pieces > DEMANGLE_MAX_PIECES || len > DEMANGLE_MAX_OUTPUT - out->len
         || !demangle_grow(out, out->len + len + 1)) {
         out->cut = true;
-        if (out->can_leave)
-            longjmp(out->too_much, 1);
-        return;
+        longjmp(out->too_much, 1);
     }
     if (len > 0) /* an empty piece may have no address */
         memcpy(out->text + out->len, piece, len);
@@ -58,7 +55,6 @@ static void demangle_piece(const char *piece, size_t len, void *opaque)
 /* Return types are left out: a name that begins with "void " sorts and shortens badly. */
 static bool demangle_cxx(const char *mangled, struct demangle_output *out)
 {
-    out->can_leave = true;
     if (setjmp(out->too_much))
         return false;
     return cplus_demangle_v3_callback(
@@ -67,6 +63,8 @@ static bool demangle_cxx(const char *mangled, struct demangle_output *out)
 
 static bool demangle_rust(const char *mangled, struct demangle_output *out)
 {
+    if (setjmp(out->too_much))
+        return false;
     return rust_demangle_callback(mangled, DMGL_RUST, demangle_piece, out);
 }
 

@@ -69,6 +69,14 @@ START_TEST(test_long_template_name)
 }
 END_TEST
 
+/* Rust: a binder of as many lifetimes as a number says. */
+START_TEST(test_lifetimes_without_end)
+{
+    ck_assert_ptr_null(demangle("_RINtC3std3i_FFFFFFFFFFFFGFlllllllFFFFFFFGFlllll_RllllllllllEEE"));
+    ck_assert_ptr_null(demangle("_RINtC3std3i_RlllFFFFFFFFFFFFFFFFllFFFFFFFFFFFFFFFFFFFFFFFFFFGFlllllllFFFFFFFGFlllll_Rllllllllllstd3mevmevE"));
+}
+END_TEST
+
 START_TEST(test_output_that_doubles)
 {
     /* Each argument is a pair of two of the one before: 2^n letters. */
@@ -117,6 +125,7 @@ int main(void)
     tcase_add_test(tc, test_d);
     tcase_add_test(tc, test_not_mangled);
     tcase_add_test(tc, test_long_template_name);
+    tcase_add_test(tc, test_lifetimes_without_end);
     tcase_add_test(tc, test_output_that_doubles);
     tcase_add_test(tc, test_deep_nesting);
     suite_add_tcase(suite, tc);

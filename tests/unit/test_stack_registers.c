@@ -89,6 +89,7 @@ static void lay_resolver(unsigned gap)
     base[3] = CODE_BASE + 0x615;
     stack[LINK_MAP + 3] = STACK_BASE + 8 * (LINK_MAP + 16); /* l_next, and its l_prev */
     stack[LINK_MAP + 16 + 4] = STACK_BASE + 8 * LINK_MAP;
+    stack[3] = STACK_BASE + 8 * (__u64)(base - stack); /* rbx, as the leaf pushed it */
     registers[RBX] = 12345;
     rows_begin(CODE_BASE + 0x110, STACK_BASE + 56, 77);
 }
@@ -104,12 +105,19 @@ START_TEST(test_resolver)
         ck_assert(!(walk.frames[2] & STACK_FRAME_GUESSED));
         ck_assert_uint_eq(walk.fp, 77);
     }
-    lay_resolver(6); /* below it, what another one has left */
-    memcpy(stack + 8 + SAVE_WORDS + 1, stack + 8 + SAVE_WORDS + 6 + 1, 24);
-    put_call(0x620, 0x7000);
-    stack[8 + SAVE_WORDS + 3] = CODE_BASE + 0x625;
+    for (unsigned gap = 0; gap < 8; gap += 6) { /* below it, and above, what another one has left */
+        lay_resolver(gap);
+        memcpy(stack + 8 + SAVE_WORDS + (6 - gap) + 1, stack + 8 + SAVE_WORDS + gap + 1, 24);
+        put_call(0x620, 0x7000);
+        stack[8 + SAVE_WORDS + (6 - gap) + 3] = CODE_BASE + 0x625;
+        rows_walk();
+        ck_assert_uint_eq(rows_frame(2), 0x615);
+    }
+    lay_resolver(4); /* before the leaf has pushed it */
+    registers[RBX] = stack[3];
+    stack[3] = 0;
     rows_walk();
-    ck_assert_uint_eq(rows_frame(2), 0x615);
+    ck_assert_uint_eq(walk.end, STACK_END_ROOT);
     lay_resolver(0); /* the last object of the list */
     stack[LINK_MAP + 3] = 0;
     stack[LINK_MAP + 4] = STACK_BASE + 8 * (LINK_MAP + 32);
@@ -121,7 +129,7 @@ END_TEST
 
 START_TEST(test_no_resolver)
 {
-    for (unsigned i = 0; i < 7; i++) {
+    for (unsigned i = 0; i < 8; i++) {
         lay_resolver(0);
         switch (i) {
         case 0: stack[8 + 8 + 64 + 1] = 0; break;                 /* not compacted */
@@ -130,6 +138,7 @@ START_TEST(test_no_resolver)
         case 3: stack[LINK_MAP + 16 + 4] = 0; break;              /* no link map */
         case 4: stack[LINK_MAP + 3] = 0; break;
         case 5: stack[8 + SAVE_WORDS + 1] = 16; break;
+        case 7: stack[3] += 8; break;                             /* another rbx */
         case 6: rows_begin(CODE_BASE + 0x110, STACK_BASE + 48, 77); stack[6] = CODE_BASE + 0x310; break; /* unaligned */
         }
         rows_walk();
