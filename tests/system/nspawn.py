@@ -153,7 +153,7 @@ class Service(unittest.TestCase):
         shutil.rmtree(self.container.path("/opt/gone"))
         body = self.curl(f"/pid/{pid}/debug/pprof/profile?seconds=1&format=folded")[1]
         # in_kernel is the program's, the first clock_gettime the library's, the second the vDSO's.
-        self.assertRegex(body, r"main;in_kernel;\w*clock_gettime;\w*clock_gettime ")
+        self.assertRegex(body, r"main;in_kernel;program_clock_ns;\w*clock_gettime;\w*clock_gettime ")
 
     def test_tracepoint(self):
         if self.container.run("mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing", check=False).returncode != 0:
