@@ -128,23 +128,37 @@ static void copy_notice(struct recorder_copy *c, enum notice_type type, uint64_t
         c->r->ops.notice(c->r, &notice, c->r->userdata);
 }
 
-/* What the target maps has changed. */
+static bool copy_epochs_room(struct recorder_copy *c)
+{
+    if (c->n_epochs < c->cap_epochs)
+        return true;
+    size_t cap = c->cap_epochs ? 2 * c->cap_epochs : 64;
+    uint64_t *epochs = cap <= MAX_EPOCHS ? reallocarray(c->epochs, cap, sizeof(*epochs)) : NULL;
+    if (!epochs)
+        return false;
+    c->epochs = epochs;
+    c->cap_epochs = cap;
+    return true;
+}
+
+/* What the target maps has changed. Another CPU's ring may have told of a later change before: then a change of mappings goes with that,
+ * but an exec begins that epoch sooner, for no sample of the new image may count as one of the image before. Nor is an exec left out
+ * for want of room: the last epoch is its own then. */
 static void copy_new_epoch(struct recorder_copy *c, uint64_t time_ns, bool exec)
 {
     struct session_ctl *ctl = copy_ctl(c);
+    bool room = copy_epochs_room(c);
 
-    if (c->n_epochs == c->cap_epochs) {
-        size_t cap = c->cap_epochs ? 2 * c->cap_epochs : 64;
-        uint64_t *epochs = cap <= MAX_EPOCHS ? reallocarray(c->epochs, cap, sizeof(*epochs)) : NULL;
-        if (!epochs)
-            return;
-        c->epochs = epochs;
-        c->cap_epochs = cap;
+    if (!room && (!exec || c->n_epochs == 0))
+        return;
+    for (size_t i = c->n_epochs; exec && i > 0 && time_ns < c->epochs[i - 1]; i--)
+        c->epochs[i - 1] = time_ns;
+    if (room) {
+        bool sooner = c->n_epochs > 0 && time_ns < c->epochs[c->n_epochs - 1];
+        c->epochs[c->n_epochs] = sooner ? c->epochs[c->n_epochs - 1] : time_ns;
+        c->n_epochs++;
+        ctl->epoch++;
     }
-    bool sooner = c->n_epochs > 0 && time_ns < c->epochs[c->n_epochs - 1]; /* told by another CPU's ring */
-    c->epochs[c->n_epochs] = sooner ? c->epochs[c->n_epochs - 1] : time_ns;
-    c->n_epochs++;
-    ctl->epoch++;
     if (exec) {
         ctl->exec_epoch = ctl->epoch;
         if (!ctl->pending_exec)
