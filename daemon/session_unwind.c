@@ -148,10 +148,12 @@ static void session_unwind_update(struct session *s)
     if (!u->listed || s->phase > PHASE_OPEN || !session_unwind_is_due(u) || event_pending(u->pause, EV_TIMEOUT, NULL))
         return;
     int r = session_unwind_write(s);
+    if (r < 0 && u->n_replaced > 0 && u->place)
+        session_unwind_set_place(s, 0); /* frame pointers rather than what was mapped before */
     if (r == -ENOSPC)
         return; /* the tables tell when there is room */
     if (r < 0 && u->due && u->place)
-        session_unwind_set_place(s, 0); /* frame pointers rather than what was mapped before */
+        session_unwind_set_place(s, 0);
     u->overdue = u->overdue || r < 0;
     u->due = u->due && r < 0;
     (void)event_add(u->pause, r < 0 ? &retry : &pause);

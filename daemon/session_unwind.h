@@ -64,6 +64,8 @@ struct session_unwind {
     struct unwind_entry *asked[SESSION_UNWIND_MAX_BEGUN]; /* of the collector, in order */
     unsigned n_asked, n_broken;
     uint32_t place;             /* of the newest space; 0: none */
+    struct unwind_entry **held; /* the tables that it names: they stay as long as it does, whatever becomes of the list */
+    size_t n_held;
     uint32_t place_epoch;
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */

@@ -52,6 +52,9 @@ void session_unwind_set_place(struct session *s, uint32_t place)
     session_unwind_publish(s);
     unwind_space_put(unwind_tables_arena(s->server->tables), old);
     unwind_tables_tidy(s->server->tables);
+    while (u->n_held > 0)
+        unwind_tables_drop(s->server->tables, u->held[--u->n_held]);
+    free(TAKE_PTR(u->held));
 }
 
 /* The kernel's own code: no file has it, and no frame pointers keep it. */
@@ -127,10 +130,11 @@ int session_unwind_write(struct session *s)
     struct session_unwind *u = &s->unwind;
     struct unwind_tables *tables = s->server->tables;
     AUTO_FREE struct unwind_mapping *mappings = calloc(u->list.n_mappings + 1, sizeof(*mappings));
+    AUTO_FREE struct unwind_entry **held = calloc(u->n_uses + 1, sizeof(struct unwind_entry *));
     uint32_t place;
-    size_t cut;
+    size_t cut, n_held = 0;
 
-    if (!mappings)
+    if (!mappings || !held)
         return -ENOMEM;
     size_t n = space_mappings(u, mappings);
     int r = unwind_space_write(unwind_tables_arena(tables), mappings, n, &place, &cut);
@@ -143,9 +147,14 @@ int session_unwind_write(struct session *s)
         return r;
     if (cut + u->n_left_out > u->n_cut)
         u->n_cut = cut + u->n_left_out;
-    for (size_t i = 0; i < u->n_uses; i++)
+    for (size_t i = 0; i < u->n_uses; i++) {
         use_show(&u->uses[i], &u->uses[i].written_kind, &u->uses[i].written_place);
+        if (u->uses[i].written_kind == UNWIND_MAPPING_TABLE)
+            held[n_held++] = unwind_tables_use(tables, &u->uses[i].entry->id, false);
+    }
     session_unwind_set_place(s, place);
+    u->held = TAKE_PTR(held);
+    u->n_held = n_held;
     return 0;
 }
 
