@@ -8,6 +8,8 @@
 #define RBP 6
 #define RSP 7
 #define NO_REGISTER (-1)
+/* No frame is larger: what instructions add up to beyond is not followed. */
+#define MAX_FRAME_BYTES (1 << 28)
 /* rax, rdx, rcx, rsi, rdi, r8-r11 */
 #define CALLER_SAVED 0x0f37
 
@@ -74,11 +76,13 @@ static void move_sp(struct frame_state *s, int64_t bytes)
         s->by_sp = s->by_slot = false;
         return;
     }
-    s->depth -= (int32_t)bytes;
-    s->slot_at -= (int32_t)bytes;
-    if (s->by_slot && s->slot_at < 0)
+    if (s->by_slot)
+        s->slot_at -= (int32_t)bytes;
+    if (s->by_sp)
+        s->depth -= (int32_t)bytes;
+    if (s->by_slot && (s->slot_at < 0 || s->slot_at > MAX_FRAME_BYTES))
         s->by_slot = false;
-    if (s->by_sp && s->depth < 0)
+    if (s->by_sp && (s->depth < 0 || s->depth > MAX_FRAME_BYTES))
         s->by_sp = false;
 }
 
@@ -164,9 +168,10 @@ static void step_copy(struct frame_state *s, int to, int from, int64_t disp)
     bool known = from == RSP ? s->by_sp : has_copy(s, from);
     int32_t offset = from == RSP ? s->depth : from >= 0 ? s->copy[from] : 0;
 
-    if (disp < -(1 << 24) || disp > 1 << 24)
+    if (disp < -(1 << 24) || disp > 1 << 24 || offset < -MAX_FRAME_BYTES || offset > MAX_FRAME_BYTES)
         known = false;
-    offset -= (int32_t)disp;
+    else
+        offset -= (int32_t)disp;
     if (to == RSP && from == RSP) {
         move_sp(s, disp);
     } else if (to == RSP) {
@@ -391,7 +396,7 @@ struct unwind_rule frame_state_rule(const struct frame_state *s)
 
     if (UNWIND_CFA_KIND(rule.cfa) == UNWIND_CFA_NONE || !s->fp_changed)
         return rule;
-    if (s->fp_saved && s->fp_at % 8 == 0 && s->fp_at >= INT16_MIN * 8) {
+    if (s->fp_saved && s->fp_at % 8 == 0 && s->fp_at >= INT16_MIN * 8 && s->fp_at <= INT16_MAX * 8) {
         rule.saved |= UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA);
         rule.saved_offset = (int16_t)(s->fp_at / 8);
     } else {
