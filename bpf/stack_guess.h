@@ -7,6 +7,9 @@
 
 /* How far up: assembly keeps small frames. */
 #define STACK_GUESS_BLOCKS 8
+/* How many words of one stack are looked at closely: interrupts wait meanwhile, and a stack may be made to have a thousand frames whose
+ * callers are guessed, all of it addresses behind calls. Real ones take some dozens of words a frame. */
+#define STACK_GUESS_MOST_RATED 32768
 /* How large a function without unwinding information may be: a direct call to it names a place at most so far before. */
 #define STACK_GUESS_FUNCTION_BYTES 65536
 
@@ -85,6 +88,9 @@ STACK_GLOBAL int stack_guess_block(struct stack_walk *walk, __u64 at)
         /* Most words are small numbers, or point into the stack itself. */
         if (word < 4096 || word >> 47 || word - walk->sp < 1 << 20)
             continue;
+        if (walk->rated >= STACK_GUESS_MOST_RATED)
+            break;
+        walk->rated++;
         rating = stack_rate_return(walk, word);
         /* On top, where a function's first instruction finds it: it may have been jumped to. */
         if (rating == STACK_RETURN_ELSEWHERE && at + i * 8 == walk->sp && walk->exact)

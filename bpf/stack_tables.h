@@ -203,6 +203,7 @@ STACK_GLOBAL int stack_begin(struct stack_walk *walk)
     if (!walk)
         return 0;
     walk->window_at = 1;
+    walk->rated = 0;
     chunk = stack_chunk(walk->space);
     walk->version = chunk ? chunk_u32(chunk, UNWIND_PLACE_OFFSET(walk->space) + 4) : 0;
     return 0;

@@ -48,6 +48,7 @@ struct stack_walk {
     __u32 end;        /* enum stack_end, once a step returned 0 */
     int best;         /* enum stack_rating: of the guesses so far */
     __u32 n;          /* frames so far, the kernel's included */
+    __u32 rated;      /* words that guesses have looked at closely */
     __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
     struct stack_record record;     /* with the frames behind it: what the reader gets */
     __u64 frames[STACK_WALK_FRAMES];

@@ -362,6 +362,25 @@ START_TEST(test_guess)
 }
 END_TEST
 
+/* A stack that is nothing but addresses behind calls of anything: each frame's guess would look at all of it. */
+START_TEST(test_guesses_end)
+{
+    rows_setup(special, N_SPECIAL);
+    code_bytes[0x80fe] = 0xff; /* call *%rax */
+    code_bytes[0x80ff] = 0xd0;
+    for (size_t i = 0; i < STACK_WORDS; i++)
+        stack[i] = CODE_BASE + 0x8100;
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_NO_CFI);
+    ck_assert_uint_eq(walk.rated, STACK_GUESS_MOST_RATED);
+    ck_assert_uint_eq(walk.n, 1 + STACK_GUESS_MOST_RATED / (STACK_GUESS_WORDS * STACK_GUESS_BLOCKS));
+    /* Another walk begins anew. */
+    rows_begin(CODE_BASE + 0x8010, STACK_BASE, 0);
+    ck_assert_int_eq(stack_step(&walk), 1);
+}
+END_TEST
+
 /* A thread's first function, a few words below the end of its stack, as musl lays them out. */
 START_TEST(test_guess_at_the_end_of_a_stack)
 {
@@ -508,6 +527,7 @@ int main(void)
     tcase_add_test(tc, test_code_that_keeps_frame_pointers);
     tcase_add_test(tc, test_code_between_frame_pointers);
     tcase_add_test(tc, test_guess);
+    tcase_add_test(tc, test_guesses_end);
     tcase_add_test(tc, test_guess_at_the_end_of_a_stack);
     tcase_add_test(tc, test_frame_pointer_after_a_guess);
     tcase_add_test(tc, test_calls_by_their_bytes);
