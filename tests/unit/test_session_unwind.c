@@ -318,6 +318,26 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 }
 END_TEST
 
+/* The programs may search a space until there is another: what it names is nobody else's until then. */
+START_TEST(a_table_stays_as_long_as_a_space_names_it)
+{
+    struct session *s = session_begin(0);
+
+    scripts[0] = scripts[1] = "table 1 10";
+    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
+    wait_settled(s);
+    const struct unwind_entry *gone = s->unwind.uses[s->unwind.use_of[1]].entry;
+    event_add(s->unwind.pause, &(struct timeval){.tv_sec = 600}); /* holds the next space back */
+    TELL(s, 0, {0x1000, 0x2000, 0});
+    ck_assert_uint_eq(gone->refs, 1);
+    event_del(s->unwind.pause);
+    session_unwind_on_mappings(s, &(struct collector_message){.u.mappings = {.same = 1}}, -1);
+    ck_assert_uint_eq(kind_at(s, 0x3000), 0);
+    ck_assert_uint_eq(gone->refs, 0);
+    session_end(s);
+}
+END_TEST
+
 /* Something is mapped where a file was: nothing of the old file's is used from then on, until a list is read after that. */
 START_TEST(what_is_replaced_is_not_used)
 {
@@ -556,6 +576,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, each_mapping_has_what_its_file_gives);
     tcase_add_test(t, a_space_is_of_its_exec);
     tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
+    tcase_add_test(t, a_table_stays_as_long_as_a_space_names_it);
     tcase_add_test(t, what_is_replaced_is_not_used);
     tcase_add_test(t, the_window_waits_for_so_long);
     tcase_add_test(t, no_list_no_space);
