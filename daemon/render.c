@@ -150,19 +150,20 @@ static int render_write(int fd, const void *data, size_t len)
  * actual / period samples due, dithered timers let no more vary than independent (Poisson) sampling would:
  * the standard deviation is at most sqrt(n) samples. Beyond three of them lies less than 0.3 % of right
  * profiles; 2 % are allowed in any case, since the kernel charges interrupts and the last tick differently,
- * and so is the error of the very few samples where n < 1. */
+ * and so is the error of the very few samples where n < 1. Where one sample in m was taken (thinned), each stands for m. */
 static void render_check_cpu(struct render_job *job)
 {
     const struct raw_params *params = &job->raw->params;
-    uint64_t actual;
+    uint64_t actual, thin = 1;
 
     if (!params->cpu_clock)
         return;
     facts_count(&job->facts, "cpu_sampled_ns", job->cpu_sampled);
     if (params->period == 0 || !facts_number(&job->facts, "cpu_actual_ns", &actual))
         return;
-    double due = (double)actual / (double)params->period;
-    double error_ns = fmax(0.02 * (double)actual, 3 * sqrt(fmax(due, 1)) * (double)params->period);
+    (void)facts_number(&job->facts, "thinned", &thin);
+    double due = (double)actual / (double)params->period, least = (double)thin;
+    double error_ns = fmax(0.02 * (double)actual, 3 * sqrt(fmax(due * least, least * least)) * (double)params->period);
     if (fabs((double)job->cpu_sampled - (double)actual) > error_ns)
         facts_note(&job->facts, "warning",
                    "sampled %" PRIu64 " ns of CPU time where the kernel counts %" PRIu64
