@@ -176,7 +176,7 @@ STACK_INLINE int stack_rule_at(struct stack_walk *walk, __u64 address)
 {
     struct stack_cached *cached = stack_cache(stack_cache_index(address));
 
-    if (cached && cached->address == address && cached->version == walk->version) {
+    if (cached && walk->version && cached->address == address && cached->version == walk->version) {
         walk->rule = cached->rule;
         STACK_BARRIER();
         if (cached->address == address && cached->version == walk->version)
