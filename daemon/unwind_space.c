@@ -6,7 +6,7 @@
 
 #include "bpf/unwind_arena.h"
 
-_Static_assert(UNWIND_SPACE_MAX_MAPPINGS == UNWIND_SPACE_PARTS * UNWIND_PART_MAPPINGS, "as many as parts hold");
+_Static_assert(UNWIND_SPACE_MAX_MAPPINGS / UNWIND_PART_MAPPINGS == UNWIND_SPACE_PARTS, "as many as parts hold");
 
 static void space_put(struct unwind_arena *arena, uint32_t place, bool seen)
 {
