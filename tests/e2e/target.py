@@ -155,12 +155,17 @@ class Recorder:
         }
 
 
-def share_error(share, n_samples):
+# Where a program's cycle comes near a timer's, a share's variance is up to twice that of independent samples, whatever the cycle
+# (tests/unit/test_tick.c simulates them).
+RESONANCE = math.sqrt(2)
+
+
+def share_error(share, n_samples, resonance=1.0):
     """How far a sampled share may be from a true one: Z standard deviations of the binomial distribution, and
-    what two samples make, since a share of zero has no deviation. (Where a program's cycle comes near a timer's,
-    the deviation is up to 1.4 times as large: tests/unit/test_tick.c.)
+    what two samples make, since a share of zero has no deviation. resonance: RESONANCE where the program's
+    cycle may be near a timer's.
     """
-    return Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
+    return resonance * Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
 
 
 def total_error(n_expected, busy):
