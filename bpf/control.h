@@ -72,7 +72,7 @@ struct session_ctl {
     __u32 audits_lost;   /* and for which the ring had no room */
 };
 
-/* What a timer of one CPU does since its interval began: written by the attacher, which knows. */
+/* What a timer does on one CPU since its interval began: written by the attacher, which knows. */
 struct timer_phase {
     __u32 sequence; /* odd while it is being changed */
     __u32 pad;
@@ -80,6 +80,8 @@ struct timer_phase {
     __u64 latest_ns;
     __u64 interval_ns;
     __u64 last_due_ns; /* when the tick before this interval was due */
+    __u64 seed;        /* where its sampling points lie: the timer's, on all CPUs the same */
+    __u64 place_ns;    /* and the phase's: see bpf/tick.h */
 };
 
 /* A process that some session profiles, by tgid. */
@@ -104,7 +106,7 @@ struct session_notice {
 };
 
 #ifndef __bpf__
-_Static_assert(sizeof(struct timer_phase) == 40, "layout shared with BPF");
+_Static_assert(sizeof(struct timer_phase) == 56, "layout shared with BPF");
 _Static_assert(sizeof(struct target_state) == 24, "layout shared with BPF");
 _Static_assert(sizeof(struct session_notice) == 32, "layout shared with BPF");
 #endif

@@ -13,11 +13,6 @@
 #include "bpf/control.h"
 #include "bpf/unwind.h"
 
-static inline __attribute__((always_inline)) __u64 tick_random(void)
-{
-    return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-}
-
 #include "bpf/sampler_maps.h"
 
 #include "bpf/stack_hooks.h"

@@ -1,14 +1,13 @@
 /* What a timer's tick samples. Compiled into the BPF programs, and for the host too, so that a unit test runs the very code that
  * the kernel runs, on a clock of its own.
  *
- * Each timer of each CPU has a sampling point in every gap_ns of time, at a random place in it, and a tick samples for the points since
- * the tick before it: mostly one, sometimes none or two, since the intervals of a timer vary about the gap and begin anew at random
- * moments (bpf/timers.h). So what is sampled covers time exactly, whatever the timers do, and a tick at any moment stands on average
- * for the time since the one before it.
+ * Each timer has a sampling point in every gap_ns of time, at a random place in it, and a tick samples for the points since the tick
+ * before it: mostly one, sometimes none or two, since the intervals of a timer vary about the gap and begin anew at random moments
+ * (bpf/timers.h). So what is sampled covers time exactly, whatever the timers do, and a tick at any moment stands on average for the
+ * time since the one before it. Points are the same on all CPUs, and a timer ticks on all of them at once: a thread that moves is on
+ * exactly one CPU then, so its total is as exact as that of one that stays.
  *
- * The kernel's timers come late, too: see TICK_LATE_NS.
- *
- * The includer defines `__u64 tick_random(void)`: uniform bits. */
+ * The kernel's timers come late, too: see TICK_LATE_NS. */
 #pragma once
 
 #include "bpf/control.h"
@@ -20,7 +19,8 @@ struct tick {
     __u64 interval_ns;
     __u64 block_ns;    /* where the gap begins in which the next sampling point lies */
     __u64 next_ns;     /* that point */
-    __u64 place_ns;    /* where points lie in their gaps, at present */
+    __u64 seed;        /* of the phase that it follows, as is */
+    __u64 place_ns;    /* where points lie in their gaps */
     __u32 instance;
     __u32 sequence;    /* of the phase that it follows */
 };
@@ -40,11 +40,19 @@ struct tick_result {
  * one. */
 #define TICK_MOVED_NS 10000
 
-/* Where the next point lies in its gap. Several ticks a gap: one of them at random. Else all at one place until the timer's phase
- * changes: points that come as evenly as ticks make few ticks sample twice or not at all. */
+/* A number's bits, thoroughly mixed: what is random here must be the same on all CPUs. */
+static inline __attribute__((always_inline)) __u64 tick_mix(__u64 x)
+{
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93ull;
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93ull;
+    return x ^ (x >> 32);
+}
+
+/* Where the point lies in the gap that begins at block_ns. Several ticks a gap: one of them at random. Else all at one place until the
+ * timer's phase changes: points that come as evenly as ticks make few ticks sample twice or not at all. */
 static inline __attribute__((always_inline)) __u64 tick_place(const struct tick *t, __u64 gap_ns)
 {
-    return t->interval_ns <= gap_ns / 2 ? tick_random() % gap_ns : t->place_ns;
+    return t->interval_ns <= gap_ns / 2 ? tick_mix(t->seed ^ t->block_ns) % gap_ns : t->place_ns;
 }
 
 /* Counts the sampling points up to and at due_ns that were not counted yet. */
@@ -69,17 +77,15 @@ static inline __attribute__((always_inline)) __u64 tick_points(struct tick *t, _
     return n;
 }
 
-/* The first sampling point after due_ns: at a random place of a gap that began at a random time. */
+/* The first sampling point after due_ns. Gaps begin at a random time, which is the timer's. */
 static inline __attribute__((always_inline)) void tick_begin(struct tick *t, __u64 gap_ns)
 {
-    __u64 began_before = tick_random() % gap_ns, place = tick_place(t, gap_ns);
-
-    t->block_ns = t->due_ns + 1 - began_before;
-    if (place < began_before) {
+    t->block_ns = t->due_ns + 1 - (t->due_ns + 1 + t->seed % gap_ns) % gap_ns;
+    t->next_ns = t->block_ns + tick_place(t, gap_ns);
+    if ((__s64)(t->next_ns - t->due_ns) <= 0) { /* of a gap that is longer than the machine runs, below zero */
         t->block_ns += gap_ns;
-        place = tick_place(t, gap_ns);
+        t->next_ns = t->block_ns + tick_place(t, gap_ns);
     }
-    t->next_ns = t->block_ns + place;
 }
 
 /* Takes the timer's present phase over where it is a new one that this tick belongs to. Returns how many sampling points were missed
@@ -102,7 +108,8 @@ static inline __attribute__((always_inline)) __u64 tick_follow(struct tick *t, s
         t->instance = instance;
         t->interval_ns = 0;
         t->due_ns = p.last_due_ns;
-        t->place_ns = tick_random() % gap_ns;
+        t->seed = p.seed;
+        t->place_ns = p.place_ns % gap_ns;
         tick_begin(t, gap_ns);
     }
     if (now_ns + TICK_LATE_NS < p.earliest_ns)
@@ -111,7 +118,7 @@ static inline __attribute__((always_inline)) __u64 tick_follow(struct tick *t, s
         missed = tick_points(t, gap_ns, p.last_due_ns);
     t->sequence = sequence;
     t->interval_ns = p.interval_ns;
-    t->place_ns = tick_random() % gap_ns;
+    t->place_ns = p.place_ns % gap_ns;
     t->due_ns = (now_ns < p.latest_ns ? now_ns : p.latest_ns) - p.interval_ns;
     t->came_ns = t->due_ns;
     return missed;

@@ -38,6 +38,11 @@ uint64_t timers_interval(struct timers *t)
     return (uint64_t)(renewal * log1p((double)t->pace_ns / rate / renewal) + 0.5);
 }
 
+uint64_t timers_bits(struct timers *t)
+{
+    return (uint64_t)(erand48(t->random) * 0x1p32) << 32 | (uint64_t)(erand48(t->random) * 0x1p32);
+}
+
 /* How long it is since an interval of this length began, which a renewal may break off any time. */
 static uint64_t timers_age(struct timers *t, uint64_t interval_ns)
 {

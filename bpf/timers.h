@@ -1,9 +1,10 @@
 /* When the timer events tick that together sample at one rate: numbers alone, no events.
  *
- * An exact period beats with the target's own cycles, and then luck decides what is seen. So each CPU has three timers,
- * each of them for every third sample, and the interval of each is drawn at random, and anew at random moments, at which it also
- * begins anew: neither its phase nor its length stays what it is for long, and no cycle of a target can keep in step. The moments
- * follow one another as those of radioactive decay do: when the next one comes depends on nothing that happened.
+ * An exact period beats with the target's own cycles, and then luck decides what is seen. So there are three timers, each of them for
+ * every third sample, and the interval of each is drawn at random, and anew at random moments, at which it also begins anew: neither
+ * its phase nor its length stays what it is for long, and no cycle of a target can keep in step. The moments follow one another as
+ * those of radioactive decay do: when the next one comes depends on nothing that happened. A timer is an event on each CPU; they tick
+ * together, so that a thread is seen once wherever it runs.
  *
  * What elapsed of an interval that is broken off is not lost: a tick samples for all the time since the tick before it
  * (bpf/tick.h), so totals are exact. The lengths are such that timers tick as often as they sample, on average. */
@@ -36,5 +37,7 @@ void timers_draw(struct timers *t, struct timer_draw *ret);
 
 /* A new interval. */
 uint64_t timers_interval(struct timers *t);
+/* Uniform bits, for sampling points. */
+uint64_t timers_bits(struct timers *t);
 /* How long it takes until the next of n timers is to be renewed, and which one that is. */
 uint64_t timers_next_renewal(struct timers *t, uint32_t n, uint32_t *ret_which);

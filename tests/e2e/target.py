@@ -170,10 +170,10 @@ def share_error(share, n_samples, resonance=1.0):
 
 def total_error(n_expected, busy):
     """The relative error that sampling allows a total. Of the n_expected / busy ticks that a CPU's timer
-    makes in the window, each finds the target running with probability busy, and may count twice or not at all; a target that never pauses
+    makes in the window, each finds the target running with probability busy, a target that never pauses
     has no such error. One sample at each end is unknown.
     """
-    return (RESONANCE * Z * math.sqrt(n_expected * max(1 - busy, 0)) + 3) / max(n_expected, 1)
+    return (Z * math.sqrt(n_expected * max(1 - busy, 0)) + 3) / max(n_expected, 1)
 
 
 def check_due(profile, samples):

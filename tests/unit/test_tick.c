@@ -10,7 +10,7 @@
 
 static unsigned short random_state[3] = {1, 2, 3};
 
-static __u64 tick_random(void)
+static __u64 random_bits(void)
 {
     return (__u64)(erand48(random_state) * 0x1p48) << 16 | (__u64)(erand48(random_state) * 0x1p16);
 }
@@ -23,7 +23,7 @@ static __u64 tick_random(void)
 struct timer {
     struct tick tick;
     struct timer_phase phase;
-    uint64_t began_ns, next_ns, interval_ns, last_due_ns;
+    uint64_t began_ns, next_ns, interval_ns, last_due_ns, seed;
 };
 
 /* A target alone on a CPU that runs for busy_ns of each cycle_ns, from a random moment on; its function number i is what runs in
@@ -47,11 +47,12 @@ static uint64_t place(const struct target *target, uint64_t at_ns)
     return (at_ns + target->offset_ns) % target->cycle_ns;
 }
 
-static void tell_phase(struct timer *t, const struct timers *timers, uint64_t at_ns)
+static void tell_phase(struct timer *t, struct timers *timers, uint64_t at_ns)
 {
     t->began_ns = at_ns;
     t->next_ns = at_ns + t->interval_ns;
-    t->phase = (struct timer_phase){t->phase.sequence + 2, 0, t->next_ns - 2000, t->next_ns + 1000, t->interval_ns, t->last_due_ns};
+    t->phase = (struct timer_phase){t->phase.sequence + 2, 0, t->next_ns - 2000, t->next_ns + 1000, t->interval_ns, t->last_due_ns, t->seed,
+                                    timers_bits(timers)};
 }
 
 static void start_timer(struct timer *t, struct timers *timers)
@@ -60,6 +61,7 @@ static void start_timer(struct timer *t, struct timers *timers)
 
     *t = (struct timer){0};
     timers_draw(timers, &draw);
+    t->seed = timers_bits(timers);
     t->interval_ns = draw.interval_ns;
     t->last_due_ns = START_NS - draw.age_ns - draw.broken_ns;
     tell_phase(t, timers, START_NS - draw.age_ns);
@@ -130,7 +132,7 @@ static void run_window(struct timers *timers, struct target *target, uint64_t pe
     struct sums one = {0};
     struct timer timer;
 
-    target->offset_ns = tick_random() % target->cycle_ns;
+    target->offset_ns = random_bits() % target->cycle_ns;
     for (int i = 0; i < CPROFD_TIMERS_PER_CPU; i++) {
         start_timer(&timer, timers);
         run_timer(&timer, timers, target, window_ns, renewed, &one);
@@ -154,7 +156,7 @@ static struct sums run_windows(struct target *target, uint64_t period_ns, uint64
     struct timers timers;
 
     for (int i = 0; i < windows; i++) {
-        timers_init(&timers, period_ns, 2, tick_random());
+        timers_init(&timers, period_ns, 2, random_bits());
         run_window(&timers, target, period_ns, window_ns, renewed, &sums);
     }
     return sums;
@@ -233,7 +235,7 @@ END_TEST
 
 static struct timer_phase phase_at(uint32_t sequence, uint64_t began_ns, uint64_t interval_ns, uint64_t last_due_ns)
 {
-    return (struct timer_phase){sequence, 0, began_ns + interval_ns, began_ns + interval_ns, interval_ns, last_due_ns};
+    return (struct timer_phase){sequence, 0, began_ns + interval_ns, began_ns + interval_ns, interval_ns, last_due_ns, random_bits(), random_bits()};
 }
 
 #define GAP_NS 6000000ull
