@@ -158,9 +158,11 @@ def test_a_stack_longer_than_its_copy_says_so(daemon, start_target):
     target = start_target("deep", "depth=3000")
     profile = fetch(daemon, target.pid, seconds=1, hz=199, unwind="copy")
     cut = profile.fact("truncated.unreadable") + profile.fact("truncated.too_deep")
-    assert cut == profile.fact("samples") > 0
-    assert profile.fact("rooted") == 0
-    assert all(sample.stack[-1].function.startswith("[truncated: ") for sample in profile.samples)
+    # Once in a thousand samples it is on its way down, where a stack is still whole.
+    assert cut == profile.fact("samples") - profile.fact("rooted") >= 0.9 * profile.fact("samples") > 0
+    for sample in profile.samples:
+        functions = [frame.function for frame in sample.stack]
+        assert functions[-1].startswith("[truncated: ") or "bottom_work" not in functions, functions[:3]
 
 
 def test_software_events_too(daemon, start_target):

@@ -112,12 +112,8 @@ def test_a_thousand_short_windows(daemon, start_target):
     sampled_ns = sum(profile.total("cpu") for profile in profiles)
     actual_ns = sum(recorder.cpu_between(profile.start_ns, profile.end_ns) for profile in profiles)
     n_samples = sum(profile.total("samples") for profile in profiles)
-    # Each window's number of samples varies by less than one, independently: a deviation of half a sample for
-    # each.
-    assert abs(sampled_ns / actual_ns - 1) <= max(0.02, 4.5 * 0.5 * 1000**0.5 / (actual_ns / 1e7)), (
-        sampled_ns,
-        actual_ns,
-    )
+    allowed = max(0.02, total_error(actual_ns / 1e7, 1, len(profiles)))
+    assert abs(sampled_ns / actual_ns - 1) <= allowed, (sampled_ns, actual_ns, allowed)
     first = sum(profile.by_function(["first_half"], "cpu").get("first_half", 0) for profile in profiles)
     assert abs(first / sampled_ns - 0.5) <= share_error(0.5, n_samples) + 0.01, (first, sampled_ns)
     daemon.wait_for_sessions(0)
