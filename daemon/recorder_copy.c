@@ -1,7 +1,7 @@
 /* The recorder of events that copy stacks. Owns the rings' mappings and their events, the target's pidfd, and what it learns beside
  * the samples: names of threads, and when what the target maps changed.
  *
- * The rings of CPUs are read one after the other, so what they tell is not in order: names and epochs are given to samples by their
+ * The rings of CPUs are read one after the other, so what they tell is not in order: names and epochs (copy_history.h) are given to samples by their
  * times, at the end. */
 #include <errno.h>
 #include <event2/event.h>
@@ -17,14 +17,12 @@
 #include "bpf/copy_events.h"
 #include "bpf/copy_ring.h"
 #include "bpf/copy_timers.h"
+#include "daemon/copy_history.h"
 #include "daemon/recorder_impl.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
 #define MAX_RINGS 4096
-#define MAX_NAMES 262144
-#define MAX_EPOCHS 65536
-#define MAX_PARENTS 64 /* threads that started one another, all without a name of their own */
 /* Of each stack: what is asked for, and what is kept at least however many samples there are. */
 #define STACK_MOST_BYTES 32768u
 #define STACK_LEAST_BYTES 4096u
@@ -48,14 +46,6 @@
 #define STACK_POINTER 31
 #endif
 
-/* A thread's name from a time on. */
-struct name_change {
-    uint64_t time_ns;
-    uint32_t tid;
-    uint32_t parent_tid; /* it has begun, by the name of this thread; 0: comm is its name */
-    char comm[CPROFD_COMM_LEN];
-};
-
 /* One timer's ticks on one CPU. */
 struct copy_tick {
     uint64_t due_ns, last_ns;
@@ -70,6 +60,7 @@ struct copy_source {
     struct copy_tick ticks[CPROFD_TIMERS_PER_CPU];
     uint32_t last_pid;         /* who ran at the last tick of any timer; 0: nobody */
     uint64_t throttled_ns;     /* since when; 0: it is not */
+    uint64_t last_ns;          /* of the last record */
 };
 
 struct recorder_copy {
@@ -82,10 +73,7 @@ struct recorder_copy {
     int pidfd;
     struct event *exit_event;
     uint64_t exit_ns, closed_ns;
-    struct name_change *names;
-    size_t n_names, cap_names;
-    uint64_t *epochs;          /* when each epoch from the second on began */
-    size_t n_epochs, cap_epochs;
+    struct copy_history history;
 };
 
 static struct session_ctl *copy_ctl(const struct recorder_copy *c)
@@ -93,30 +81,14 @@ static struct session_ctl *copy_ctl(const struct recorder_copy *c)
     return &c->r->sampler->ctl[c->r->slot];
 }
 
-/* ---- names and epochs */
-
-static void copy_add_name(struct recorder_copy *c, const struct name_change *name)
-{
-    if (c->n_names == c->cap_names) {
-        size_t cap = c->cap_names ? 2 * c->cap_names : 64;
-        struct name_change *names = cap <= MAX_NAMES ? reallocarray(c->names, cap, sizeof(*names)) : NULL;
-        if (!names)
-            return; /* the thread goes by the name before */
-        c->names = names;
-        c->cap_names = cap;
-    }
-    c->names[c->n_names++] = *name;
-}
+/* ---- what changes */
 
 static void copy_on_name(struct recorder_copy *c, const struct copy_item *item)
 {
-    struct name_change name = {.time_ns = item->time_ns, .tid = item->tid};
-
     if (item->type == COPY_ITEM_FORK)
-        name.parent_tid = item->parent_tid;
+        copy_history_forked(&c->history, item->time_ns, item->tid, item->parent_tid);
     else
-        memcpy(name.comm, item->comm, sizeof(name.comm));
-    copy_add_name(c, &name);
+        copy_history_named(&c->history, item->time_ns, item->tid, item->comm);
 }
 
 static void copy_notice(struct recorder_copy *c, enum notice_type type, uint64_t time_ns)
@@ -128,41 +100,26 @@ static void copy_notice(struct recorder_copy *c, enum notice_type type, uint64_t
         c->r->ops.notice(c->r, &notice, c->r->userdata);
 }
 
-static bool copy_epochs_room(struct recorder_copy *c)
-{
-    if (c->n_epochs < c->cap_epochs)
-        return true;
-    size_t cap = c->cap_epochs ? 2 * c->cap_epochs : 64;
-    uint64_t *epochs = cap <= MAX_EPOCHS ? reallocarray(c->epochs, cap, sizeof(*epochs)) : NULL;
-    if (!epochs)
-        return false;
-    c->epochs = epochs;
-    c->cap_epochs = cap;
-    return true;
-}
+enum copy_change {
+    CHANGE_CODE,
+    CHANGE_EXEC,
+    CHANGE_UNSEEN, /* records were lost: it may have been an exec, and is taken for one */
+};
 
-/* What the target maps has changed. Another CPU's ring may have told of a later change before: then a change of mappings goes with that,
- * but an exec begins that epoch sooner, for no sample of the new image may count as one of the image before. Nor is an exec left out
- * for want of room: the last epoch is its own then. */
-static void copy_new_epoch(struct recorder_copy *c, uint64_t time_ns, bool exec)
+static void copy_new_epoch(struct recorder_copy *c, uint64_t time_ns, enum copy_change change)
 {
     struct session_ctl *ctl = copy_ctl(c);
-    bool room = copy_epochs_room(c);
+    bool exec = change != CHANGE_CODE;
+    uint32_t epoch = copy_history_changed(&c->history, time_ns, exec);
 
-    if (!room && (!exec || c->n_epochs == 0))
+    if (epoch == 0)
         return;
-    for (size_t i = c->n_epochs; exec && i > 0 && time_ns < c->epochs[i - 1]; i--)
-        c->epochs[i - 1] = time_ns;
-    if (room) {
-        bool sooner = c->n_epochs > 0 && time_ns < c->epochs[c->n_epochs - 1];
-        c->epochs[c->n_epochs] = sooner ? c->epochs[c->n_epochs - 1] : time_ns;
-        c->n_epochs++;
-        ctl->epoch++;
-    }
+    ctl->epoch = epoch;
     if (exec) {
-        ctl->exec_epoch = ctl->epoch;
+        ctl->exec_epoch = epoch;
+        ctl->exec_unseen = change == CHANGE_UNSEEN && (!ctl->pending_exec || ctl->exec_unseen);
         if (!ctl->pending_exec)
-            ctl->pending_exec = ctl->epoch;
+            ctl->pending_exec = epoch;
     }
     copy_notice(c, exec ? NOTICE_EXEC : NOTICE_EPOCH, time_ns);
 }
@@ -323,14 +280,14 @@ static void copy_on_target_item(struct recorder_copy *c, const struct copy_item 
     switch (item->type) {
     case COPY_ITEM_EXEC:
         copy_on_name(c, item);
-        copy_new_epoch(c, item->time_ns, true);
+        copy_new_epoch(c, item->time_ns, CHANGE_EXEC);
         break;
     case COPY_ITEM_NAME:
     case COPY_ITEM_FORK:
         copy_on_name(c, item);
         break;
     case COPY_ITEM_CODE:
-        copy_new_epoch(c, item->time_ns, false);
+        copy_new_epoch(c, item->time_ns, CHANGE_CODE);
         break;
     case COPY_ITEM_EXIT:
         c->exit_ns = item->time_ns > c->exit_ns ? item->time_ns : c->exit_ns;
@@ -353,6 +310,16 @@ static void copy_on_throttle(struct copy_source *s, const struct copy_item *item
     }
 }
 
+/* What was lost came after the last record that was not: an exec among it, too, after which the asker's right to trace is another. */
+static void copy_on_lost(struct copy_source *s, const struct copy_item *item)
+{
+    struct session_ctl *ctl = copy_ctl(s->owner);
+
+    ctl->lost_ring += ctl->state == SESSION_OPEN ? item->lost : 0;
+    if (ctl->state <= SESSION_OPEN)
+        copy_new_epoch(s->owner, s->last_ns, CHANGE_UNSEEN);
+}
+
 static void copy_on_item(const struct copy_item *item, void *userdata)
 {
     struct copy_source *s = userdata;
@@ -360,11 +327,13 @@ static void copy_on_item(const struct copy_item *item, void *userdata)
     if (item->type == COPY_ITEM_SAMPLE)
         copy_on_sample(s, item);
     else if (item->type == COPY_ITEM_LOST)
-        copy_ctl(s->owner)->lost_ring += copy_ctl(s->owner)->state == SESSION_OPEN ? item->lost : 0;
+        copy_on_lost(s, item);
     else if (item->type == COPY_ITEM_THROTTLE || item->type == COPY_ITEM_UNTHROTTLE)
         copy_on_throttle(s, item);
     else if ((pid_t)item->pid == s->owner->r->pid)
         copy_on_target_item(s->owner, item);
+    if (item->time_ns > s->last_ns)
+        s->last_ns = item->time_ns;
 }
 
 static void copy_read_all(struct recorder_copy *c)
@@ -447,10 +416,8 @@ int recorder_copy_ready(struct recorder_copy *c, const struct attacher_message *
 
     c->reach = m->reach;
     for (; pread(names_fd, &name, sizeof(name), at) == sizeof(name); at += (off_t)sizeof(name)) {
-        struct name_change first = {.tid = name.tid};
-        memcpy(first.comm, name.comm, sizeof(first.comm));
-        if (first.comm[0]) /* else it ended as it was looked at */
-            copy_add_name(c, &first);
+        if (name.comm[0]) /* else it ended as it was looked at */
+            copy_history_named(&c->history, 0, name.tid, name.comm);
     }
     return copy_watch_exit(c);
 }
@@ -464,69 +431,18 @@ void recorder_copy_close(struct recorder_copy *c)
         c->closed_ns = ctl->closed_ns ? ctl->closed_ns : monotonic_ns();
 }
 
-static int name_compare(const void *a, const void *b)
-{
-    const struct name_change *x = a, *y = b;
-    if (x->tid != y->tid)
-        return x->tid < y->tid ? -1 : 1;
-    return x->time_ns < y->time_ns ? -1 : x->time_ns > y->time_ns;
-}
-
-/* What is known of a thread's name at a time, or else the first that is known of it. NULL: nothing. */
-static const struct name_change *copy_find_name(const struct recorder_copy *c, uint32_t tid, uint64_t time_ns)
-{
-    size_t low = 0, high = c->n_names;
-
-    while (low < high) { /* the first that is beyond */
-        size_t middle = low + (high - low) / 2;
-        const struct name_change *n = &c->names[middle];
-        if (n->tid < tid || (n->tid == tid && n->time_ns <= time_ns))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low > 0 && c->names[low - 1].tid == tid)
-        return &c->names[low - 1];
-    return low < c->n_names && c->names[low].tid == tid ? &c->names[low] : NULL;
-}
-
-static void copy_name_sample(const struct recorder_copy *c, struct copy_record *record)
-{
-    const struct name_change *n = copy_find_name(c, record->key.tid, record->time_ns);
-
-    for (unsigned i = 0; i < MAX_PARENTS && n && n->parent_tid; i++)
-        n = copy_find_name(c, n->parent_tid, n->time_ns);
-    if (!n || n->parent_tid) /* the record of its beginning was lost */
-        n = copy_find_name(c, record->key.tgid, record->time_ns);
-    if (n && !n->parent_tid)
-        memcpy(record->key.comm, n->comm, CPROFD_COMM_LEN);
-}
-
-static uint32_t copy_epoch_at(const struct recorder_copy *c, uint64_t time_ns)
-{
-    size_t low = 0, high = c->n_epochs;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (c->epochs[middle] <= time_ns)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (uint32_t)low;
-}
-
 void recorder_copy_finish(struct recorder_copy *c)
 {
     struct recorder *r = c->r;
 
     copy_read_all(c);
-    if (c->n_names > 0)
-        qsort(c->names, c->n_names, sizeof(*c->names), name_compare);
+    copy_history_sort(&c->history);
     for (size_t at = 0; at < r->records_len;) {
         struct copy_record *record = (struct copy_record *)(void *)(r->records + at);
-        record->key.epoch = copy_epoch_at(c, record->time_ns);
-        copy_name_sample(c, record);
+        const char *name = copy_history_name(&c->history, record->key.tgid, record->key.tid, record->time_ns);
+        record->key.epoch = copy_history_epoch(&c->history, record->time_ns);
+        if (name)
+            memcpy(record->key.comm, name, CPROFD_COMM_LEN);
         at += COPY_RECORD_BYTES(record->n_kernel, record->stack_bytes);
     }
 }
@@ -585,7 +501,6 @@ void recorder_copy_free(struct recorder_copy *c)
         event_free(c->exit_event);
     close_fd(&c->pidfd);
     free(c->sources);
-    free(c->names);
-    free(c->epochs);
+    copy_history_deinit(&c->history);
     free(c);
 }

@@ -26,11 +26,12 @@ static bool session_by_root(const struct session *s)
 /* Takes note of execs, by the control word: a notice may be late or lost. */
 void session_take_execs(struct session *s)
 {
+    bool seen = !__atomic_load_n(&session_ctl(s)->exec_unseen, __ATOMIC_ACQUIRE);
     uint32_t first = __atomic_exchange_n(&session_ctl(s)->pending_exec, 0, __ATOMIC_ACQ_REL);
 
     if (first == 0)
         return;
-    s->execed = s->execed || s->phase >= PHASE_OPEN;
+    s->execed = s->execed || (seen && s->phase >= PHASE_OPEN);
     if (!session_by_root(s)) /* who may trace whatever runs there */
         image_access_exec(&s->access, first);
     s->exec_due = true;

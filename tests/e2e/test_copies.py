@@ -2,10 +2,13 @@
 too, on its own processes.
 """
 
+import concurrent.futures
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -144,6 +147,24 @@ def test_exec_and_new_code(daemon, start_target):
     assert profile.facts["target"] == "execed"
     counts = profile.by_function(["before_exec", "after_exec"], "samples")
     assert counts.get("before_exec", 0) > 0 and counts.get("after_exec", 0) > 0, profile.folded()
+
+
+def test_an_exec_that_nobody_was_told_of(daemon, start_target):
+    """While the daemon is held up, a ring has room for a part of what it would tell, and an exec may be in what is lost."""
+    target = start_target("exec_itself", "after_ms=1500")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(fetch, daemon, target.pid, seconds=3.5, hz=9999, unwind="copy", max_overhead=1000000)
+        time.sleep(1)
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            time.sleep(1)
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
+        profile = reply.result()
+    assert profile.fact("lost.ring") > 0, profile.facts
+    counts = profile.by_function(["before_exec", "after_exec"], "samples")
+    assert counts.get("before_exec", 0) > 0 and counts.get("after_exec", 0) > 0, profile.folded()
+    assert "unmapped" not in profile.facts, profile.facts
 
 
 def test_exit_ends_the_window(daemon, start_target):
