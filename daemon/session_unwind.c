@@ -62,6 +62,16 @@ static void use_pay(struct session_unwind *u, struct session_use *use)
 
 /* ---- claims */
 
+static void session_unwind_await(struct session_unwind *u)
+{
+    struct timeval wait = {.tv_sec = SESSION_UNWIND_ANSWER_MS / 1000, .tv_usec = SESSION_UNWIND_ANSWER_MS % 1000 * 1000};
+
+    if (u->n_asked > 0)
+        (void)event_add(u->answer, &wait);
+    else
+        (void)event_del(u->answer);
+}
+
 static void session_unwind_ask(struct session *s, struct session_use *use)
 {
     struct session_unwind *u = &s->unwind;
@@ -72,6 +82,8 @@ static void session_unwind_ask(struct session *s, struct session_use *use)
     unwind_tables_claim(session_tables(s), use->entry, use->priority);
     use->begun = true;
     u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id, false);
+    if (u->n_asked == 1)
+        session_unwind_await(u);
 }
 
 static void session_unwind_claim(struct session *s)
@@ -100,23 +112,47 @@ static void session_unwind_claim(struct session *s)
     }
 }
 
+/* No file comes of a question, for this session; another one may claim it. */
+static void session_unwind_unask(struct session *s, struct unwind_entry *entry)
+{
+    struct session_unwind *u = &s->unwind;
+
+    unwind_tables_unclaim(session_tables(s), entry);
+    for (size_t i = 0; i < u->n_uses; i++)
+        if (u->uses[i].entry == entry)
+            u->uses[i].why = UNWIND_WHY_UNREADABLE;
+    unwind_tables_drop(session_tables(s), entry);
+}
+
 /* The oldest question has its answer. */
 static void session_unwind_answer(struct session *s, int error, int fd)
 {
+    AUTO_CLOSE int owned = fd;
     struct session_unwind *u = &s->unwind;
     struct unwind_entry *entry = u->asked[0];
 
     u->n_asked--;
     memmove(u->asked, u->asked + 1, u->n_asked * sizeof(u->asked[0]));
-    if (error == 0) {
-        unwind_tables_give(session_tables(s), entry, fd);
-    } else {
-        unwind_tables_unclaim(session_tables(s), entry);
-        for (size_t i = 0; i < u->n_uses; i++)
-            if (u->uses[i].entry == entry)
-                u->uses[i].why = UNWIND_WHY_UNREADABLE;
+    session_unwind_await(u);
+    if (!entry)
+        return;
+    if (error < 0) {
+        session_unwind_unask(s, entry);
+        return;
     }
+    unwind_tables_give(session_tables(s), entry, TAKE_FD(owned));
     unwind_tables_drop(session_tables(s), entry);
+}
+
+static void session_unwind_on_silence(evutil_socket_t fd, short what, void *arg)
+{
+    struct session *s = arg;
+    struct session_unwind *u = &s->unwind;
+
+    for (unsigned i = 0; i < u->n_asked; i++)
+        if (u->asked[i])
+            session_unwind_unask(s, TAKE_PTR(u->asked[i]));
+    session_unwind_work(s);
 }
 
 void session_unwind_on_object(struct session *s, int error, int fd)
@@ -419,7 +455,8 @@ int session_unwind_init(struct session *s)
         return 0; /* nobody would read them */
     u->pause = evtimer_new(s->server->base, session_unwind_on_pause, s);
     u->deadline = evtimer_new(s->server->base, session_unwind_on_deadline, s);
-    if (!u->pause || !u->deadline || event_add(u->deadline, &wait) < 0)
+    u->answer = evtimer_new(s->server->base, session_unwind_on_silence, s);
+    if (!u->pause || !u->deadline || !u->answer || event_add(u->deadline, &wait) < 0)
         return -ENOMEM;
     u->observer = (struct unwind_observer){.changed = session_unwind_on_change, .userdata = s};
     unwind_tables_observe(session_tables(s), &u->observer);
@@ -445,6 +482,8 @@ void session_unwind_deinit(struct session *s)
         event_free(u->pause);
     if (u->deadline)
         event_free(u->deadline);
+    if (u->answer)
+        event_free(u->answer);
     *u = (struct session_unwind){0};
 }
 

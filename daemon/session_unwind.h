@@ -27,6 +27,8 @@ struct session;
 #define SESSION_UNWIND_MAX_BROKEN 3
 /* Places where something else was mapped since the list was read; further ones are taken together. */
 #define SESSION_UNWIND_MAX_REPLACED 8
+/* A file that the collector does not open in this time can be claimed by other sessions: a target holds up nobody but itself. */
+#define SESSION_UNWIND_ANSWER_MS 2000
 /* Files without a table that are named. */
 #define SESSION_UNWIND_MAX_NAMED 8
 
@@ -61,7 +63,7 @@ struct session_unwind {
         uint32_t epoch;
     } replaced[SESSION_UNWIND_MAX_REPLACED];
     unsigned n_replaced;
-    struct unwind_entry *asked[SESSION_UNWIND_MAX_BEGUN]; /* of the collector, in order */
+    struct unwind_entry *asked[SESSION_UNWIND_MAX_BEGUN]; /* of the collector, in order; NULL: it took too long */
     unsigned n_asked, n_broken;
     uint32_t place;             /* of the newest space; 0: none */
     struct unwind_entry **held; /* the tables that it names: they stay as long as it does, whatever becomes of the list */
@@ -69,7 +71,7 @@ struct session_unwind {
     uint32_t place_epoch;
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */
-    struct event *pause, *deadline;
+    struct event *pause, *deadline, *answer;
     bool waited;                /* the window waits no longer */
 
     /* what is said of it */

@@ -511,7 +511,7 @@ START_TEST(sessions_share_tables_and_jobs)
 }
 END_TEST
 
-/* One that has claimed a file goes before it has given it: the other reads it. */
+/* One that has claimed a file goes before it has given it, or its target lets nobody open it: the other reads it. */
 START_TEST(claims_pass_on)
 {
     struct session *a = session_begin(0), *b = session_begin(1);
@@ -524,7 +524,7 @@ START_TEST(claims_pass_on)
     ck_assert_uint_eq(b->unwind.n_asked, 0);
     if (_i == 0) {
         session_end(a);
-    } else {
+    } else if (_i == 1) {
         child_kill(TAKE_PTR(a->collector));
         session_unwind_on_collector_gone(a);
     }
@@ -533,8 +533,14 @@ START_TEST(claims_pass_on)
     while (kind_at(b, 0x1000) != UNWIND_MAPPING_TABLE)
         once();
     session_end(b);
-    if (_i == 1)
-        session_end(a);
+    if (_i == 0)
+        return;
+    ck_assert_int_eq(session_use_why(&a->unwind.uses[0]), UNWIND_WHY_UNREADABLE);
+    ck_assert_uint_eq(a->unwind.n_asked, _i == 1 ? 0 : 1); /* the answer may still come, and is for nobody */
+    if (_i == 2)
+        session_unwind_on_object(a, 0, memfd_create("late", MFD_CLOEXEC));
+    ck_assert_uint_eq(a->unwind.n_asked, 0);
+    session_end(a);
 }
 END_TEST
 
@@ -585,7 +591,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, others_files_are_not_held_against_a_target);
     tcase_add_test(t, a_target_with_large_tables_leaves_room);
     tcase_add_test(t, sessions_share_tables_and_jobs);
-    tcase_add_loop_test(t, claims_pass_on, 0, 2);
+    tcase_add_loop_test(t, claims_pass_on, 0, 3);
     tcase_add_test(t, nothing_is_left_of_many_sessions);
     tcase_set_timeout(t, 120);
     suite_add_tcase(s, t);
