@@ -24,6 +24,8 @@ struct unwind_room {
     struct child *child;   /* runs a round */
     bool answered, wanted; /* the round's child has spoken; another round is to follow at once */
     int error;
+    int failed;            /* the newest round: -errno */
+    uint64_t failed_ns;
     struct event *tidy;
 };
 
@@ -53,6 +55,8 @@ static void room_end(struct unwind_room *room, int error)
 
     room->wanted = false;
     unwind_arena_end_round(room->arena, &room->round, error);
+    room->failed = error;
+    room->failed_ns = monotonic_ns();
     if (error < 0)
         log_warning("memory for unwinding tables can't be had: %s", strerror(-error));
     if (wanted && error == 0)
@@ -165,6 +169,9 @@ struct unwind_arena *unwind_room_arena(struct unwind_room *room)
 int unwind_room_make(struct unwind_room *room, uint64_t bytes)
 {
     struct unwind_arena_stats stats;
+
+    if (room->failed < 0 && monotonic_ns() - room->failed_ns < UNWIND_ROOM_PAUSE_NS)
+        return room->failed;
     int r = unwind_arena_reserve(room->arena, bytes);
 
     unwind_arena_stats(room->arena, &stats);

@@ -12,6 +12,9 @@ struct unwind_room;
 /* A grace period takes milliseconds, on a busy host with stalled CPUs seconds. */
 #define UNWIND_ROOM_DEADLINE_SECONDS 20
 
+/* The host has no memory just now: sessions ask again and again, and each answer costs a process. */
+#define UNWIND_ROOM_PAUSE_NS 1000000000ull
+
 struct unwind_room_ops {
     /* A round has ended: what found no room may try again. error: 0, or -errno: nothing has changed. */
     void (*changed)(int error, void *userdata);
@@ -24,7 +27,8 @@ void unwind_room_free(struct unwind_room *room); /* NULL is fine */
 
 struct unwind_arena *unwind_room_arena(struct unwind_room *room);
 
-/* So many bytes are needed. 0: changed will be called; -ENOSPC: the budget is used up, and nothing waits to be freed; -errno. */
+/* So many bytes are needed. 0: changed will be called; -ENOSPC: the budget is used up, and nothing waits to be freed; -errno: the newest
+ * round failed so a short while ago (UNWIND_ROOM_PAUSE_NS), or no round can be begun. */
 int unwind_room_make(struct unwind_room *room, uint64_t bytes);
 /* Something was put back. */
 void unwind_room_tidy(struct unwind_room *room);
