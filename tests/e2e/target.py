@@ -15,7 +15,8 @@ import pytest
 from daemon import PROGRAMS
 
 # A comparison of a sampled share with the truth fails by chance once in 150,000 (two-sided normal tail at
-# this many standard deviations). A run makes about a hundred such comparisons.
+# this many standard deviations); where a program's cycle is near a timer's, whose samples vary up to 1.4 times as much
+# (tests/unit/test_tick.c), once in 700. A run makes about a hundred such comparisons, and repeats what fails (conftest.py).
 Z = 4.5
 
 
@@ -155,17 +156,11 @@ class Recorder:
         }
 
 
-# Where a program's cycle comes near a timer's, a share's variance is up to twice that of independent samples, whatever the cycle
-# (tests/unit/test_tick.c simulates them).
-RESONANCE = math.sqrt(2)
-
-
-def share_error(share, n_samples, resonance=1.0):
+def share_error(share, n_samples):
     """How far a sampled share may be from a true one: Z standard deviations of the binomial distribution, and
-    what two samples make, since a share of zero has no deviation. resonance: RESONANCE where the program's
-    cycle may be near a timer's.
+    what two samples make, since a share of zero has no deviation.
     """
-    return resonance * Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
+    return Z * math.sqrt(max(share * (1 - share), 1e-9) / n_samples) + 2 / n_samples
 
 
 # The deviation of a window's number of samples, whatever its length, of a target that never pauses: three timers' first and last ticks

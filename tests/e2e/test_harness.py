@@ -1,5 +1,8 @@
 """The tests' own tools: a comparison that can't fail proves nothing. No daemon is needed."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -80,6 +83,32 @@ def test_errors_shrink_with_samples():
     assert share_error(0.5, 100) > share_error(0.5, 10000) > 0
     assert share_error(0, 100) > 0
     assert total_error(1000, 1.0) < 0.01 < total_error(1000, 0.1)
+
+
+def test_what_chance_may_fail_is_repeated_once(tmp_path):
+    (tmp_path / "test_it.py").write_text("""
+import os, pytest
+
+@pytest.mark.chance
+def test_first_time_only():
+    if not os.path.exists("seen"):
+        open("seen", "w").close()
+        assert 0, "by chance"
+
+@pytest.mark.chance
+def test_always():
+    assert 0, "wrong"
+
+def test_unmarked():
+    assert 0, "wrong"
+""")
+    here = os.path.dirname(os.path.abspath(__file__))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest", "test_it.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True, check=False
+    )
+    assert "2 failed, 1 passed" in done.stdout, done.stdout
+    assert done.stdout.count("repeated: ") == 2 and "test_first_time_only: AssertionError: by chance" in done.stdout, done.stdout
 
 
 def test_results_are_counted_truthfully(tmp_path):

@@ -14,6 +14,8 @@ from target import Recorder, total_error
 
 SOURCES = os.path.join(ROOT, "tests", "programs")
 
+pytestmark = pytest.mark.chance
+
 
 def need(command):
     path = shutil.which(command)

@@ -1,5 +1,7 @@
 """What sampling may cost the target: measured, told, kept below max_overhead by fewer samples of more weight."""
 
+import pytest
+
 from daemon import query
 from profiles import fetch, load
 from target import Recorder, total_error
@@ -14,6 +16,7 @@ def test_cost_is_told(daemon, start_target):
     assert "thinned" not in profile.facts
 
 
+@pytest.mark.chance
 def test_fewer_samples_of_more_weight(daemon, start_target):
     """A thousand frames at 9,999 Hz cost more than 2 %: the rate falls, the total stays right."""
     target = start_target("deep", "depth=1000")
