@@ -153,6 +153,8 @@ int debug_file_open(const struct debug_roots *roots, const char *object_path, in
         return open_by_debuglink(&s, name);
     case DEBUG_FILE_ALTLINK:
         return open_by_altlink(&s, name, build_id);
+    case DEBUG_FILE_SERVER:
+        return -ENOSYS;
     }
     return -EINVAL;
 }

@@ -12,6 +12,6 @@ struct debug_roots {
 
 /* Answers a NEED of WORKER_FILE_DEBUG for the object at path (as the target sees it), which is open as
  * object_fd or -1. Looked for in the target's root, then under /usr/lib/debug of the host's. fd; -EINVAL: a
- * name that no such file can have; -ENOENT. */
+ * name that no such file can have; -ENOSYS: a server's file, which is nowhere here; -ENOENT. */
 int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd,
                     const struct worker_message *need);

@@ -181,7 +181,7 @@ void facts_json_string(FILE *out, const char *text)
 /* Keys of notes: any number of them, so always an array. */
 static bool fact_is_list(const char *key)
 {
-    static const char *const lists[] = {"warning", "excluded", "unavailable", "no_symbols", "unwind.no_table"};
+    static const char *const lists[] = {"warning", "excluded", "unavailable", "debuginfod", "no_symbols", "unwind.no_table"};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         if (strcmp(key, lists[i]) == 0)

@@ -336,7 +336,9 @@ int renderer_render(struct renderer *r, const struct raw_profile *p, const struc
 
     *ret = (struct render_result){0};
     r->cancelled = false;
+    r->job = &job;
     int e = render_run(&job, out_fd);
+    r->job = NULL;
     if (e < 0)
         render_explain(&job, e);
     render_job_deinit(&job);

@@ -217,6 +217,33 @@ static bool render_fit_for_all(int fd)
     return fstat(fd, &st) == 0 && st.st_uid == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
+/* What the profile says of a file that the servers were asked for and that it does without. */
+static const char *render_server_text(int error)
+{
+    switch (-error) {
+    case ENOENT:
+        return "no debuginfod server has its debug file";
+    case EAGAIN:
+        return "its debug file is being fetched: a later profile may have it";
+    case EHOSTUNREACH:
+        return "no debuginfod server could be asked for its debug file";
+    case EBADMSG:
+        return "a debuginfod server sent something else than its debug file";
+    case EFBIG:
+        return "its debug file is larger than what may be fetched";
+    case ELIBACC:
+        return "no debug file can be fetched: the daemon's log says why";
+    default:
+        return "its debug file could not be fetched";
+    }
+}
+
+static void render_note_server(struct renderer *r, int error)
+{
+    if (r->job && error != -ENOSYS && error != -ECANCELED)
+        facts_note(&r->job->facts, "debuginfod", "%s: %s", render_path(r->job, r->object), render_server_text(error));
+}
+
 int render_open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
 {
     struct renderer *r = userdata;
@@ -230,6 +257,11 @@ int render_open_debug_file(void *userdata, const struct debug_file_request *requ
     strcpy(need.u.need.name, request->name);
     strcpy(need.u.need.build_id, build_id);
     int e = render_need(r, &need, ret_fd);
+    if (request->kind == DEBUG_FILE_SERVER) { /* of one build id all servers have one file; what passes is the symbolizer's to forget */
+        if (e < 0)
+            render_note_server(r, e);
+        return e;
+    }
     if (e < 0 ? !render_error_is_final(e) : !render_fit_for_all(*ret_fd))
         r->doubtful = true;
     return e;

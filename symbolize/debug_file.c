@@ -60,6 +60,8 @@ static bool is_passing(int error)
     case EIO:
     case EPIPE:
     case ECANCELED:
+    case EHOSTUNREACH:
+    case EBADMSG:
         return true;
     default:
         return false;
@@ -91,32 +93,53 @@ static bool same_checksum(const struct elf_file *file, GElf_Word wanted)
     return bytes && crc32_z(crc32_z(0, NULL, 0), (const Bytef *)bytes, size) == wanted;
 }
 
-static int separate_open(struct debug_files *files, const struct elf_file *main,
-                         const struct symbolizer_ops *ops, void *userdata)
+/* Asks for a file by build id, and takes it if it has that one. */
+static int file_by_id(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata,
+                      const struct debug_file_request *request, struct elf_file *ret)
 {
     CLEANUP(elf_file_close) struct elf_file file = {0};
-    char id[BUILD_ID_HEX_ROOM];
+    int r = file_request(files, ops, userdata, request, &file);
+    if (r < 0)
+        return r;
+    if (!same_build_id(&file, request->build_id))
+        return -ESTALE;
+    *ret = file;
+    file = (struct elf_file){0};
+    return 0;
+}
+
+static int file_by_link(struct debug_files *files, const struct elf_file *main, const char *id,
+                        const struct symbolizer_ops *ops, void *userdata, struct elf_file *ret)
+{
+    CLEANUP(elf_file_close) struct elf_file file = {0};
     GElf_Word checksum = 0;
-    elf_file_build_id(main, id);
-    struct debug_file_request by_id = {DEBUG_FILE_BUILD_ID, id, id};
-    if (id[0] && file_request(files, ops, userdata, &by_id, &file) == 0 && same_build_id(&file, id)) {
-        files->separate = file;
-        file = (struct elf_file){0};
-        return 0;
-    }
-    elf_file_close(&file);
-    struct debug_file_request by_link = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum),
+    struct debug_file_request request = {DEBUG_FILE_DEBUGLINK, dwelf_elf_gnu_debuglink(main->elf, &checksum),
                                          id[0] ? id : NULL};
-    if (!by_link.name)
+    if (!request.name)
         return -ENOENT;
-    int r = file_request(files, ops, userdata, &by_link, &file);
+    int r = file_request(files, ops, userdata, &request, &file);
     if (r < 0)
         return r;
     if (!(id[0] && same_build_id(&file, id)) && !same_checksum(&file, checksum))
         return -ESTALE;
-    files->separate = file;
+    *ret = file;
     file = (struct elf_file){0};
     return 0;
+}
+
+/* What is on this machine comes first: a server is slower, and learns of the asking. */
+static int separate_open(struct debug_files *files, const struct elf_file *main,
+                         const struct symbolizer_ops *ops, void *userdata)
+{
+    char id[BUILD_ID_HEX_ROOM];
+    elf_file_build_id(main, id);
+    struct debug_file_request by_id = {DEBUG_FILE_BUILD_ID, id, id}, by_server = {DEBUG_FILE_SERVER, id, id};
+    if (id[0] && file_by_id(files, ops, userdata, &by_id, &files->separate) == 0)
+        return 0;
+    int r = file_by_link(files, main, id, ops, userdata, &files->separate);
+    if (r < 0 && id[0])
+        r = file_by_id(files, ops, userdata, &by_server, &files->separate);
+    return r;
 }
 
 static int common_open(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata)
@@ -128,12 +151,12 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
     if (len <= 0)
         return 0;
     build_id_to_hex(id, (size_t)len, hex);
-    struct debug_file_request request = {DEBUG_FILE_ALTLINK, name, hex};
-    int r = file_request(files, ops, userdata, &request, &files->common);
+    struct debug_file_request by_link = {DEBUG_FILE_ALTLINK, name, hex}, by_server = {DEBUG_FILE_SERVER, hex, hex};
+    int r = file_by_id(files, ops, userdata, &by_link, &files->common);
+    if (r < 0)
+        r = file_by_id(files, ops, userdata, &by_server, &files->common);
     if (r < 0)
         return r;
-    if (!same_build_id(&files->common, hex))
-        return -ESTALE;
     files->common_dwarf = dwarf_open(&files->common, &files->uncompressed_bytes);
     if (!files->common_dwarf || dwelf_dwarf_gnu_debugaltlink(files->common_dwarf, &inner_name, &inner_id) > 0)
         return -ENOEXEC;

@@ -25,6 +25,8 @@ enum debug_file_kind {
     DEBUG_FILE_BUILD_ID, /* name: build id in hex: .build-id/xx/yyyy.debug under the debug directories */
     DEBUG_FILE_DEBUGLINK, /* name: .gnu_debuglink's: beside the binary, in its .debug/, in debug directories */
     DEBUG_FILE_ALTLINK, /* name: from .gnu_debugaltlink (dwz); build_id says which is wanted */
+    DEBUG_FILE_SERVER,  /* name: build id in hex, of a debuginfod server; asked last. -EAGAIN: it is on its way; -EHOSTUNREACH, -EBADMSG:
+                           no server answered, or one with nonsense: all of them pass */
 };
 
 struct debug_file_request {

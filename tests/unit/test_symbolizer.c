@@ -21,19 +21,24 @@ static const char *debug_path; /* what was split from it */
 
 /* What the callback was asked for, and its answer. */
 struct answers {
-    const char *path; /* NULL: */
-    int error;        /* or -ENOENT */
-    int asked[3];     /* by kind */
+    const char *path, *path_of_server; /* NULL: */
+    int error;                         /* or -ENOENT */
+    int error_of_server, asked[4], order[4], n_asked; /* by kind; order: the first four kinds that were asked for */
 };
 
 static int open_debug_file(void *userdata, const struct debug_file_request *request, int *ret_fd)
 {
     struct answers *answers = userdata;
     ck_assert_ptr_nonnull(request->name);
+    bool server = request->kind == DEBUG_FILE_SERVER;
+    const char *path = server ? answers->path_of_server : answers->path;
+    int error = server ? answers->error_of_server : answers->error;
     answers->asked[request->kind]++;
-    if (!answers->path)
-        return answers->error ? answers->error : -ENOENT;
-    *ret_fd = open(answers->path, O_RDONLY | O_CLOEXEC);
+    if (answers->n_asked < 4)
+        answers->order[answers->n_asked++] = (int)request->kind;
+    if (!path)
+        return error ? error : -ENOENT;
+    *ret_fd = open(path, O_RDONLY | O_CLOEXEC);
     return 0;
 }
 
@@ -192,6 +197,52 @@ START_TEST(test_wrong_debug_file)
 }
 END_TEST
 
+/* What is on this machine is not asked for elsewhere; a server's file is taken by its build id alone. */
+START_TEST(test_server)
+{
+    struct answers answers = {.path = "/dev/null", .path_of_server = debug_path};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    uint64_t offset;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, stripped_path, 1, &answers);
+    ck_assert_int_eq(module_find_function(m, "recursive", 0, &offset), 0);
+    ck_assert_uint_ge(module_resolve(m, offset, SYMBOLIZE_FULL, frames), 1);
+    ck_assert(frames[0].filename && strstr(frames[0].filename, "/sample.c"));
+    ck_assert_int_eq(answers.n_asked, 3);
+    ck_assert_int_eq(answers.order[0], DEBUG_FILE_BUILD_ID);
+    ck_assert_int_eq(answers.order[1], DEBUG_FILE_DEBUGLINK);
+    ck_assert_int_eq(answers.order[2], DEBUG_FILE_SERVER);
+    answers = (struct answers){.path = debug_path, .path_of_server = debug_path};
+    m = open_module(s, stripped_path, 2, &answers);
+    (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+    ck_assert_int_eq(answers.asked[DEBUG_FILE_SERVER], 0);
+    answers = (struct answers){.path_of_server = "/proc/self/exe"};
+    m = open_module(s, stripped_path, 3, &answers);
+    ck_assert_int_eq(module_find_function(m, "recursive", 0, &offset), -ENOENT);
+    ck_assert_int_eq(answers.asked[DEBUG_FILE_SERVER], 1);
+    symbolizer_free(s);
+}
+END_TEST
+
+/* A file that is on its way, or servers that do not answer now, are asked for again; what no server has is not. */
+START_TEST(test_server_passing)
+{
+    static const struct { int error; bool kept; } cases[] = {{-EAGAIN, false}, {-EHOSTUNREACH, false}, {-EBADMSG, false}, {-ENOENT, true},
+                                                             {-EFBIG, true}, {-ENOSYS, true}};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    const struct file_identity id = {.ino = 1};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct answers answers = {.error_of_server = cases[i].error};
+        struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+        struct module *m = open_module(s, stripped_path, 1, &answers);
+        (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+        symbolizer_trim(s);
+        ck_assert_int_eq(symbolizer_has(s, &id), cases[i].kept);
+        symbolizer_free(s);
+    }
+}
+END_TEST
+
 START_TEST(test_passing_failure)
 {
     struct answers answers = {.error = -ETIMEDOUT};
@@ -341,6 +392,8 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_debug_file);
     tcase_add_test(tc, test_wrong_debug_file);
     tcase_add_test(tc, test_passing_failure);
+    tcase_add_test(tc, test_server);
+    tcase_add_test(tc, test_server_passing);
     tcase_add_test(tc, test_find_function);
     tcase_add_test(tc, test_find_demangled);
     tcase_add_test(tc, test_c_library);
