@@ -20,6 +20,8 @@
 /* Descriptors that are left for everything else. */
 #define SPARE_FDS 64
 
+_Static_assert(RAW_BUILD_ID_BYTES == MAPPED_ID_MAX_BYTES, "one holds the other");
+
 struct named_file {
     uint32_t dev_major, dev_minor;
     uint64_t ino;
@@ -151,6 +153,9 @@ static int file_table_add_object(struct file_table *t, const struct target *targ
     AUTO_CLOSE int fd = file.fd;
     object.id = identity_of(&file, e);
     object.deleted = file.deleted;
+    object.other = file.other;
+    object.build_id_len = (uint32_t)file.build_id_len;
+    memcpy(object.build_id, file.build_id, file.build_id_len);
     r = file_table_string(t, file.path, strlen(file.path), &object.path);
     if (r < 0)
         return r;

@@ -119,6 +119,10 @@ struct snapshot {
     const struct target *target;
     struct mapping_list fresh;
     uint64_t cut;
+    struct {
+        uint64_t ino, start;
+        uint32_t dev_major, dev_minor;
+    } head; /* the last mapping of a file's beginning */
 };
 
 /* The program itself: by its inode, or where the file system shows different numbers for one file, by its
@@ -139,12 +143,28 @@ static bool is_main_binary(const struct mapping_table *t, const struct maps_entr
     return strcmp(name, t->image.exe) == 0;
 }
 
-static int snapshot_entry(const struct maps_entry *e, void *userdata)
+/* Where the file's beginning is mapped: its segments follow one another. */
+static uint64_t snapshot_head(struct snapshot *s, const struct maps_entry *e)
+{
+    if (e->offset == 0) {
+        s->head.start = e->start;
+        s->head.ino = e->ino;
+        s->head.dev_major = e->dev_major;
+        s->head.dev_minor = e->dev_minor;
+    }
+    bool same = e->ino != 0 && s->head.ino == e->ino && s->head.dev_major == e->dev_major && s->head.dev_minor == e->dev_minor;
+    return same ? s->head.start : 0;
+}
+
+static int snapshot_entry(const struct maps_entry *shown, void *userdata)
 {
     struct snapshot *s = userdata;
     struct mapping_table *t = s->table;
+    struct maps_entry with_head = *shown;
+    const struct maps_entry *e = &with_head;
     struct file_ref ref;
 
+    with_head.head = snapshot_head(s, shown);
     if (!e->executable)
         return 0;
     int r = s->fresh.n < TABLE_MAX_MAPPINGS

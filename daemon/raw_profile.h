@@ -54,12 +54,17 @@ struct raw_count {
     struct sample_value value;
 };
 
+#define RAW_BUILD_ID_BYTES 64
+
 /* A mapped file. */
 struct raw_object {
     struct file_identity id;
     uint64_t path; /* offset in RAW_STRINGS: as the target sees it, " (deleted)" removed */
     uint32_t deleted;
     uint32_t available; /* 0: it could not be opened: names are libfoo.so+0x1234 */
+    uint32_t other;     /* 1: not available, since what is found in its place has other contents than what is mapped */
+    uint32_t build_id_len;
+    uint8_t build_id[RAW_BUILD_ID_BYTES]; /* of what is mapped; build_id_len 0: unknown, or there is none */
 };
 
 #define RAW_NO_OBJECT UINT32_MAX

@@ -323,8 +323,21 @@ static uint64_t special_mapping(const struct render_job *job, struct profile *p,
     return *id;
 }
 
+/* Of what is mapped, whether or not its file can be had. */
+static const char *user_build_id(struct render_job *job, const struct frame *frame, char room[RENDER_BUILD_ID_ROOM])
+{
+    bool nameless = frame->key.owner & OWNER_MAPPING;
+    bool vdso = nameless && strcmp(mapping_name(job, frame->mapping), MAPPING_VDSO) == 0;
+    struct module *module = vdso ? render_vdso(job) : nameless ? NULL : render_module(job, frame->key.owner);
+
+    if (module)
+        return module_build_id(module);
+    return nameless ? NULL : render_build_id(job, frame->key.owner, room);
+}
+
 static uint64_t user_mapping(struct render_job *job, struct profile *p, const struct frame *frame)
 {
+    char room[RENDER_BUILD_ID_ROOM];
     const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
     uint64_t *id = &job->mapping_ids[frame->mapping];
     bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE;
@@ -332,13 +345,12 @@ static uint64_t user_mapping(struct render_job *job, struct profile *p, const st
 
     if (*id != 0)
         return *id;
-    struct module *module = frame->key.owner & OWNER_MAPPING ? NULL : render_module(job, frame->key.owner);
     *id = profile_mapping(p, &(struct profile_mapping){
                                  .start = m->start,
                                  .limit = m->end,
                                  .offset = m->offset,
                                  .filename = frame_object_name(job, frame),
-                                 .build_id = module ? module_build_id(module) : NULL,
+                                 .build_id = user_build_id(job, frame, room),
                                  .has_functions = !none,
                                  .has_filenames = lines,
                                  .has_line_numbers = lines,

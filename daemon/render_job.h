@@ -56,6 +56,9 @@ struct frame_table;
 struct frame_table *frame_table_new(void);
 void frame_table_free(struct frame_table *t);
 
+/* A build id in hex. */
+#define RENDER_BUILD_ID_ROOM (2 * RAW_BUILD_ID_BYTES + 1)
+
 /* ---- a job */
 
 struct render_sample {
@@ -167,6 +170,8 @@ const char *frame_object_name(const struct render_job *job, const struct frame *
 void render_exclude(struct render_job *job);
 struct module *render_module(struct render_job *job, uint32_t object);
 struct module *render_vdso(struct render_job *job);
+/* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
+const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);
 const struct kallsyms *render_kallsyms(struct render_job *job);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
 

@@ -91,11 +91,31 @@ static int render_object_fd(struct render_job *job, uint32_t object, int *ret_fd
 static void render_unavailable(struct render_job *job, uint32_t object, int error)
 {
     const char *why = error == -ESTALE      ? "changed since it was mapped"
+                      : error == -EUCLEAN   ? "what is found there now has other contents than what is mapped"
                       : error == -ENOEXEC   ? "no ELF file"
                       : error == -ENODEV    ? "could not be opened"
                       : error == -ETIMEDOUT ? "could not be opened in time"
                                             : strerror(-error);
     facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
+}
+
+const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM])
+{
+    const struct raw_object *o = &job->raw->objects[object];
+    size_t len = o->build_id_len <= sizeof(o->build_id) ? o->build_id_len : 0;
+
+    for (size_t i = 0; i < len; i++)
+        (void)snprintf(ret + 2 * i, 3, "%02x", o->build_id[i]);
+    return len > 0 ? ret : NULL;
+}
+
+/* The file that was opened has been checked to be what is mapped. It may have been written to since, by somebody who sets back its time. */
+static bool render_is_mapped(const struct render_job *job, uint32_t object, const struct module *module)
+{
+    char mapped[RENDER_BUILD_ID_ROOM];
+    const char *id = module_build_id(module);
+
+    return !id || !render_build_id(job, object, mapped) || strcmp(id, mapped) == 0;
 }
 
 static int render_load(struct render_job *job, uint32_t object, struct module **ret)
@@ -105,13 +125,20 @@ static int render_load(struct render_job *job, uint32_t object, struct module **
     int fd = -1;
 
     if (!o->available)
-        return -ENODEV;
+        return o->other ? -EUCLEAN : -ENODEV;
     if (!symbolizer_has(r->symbolizer, &o->id)) {
         int e = render_object_fd(job, object, &fd);
         if (e < 0)
             return e;
     }
-    return symbolizer_module(r->symbolizer, &o->id, fd, r, ret);
+    struct module *module;
+    int e = symbolizer_module(r->symbolizer, &o->id, fd, r, &module);
+    if (e < 0)
+        return e;
+    if (!render_is_mapped(job, object, module))
+        return -EUCLEAN;
+    *ret = module;
+    return 0;
 }
 
 /* Unwinding changes from one object to another all the time: beyond these, the loop takes the last one that it knows for guilty. */

@@ -113,6 +113,7 @@ static int target_find_live_thread(struct target *t, struct target_status *ret)
         if (thread < 0 || read_status_at(thread, "status", &s) < 0 || has_ended(&s))
             continue;
         t->thread_fd = TAKE_FD(thread);
+        t->tid = s.pid;
         *ret = s;
         return 0;
     }
@@ -126,6 +127,7 @@ int target_refresh(struct target *t, struct target_status *ret)
     if (r < 0)
         return r;
     close_fd(&t->thread_fd);
+    t->tid = t->pid;
     if (has_ended(&s)) {
         if (s.threads <= 1)
             return -ESRCH;

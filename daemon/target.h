@@ -18,6 +18,7 @@ struct target {
     int dir_fd;    /* /proc/PID, O_PATH */
     int pidfd;
     int thread_fd; /* /proc/PID/task/TID of a live thread where the main one has exited; else -1 */
+    pid_t tid;     /* of that thread, else pid */
 };
 
 #define TARGET_INIT {.dir_fd = -1, .pidfd = -1, .thread_fd = -1}

@@ -98,14 +98,18 @@ bool target_files_same(int fd, const struct maps_entry *e)
 
 /* ---- the ways to a mapped file */
 
+static void mapping_link(const struct maps_entry *e, char ret[64])
+{
+    (void)snprintf(ret, 64, "map_files/%llx-%llx", (unsigned long long)e->start, (unsigned long long)e->end);
+}
+
 /* By the mapping itself: right for deleted and replaced files too. Needs privileges that a daemon may lack.
  */
 static int open_by_mapping(const struct target *t, const struct maps_entry *e)
 {
     char name[64];
 
-    (void)snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)e->start,
-                   (unsigned long long)e->end);
+    mapping_link(e, name);
     AUTO_CLOSE int path_fd = target_open_file(t, name, O_PATH);
     return path_fd < 0 ? path_fd : reopen_regular(path_fd);
 }
@@ -116,28 +120,37 @@ int target_files_open_exe(const struct target *t)
     return path_fd < 0 ? path_fd : reopen_regular(path_fd);
 }
 
-static int verified(int fd, const struct maps_entry *e)
+/* What a file is held against. */
+struct wanted {
+    const struct maps_entry *e;
+    struct mapped_head head;
+    bool other; /* one had the numbers, and other contents */
+};
+
+static int verified(int fd, struct wanted *w)
 {
     if (fd < 0)
         return -1;
-    if (target_files_same(fd, e))
+    bool same = target_files_same(fd, w->e);
+    if (same && mapped_head_is_of(&w->head, fd))
         return fd;
+    w->other = w->other || same;
     (void)close(fd);
     return -1;
 }
 
 /* By its path first: the file is checked to be the mapped one whatever way it comes, and the way by the mapping takes the
  * target's memory lock, which a stuck process does not give. */
-static int open_mapped(const struct target *t, int root_fd, const struct maps_entry *e, const char *path)
+static int open_mapped(const struct target *t, int root_fd, struct wanted *w, const char *path)
 {
     int fd = -1;
 
-    if (root_fd >= 0 && path[0] == '/' && !e->name_cut)
-        fd = verified(target_files_open_beneath(root_fd, path), e);
+    if (root_fd >= 0 && path[0] == '/' && !w->e->name_cut)
+        fd = verified(target_files_open_beneath(root_fd, path), w);
     if (fd < 0)
-        fd = verified(target_files_open_exe(t), e);
+        fd = verified(target_files_open_exe(t), w);
     if (fd < 0)
-        fd = verified(open_by_mapping(t, e), e);
+        fd = verified(open_by_mapping(t, w->e), w);
     return fd;
 }
 
@@ -171,21 +184,50 @@ static bool strip_deleted(int root_fd, const struct opened_file *file, char *pat
     return true;
 }
 
+/* maps shows a newline as a backslash and digits, and a backslash as it is. What it is in a name with both, the link of the mapping tells. */
+static bool read_exact_name(const struct target *t, const struct maps_entry *e, char path[PATH_MAX])
+{
+    char link[64];
+
+    if (!memmem(e->name, e->name_len, "\\012", 4))
+        return false;
+    mapping_link(e, link);
+    return target_readlink(t, link, path, PATH_MAX) == 0 && path[0] == '/';
+}
+
 static void fill_path(const struct target *t, const struct maps_entry *e, char path[PATH_MAX])
 {
     size_t len = e->name_len < PATH_MAX ? e->name_len : PATH_MAX - 1;
 
-    len = maps_decode_name(e->name, len, path);
-    path[len] = '\0';
+    if (!read_exact_name(t, e, path)) {
+        len = maps_decode_name(e->name, len, path);
+        path[len] = '\0';
+    }
     strip_root(t, path);
+}
+
+static void fill_build_id(const struct mapped_head *head, struct opened_file *file)
+{
+    size_t len;
+    const uint8_t *id = mapped_head_build_id(head, &len);
+
+    if (!id)
+        return;
+    memcpy(file->build_id, id, len);
+    file->build_id_len = len;
 }
 
 void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e,
                        struct opened_file *ret)
 {
+    struct wanted w = {.e = e};
+
     *ret = (struct opened_file){.fd = -1};
     fill_path(t, e, ret->path);
-    ret->fd = open_mapped(t, root_fd, e, ret->path);
+    mapped_head_read(t, e->head, &w.head);
+    fill_build_id(&w.head, ret);
+    ret->fd = open_mapped(t, root_fd, &w, ret->path);
+    ret->other = ret->fd < 0 && w.other;
     if (ret->fd >= 0 && fstat(ret->fd, &ret->st) < 0)
         close_fd(&ret->fd);
     ret->deleted = strip_deleted(root_fd, ret, ret->path);
@@ -194,7 +236,11 @@ void target_files_open(const struct target *t, int root_fd, const struct maps_en
 void target_files_name(const struct target *t, int root_fd, const struct maps_entry *e,
                        struct opened_file *ret)
 {
+    struct mapped_head head;
+
     *ret = (struct opened_file){.fd = -1};
     fill_path(t, e, ret->path);
+    mapped_head_read(t, e->head, &head);
+    fill_build_id(&head, ret);
     ret->deleted = strip_deleted(root_fd, ret, ret->path);
 }

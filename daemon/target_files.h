@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "daemon/mapped_head.h"
 #include "daemon/target.h"
 #include "daemon/target_maps.h"
 
@@ -13,14 +14,17 @@ struct opened_file {
     int fd;              /* read-only; -1: it could not be opened */
     struct stat st;      /* where fd >= 0 */
     bool deleted;
+    bool other;          /* not opened: what is found in its place has other contents than what is mapped */
+    size_t build_id_len; /* of what is mapped; 0: unknown */
+    uint8_t build_id[MAPPED_ID_MAX_BYTES];
     char path[PATH_MAX]; /* as the target sees it; " (deleted)" removed */
 };
 
 /* /proc/PID/root, O_PATH. fd or -errno. */
 int target_files_root(const struct target *t);
 
-/* The file of a mapping. Always fills *ret (fd -1 where it can't be had). root_fd: of target_files_root, or
- * -1. */
+/* The file of a mapping, by its numbers and, where the target's memory can be read (e->head), by its contents. Always fills *ret (fd -1
+ * where it can't be had). root_fd: of target_files_root, or -1. */
 void target_files_open(const struct target *t, int root_fd, const struct maps_entry *e,
                        struct opened_file *ret);
 /* The same, but only its name. */

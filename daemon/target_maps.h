@@ -22,6 +22,7 @@ struct maps_entry {
     const char *name;  /* as printed: a newline is "\012"; "" where there is none. Not NUL-terminated */
     size_t name_len;
     bool name_cut;     /* the line was too long */
+    uint64_t head;     /* where the file's first byte is mapped; 0: nowhere, or nobody looked. Not from this line */
 };
 
 /* One line without its newline. 0, or -EBADMSG. name points into the line. */

@@ -50,6 +50,7 @@ const char *unwind_why_text(enum unwind_why why)
         [UNWIND_WHY_MALFORMED] = "the file's unwind information is malformed",
         [UNWIND_WHY_TOO_LARGE] = "the file's unwind information is too large",
         [UNWIND_WHY_UNREADABLE] = "the file could not be opened",
+        [UNWIND_WHY_OTHER] = "what is found there now has other contents than what is mapped",
         [UNWIND_WHY_CRASH] = "reading the file crashed a worker",
         [UNWIND_WHY_HANG] = "reading the file took too long",
         [UNWIND_WHY_MEMORY] = "reading the file took too much memory",

@@ -54,6 +54,7 @@ enum unwind_why {
     UNWIND_WHY_MALFORMED,
     UNWIND_WHY_TOO_LARGE,
     UNWIND_WHY_UNREADABLE,  /* the file could not be opened: said by those who claim */
+    UNWIND_WHY_OTHER,       /* the file that was found is not what is mapped: said by those who claim */
     UNWIND_WHY_CRASH,
     UNWIND_WHY_HANG,
     UNWIND_WHY_MEMORY,

@@ -1,11 +1,12 @@
 /* The parsers of what /proc says of a target. The first byte of the input chooses one: 's' status, 't' stat, 'm' the lines of maps,
- * 'f' maps as a file. What they accept is checked for what their callers rely on. */
+ * 'f' maps as a file, 'h' the first page of a mapped file. What they accept is checked for what their callers rely on. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/mapped_head.h"
 #include "daemon/target_maps.h"
 #include "daemon/target_status.h"
 #include "tests/fuzz/fuzz.h"
@@ -54,6 +55,20 @@ static void fuzz_maps_file(const char *text, size_t len)
     (void)close(fd);
 }
 
+static void fuzz_head(const char *text, size_t len)
+{
+    struct mapped_head *head = calloc(1, sizeof(*head));
+    size_t id_len;
+
+    FUZZ_CHECK(head);
+    head->len = len < sizeof(head->bytes) ? len : sizeof(head->bytes);
+    memcpy(head->bytes, text, head->len);
+    const uint8_t *id = mapped_head_build_id(head, &id_len);
+    if (id)
+        FUZZ_CHECK(id_len > 0 && id_len <= MAPPED_ID_MAX_BYTES && id > head->bytes && id + id_len <= head->bytes + head->len);
+    free(head);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -77,6 +92,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'f':
         fuzz_maps_file(text, len);
+        break;
+    case 'h':
+        fuzz_head(text, len);
         break;
     }
     free(text);

@@ -1,5 +1,5 @@
 /* Burns in before_load until it is told "load", then loads a library that keeps no frame pointers and burns in the innermost of three
- * functions of it. With now=1 it loads at once. */
+ * functions of it. With now=1 it loads at once. library= is its path, if it is not beside the program. */
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
@@ -26,15 +26,24 @@ static NOINLINE void before_load(void)
 
 typedef void late_function(struct tally *tally, uint64_t ns);
 
+/* The library beside the program. */
+static const char *find_library(char *path, size_t size)
+{
+    char own[PATH_MAX] = {};
+
+    if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
+        program_cannot("find itself");
+    snprintf(path, size, "%s/liblate_code.so", dirname(own));
+    return path;
+}
+
 static late_function *load(void)
 {
-    char path[PATH_MAX] = {}, library_path[PATH_MAX + 32];
+    char path[PATH_MAX + 32];
+    const char *named = program_option_text("library", NULL);
     late_function *work;
 
-    if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0)
-        program_cannot("find itself");
-    snprintf(library_path, sizeof(library_path), "%s/liblate_code.so", dirname(path));
-    void *library = dlopen(library_path, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(named ? named : find_library(path, sizeof(path)), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         fprintf(stderr, "%s\n", dlerror());
         program_cannot("load a library");

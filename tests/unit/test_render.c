@@ -281,6 +281,67 @@ START_TEST(test_a_file_that_changed_gives_no_names)
 }
 END_TEST
 
+static void set_build_id(struct raw_object *o, const char *bytes, uint32_t len)
+{
+    memcpy(o->build_id, bytes, len < sizeof(o->build_id) ? len : sizeof(o->build_id));
+    o->build_id_len = len;
+}
+
+/* Another build than the one that is mapped: none of its names is one of the target's. */
+START_TEST(test_another_build_is_not_used)
+{
+    struct raw_mapping *own = build_own(&b, (void *)first_function);
+    struct raw_object *o = &b.objects[own->object];
+    build_user(&b, (uint64_t[]){FIRST}, 1, STACK_END_ROOT, 1);
+    set_build_id(o, "\x01\xab\0\xff", 4);
+    for (unsigned i = 0; i < 2; i++) { /* from the cache, too */
+        Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+        ck_assert_ptr_nonnull(strstr(name_of(pb, 0, 0), "test_render+0x"));
+        ck_assert_ptr_nonnull(strstr(comment_of(pb, "cprofd.unavailable="), ": what is found there now has other contents"));
+        ck_assert_str_eq(reader_string(pb, mapping_of(pb, 0, 0)->build_id), "01ab00ff");
+        reader_free(pb);
+    }
+    set_build_id(o, "", 0);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_str_eq(name_of(pb, 0, 0), "first_function");
+    reader_free(pb);
+}
+END_TEST
+
+/* Whoever reads the profile may have the file. */
+START_TEST(test_build_id_of_a_file_that_cannot_be_had)
+{
+    struct raw_mapping *own = build_own(&b, (void *)first_function);
+    struct raw_object *o = &b.objects[own->object];
+    build_user(&b, (uint64_t[]){FIRST}, 1, STACK_END_ROOT, 1);
+    o->available = 0;
+    set_build_id(o, "\x12\x34", 2);
+    for (o->other = 0; o->other < 2; o->other++) {
+        Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+        ck_assert_str_eq(reader_string(pb, mapping_of(pb, 0, 0)->build_id), "1234");
+        ck_assert_ptr_nonnull(strstr(comment_of(pb, "cprofd.unavailable="), o->other ? "has other contents" : "could not be opened"));
+        ck_assert_uint_eq(f.needs[WORKER_FILE_OBJECT], 0);
+        reader_free(pb);
+    }
+    o->build_id_len = UINT32_MAX; /* nobody writes that, and nobody reads beyond */
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_str_eq(reader_string(pb, mapping_of(pb, 0, 0)->build_id), "");
+    reader_free(pb);
+}
+END_TEST
+
+START_TEST(test_build_id_of_the_vdso)
+{
+    build_named(&b, 0x7fff00000000, 0x7fff00002000, "[vdso]");
+    build_user(&b, (uint64_t[]){0x7fff00000800}, 1, STACK_END_ROOT, 1);
+    for (b.params.symbolize = RAW_SYMBOLIZE_FULL; b.params.symbolize <= RAW_SYMBOLIZE_NONE; b.params.symbolize++) {
+        Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+        ck_assert_uint_ge(strlen(reader_string(pb, mapping_of(pb, 0, 0)->build_id)), 16);
+        reader_free(pb);
+    }
+}
+END_TEST
+
 START_TEST(test_objects_are_asked_for_once)
 {
     build_own(&b, (void *)first_function);
@@ -478,6 +539,9 @@ int main(void)
     tcase_add_test(tc, test_vdso);
     tcase_add_test(tc, test_files_that_can_not_be_read);
     tcase_add_test(tc, test_a_file_that_changed_gives_no_names);
+    tcase_add_test(tc, test_another_build_is_not_used);
+    tcase_add_test(tc, test_build_id_of_a_file_that_cannot_be_had);
+    tcase_add_test(tc, test_build_id_of_the_vdso);
     tcase_add_test(tc, test_objects_are_asked_for_once);
     tcase_add_test(tc, test_a_debug_file_that_was_late_is_asked_for_again);
     tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_job);

@@ -145,6 +145,71 @@ START_TEST(test_by_exe)
 }
 END_TEST
 
+/* The numbers are right and the contents are not, as on overlayfs: what is mapped is told, and the file is not taken. */
+START_TEST(test_other_contents)
+{
+    extern const char __ehdr_start[];
+    struct mapper m = {.fd = {scratch_file("lib.so", 'x'), -1}};
+    struct puppet p = puppet_start(run_mapper, &m);
+    struct target t = TARGET_INIT;
+    struct denial d;
+    struct found f;
+    struct opened_file file;
+
+    puppet_do(&p, 'a');
+    ck_assert_int_eq(target_open(p.pid, &t, &d), 0);
+    struct maps_entry e = entry_of(&t, &f);
+    AUTO_CLOSE int root = target_files_root(&t);
+    e.head = e.start;
+    target_files_open(&t, root, &e, &file);
+    ck_assert_int_ge(file.fd, 0);
+    ck_assert(!file.other && file.build_id_len == 0);
+    close_fd(&file.fd);
+    e.head = (uint64_t)(uintptr_t)__ehdr_start; /* a fork of this program: it has the same there */
+    target_files_open(&t, root, &e, &file);
+    ck_assert_int_eq(file.fd, -1);
+    ck_assert(file.other);
+    ck_assert_str_eq(file.path, scratch_path("lib.so"));
+    target_files_name(&t, root, &e, &file);
+    ck_assert(!file.other);
+    target_deinit(&t);
+    puppet_end(&p);
+    close(m.fd[0]);
+}
+END_TEST
+
+/* In maps they look the same. */
+START_TEST(test_newlines_and_backslashes)
+{
+    static const char *const names[] = {"a\nb", "a\\012b", "a\n\\012b", "\\012"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct mapper m = {.fd = {scratch_file(names[i], 'x'), -1}};
+        struct puppet p = puppet_start(run_mapper, &m);
+        struct target t = TARGET_INIT;
+        struct denial d;
+        struct found f;
+        struct opened_file file;
+
+        puppet_do(&p, 'a');
+        ck_assert_int_eq(target_open(p.pid, &t, &d), 0);
+        struct maps_entry e = entry_of(&t, &f);
+        AUTO_CLOSE int root = target_files_root(&t);
+        target_files_open(&t, root, &e, &file);
+        ck_assert_str_eq(file.path, scratch_path(names[i]));
+        ck_assert(file.fd >= 0 && !file.deleted);
+        close_fd(&file.fd);
+        ck_assert_int_eq(unlink(scratch_path(names[i])), 0);
+        e = entry_of(&t, &f);
+        target_files_name(&t, root, &e, &file);
+        ck_assert_str_eq(file.path, scratch_path(names[i]));
+        ck_assert(file.deleted);
+        target_deinit(&t);
+        puppet_end(&p);
+        close(m.fd[0]);
+    }
+}
+END_TEST
+
 START_TEST(test_same_file)
 {
     AUTO_CLOSE int file = scratch_file("a", 'a'), other = scratch_file("b", 'b');
@@ -212,6 +277,8 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_by_mapping);
     tcase_add_test(tc, test_by_name);
     tcase_add_test(tc, test_by_exe);
+    tcase_add_test(tc, test_other_contents);
+    tcase_add_test(tc, test_newlines_and_backslashes);
     tcase_add_test(tc, test_same_file);
     tcase_add_test(tc, test_beneath);
     tcase_add_test(tc, test_lease);
