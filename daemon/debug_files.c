@@ -24,6 +24,7 @@ struct search {
     const char *directory; /* of the object, with its last slash */
     int directory_len;
     int object_fd;
+    const char *build_id;  /* that the file must have; "": unknown */
 };
 
 static bool is_same_inode(int a, int b)
@@ -31,6 +32,23 @@ static bool is_same_inode(int a, int b)
     struct stat st_a, st_b;
     return a >= 0 && b >= 0 && fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_ino == st_b.st_ino &&
            st_a.st_dev == st_b.st_dev;
+}
+
+/* Of another build than the one that is wanted: there may be a better one in the next place. Who reads it checks again; here, what cannot
+ * be told at once is let pass. */
+static bool is_other_build(int fd, const char *wanted)
+{
+    struct mapped_head head;
+    char hex[2 * MAPPED_ID_MAX_BYTES + 1] = "";
+    size_t len;
+
+    if (wanted[0] == '\0')
+        return false;
+    mapped_head_read_file(fd, &head);
+    const uint8_t *id = mapped_head_build_id(&head, &len);
+    for (size_t i = 0; id && i < len; i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", id[i]);
+    return id && strcmp(hex, wanted) != 0;
 }
 
 /* A path in one root. A file is not its own debug file: a debuglink may name the very file that has it. */
@@ -48,7 +66,7 @@ __attribute__((format(printf, 3, 4))) static int try_path(const struct search *s
     if (len < 0 || (size_t)len >= sizeof(path))
         return -ENAMETOOLONG;
     int fd = target_files_open_beneath(root_fd, path);
-    if (fd >= 0 && is_same_inode(fd, s->object_fd)) {
+    if (fd >= 0 && (is_same_inode(fd, s->object_fd) || is_other_build(fd, s->build_id))) {
         (void)close(fd);
         return -ENOENT;
     }
@@ -140,7 +158,7 @@ int debug_file_open(const struct debug_roots *roots, const char *object_path, in
 {
     const char *slash = strrchr(object_path, '/');
     const char *name = need->u.need.name, *build_id = need->u.need.build_id;
-    struct search s = {.roots = roots, .directory = object_path, .object_fd = object_fd};
+    struct search s = {.roots = roots, .directory = object_path, .object_fd = object_fd, .build_id = build_id};
 
     if (object_path[0] != '/' || !memchr(name, '\0', sizeof(need->u.need.name)) ||
         !memchr(build_id, '\0', sizeof(need->u.need.build_id)))

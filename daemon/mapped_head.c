@@ -26,6 +26,13 @@ void mapped_head_read(const struct target *t, uint64_t address, struct mapped_he
         ret->len = (size_t)n;
 }
 
+void mapped_head_read_file(int fd, struct mapped_head *ret)
+{
+    ssize_t n = pread(fd, ret->bytes, sizeof(ret->bytes), 0);
+
+    ret->len = n > 0 ? (size_t)n : 0;
+}
+
 static bool head_elf(const struct mapped_head *head, Elf64_Ehdr *ret)
 {
     if (head->len < sizeof(*ret))
@@ -117,9 +124,8 @@ bool mapped_head_is_of(const struct mapped_head *head, int fd)
 
     if (head->len == 0)
         return true;
-    ssize_t n = pread(fd, file.bytes, head->len, 0);
-    file.len = n > 0 ? (size_t)n : 0;
-    if (file.len == head->len && memcmp(file.bytes, head->bytes, head->len) == 0)
+    mapped_head_read_file(fd, &file);
+    if (file.len >= head->len && memcmp(file.bytes, head->bytes, head->len) == 0)
         return true;
     const uint8_t *id = mapped_head_build_id(head, &len), *file_id = mapped_head_build_id(&file, &file_len);
     if (id && file_id)

@@ -20,6 +20,8 @@ struct mapped_head {
 
 /* Reads from the target's memory, where the kernel allows it; address 0: nothing is mapped. *ret->len tells what there is. */
 void mapped_head_read(const struct target *t, uint64_t address, struct mapped_head *ret);
+/* The same of a file. */
+void mapped_head_read_file(int fd, struct mapped_head *ret);
 /* The build id in it, of length *ret_len; NULL: there is none. */
 const uint8_t *mapped_head_build_id(const struct mapped_head *head, size_t *ret_len);
 /* False where the file is another than the one that is mapped: another build id, or without one, other program headers. What a target

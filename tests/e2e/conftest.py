@@ -10,7 +10,8 @@ from _pytest.runner import runtestprotocol
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from daemon import BUILD, DAEMON, Daemon  # noqa: E402
+from daemon import BUILD, DAEMON, Daemon, descendants, wait_for  # noqa: E402
+from places import AS_SERVICE, name_of, namespace_is_refused  # noqa: E402
 from target import Target  # noqa: E402
 
 
@@ -103,6 +104,56 @@ def start_target():
     yield start
     for target in started:
         target.stop()
+
+
+@pytest.fixture(scope="session")
+def service(new_daemon, tmp_path_factory):
+    """A daemon with the service's rights. The copy is in a place that its user can reach."""
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    directory = tmp_path_factory.mktemp("service")
+    for each in (directory, directory.parent):
+        os.chmod(each, 0o755)
+    program = shutil.copy(DAEMON, directory / "cprofd")
+    return new_daemon(wrapper=AS_SERVICE, program=str(program))
+
+
+@pytest.fixture(params=["root", "service"])
+def either(request, daemon):
+    return daemon if request.param == "root" else request.getfixturevalue("service")
+
+
+@pytest.fixture
+def start_late(start_target):
+    """Starts the program; its library is loaded when this returns."""
+
+    def start(*options, **more):
+        target = start_target("late_library", "now=1", *options, **more)
+        wait_for(lambda: target.truth()["functions"]["late_inner"]["cpu_ns"] > 0, "the library is loaded")
+        return target
+
+    return start
+
+
+@pytest.fixture
+def start_inside(start_late):
+    """Runs a shell script in a mount namespace of its own (switches: unshare's), which ends by becoming the program; .pid is the
+    program's.
+    """
+
+    def start(script, *switches):
+        switches = switches or ("--mount",)
+        refused = namespace_is_refused(*switches)
+        if refused:
+            pytest.skip(f"needs namespaces: {refused}")
+        argv = ["unshare", *switches, "sh", "-e", "-c", script]
+        target = start_late(argv=argv)
+        found = [pid for pid in descendants(target.pid) if name_of(pid) == "late_library"]
+        assert len(found) == 1, found
+        target.pid = found[0]
+        return target
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -3,60 +3,15 @@ of one file, under odd names. Wherever that is, names are those of what is mappe
 mapped.
 """
 
-import contextlib
 import os
-import re
 import shutil
-import subprocess
 import sys
 
 import pytest
 
-from daemon import DAEMON, PROGRAMS, descendants, wait_for
+from daemon import PROGRAMS, wait_for
+from places import CONTAINER, LIBRARY, PROGRAM, build_id, check_names, container_script, root_script
 from profiles import fetch
-
-LATE = ["late_inner", "late_middle", "late_outer", "main"]
-PROGRAM = os.path.join(PROGRAMS, "late_library")
-LIBRARY = os.path.join(PROGRAMS, "liblate_code.so")
-
-# As the service runs: not as root, with few capabilities (systemd/cprofd.service.in).
-SERVICE_USER = "65533"
-SERVICE_CAPABILITIES = ",".join(
-    "+" + name for name in ("bpf", "perfmon", "sys_ptrace", "checkpoint_restore", "dac_read_search", "syslog")
-)
-AS_SERVICE = [
-    "setpriv",
-    f"--reuid={SERVICE_USER}",
-    f"--regid={SERVICE_USER}",
-    "--clear-groups",
-    f"--inh-caps=-all,{SERVICE_CAPABILITIES}",
-    f"--ambient-caps=-all,{SERVICE_CAPABILITIES}",
-    f"--bounding-set=-all,{SERVICE_CAPABILITIES}",
-]
-
-
-def build_id(path):
-    """By readelf, for the comparison."""
-    notes = subprocess.run(["readelf", "-nW", path], capture_output=True, text=True, check=True).stdout
-    return re.search(r"Build ID: ([0-9a-f]+)", notes).group(1)
-
-
-@pytest.fixture(scope="module")
-def service(new_daemon, tmp_path_factory):
-    """A daemon with the service's rights. The copy is in a place that its user can reach."""
-    if not shutil.which("setpriv"):
-        pytest.skip("needs setpriv")
-    directory = tmp_path_factory.mktemp("service")
-    for each in (directory, directory.parent):
-        os.chmod(each, 0o755)
-    program = shutil.copy(DAEMON, directory / "cprofd")
-    return new_daemon(wrapper=AS_SERVICE, program=str(program))
-
-
-@pytest.fixture(params=["root", "service"])
-def either(request, daemon):
-    return daemon if request.param == "root" else request.getfixturevalue("service")
-
 
 @pytest.fixture
 def files(tmp_path):
@@ -64,78 +19,6 @@ def files(tmp_path):
     shutil.copy(PROGRAM, tmp_path / "late_library")
     shutil.copy(LIBRARY, tmp_path / "liblate_code.so")
     return tmp_path
-
-
-def namespace_is_refused(*switches):
-    done = subprocess.run(["unshare", *switches, "true"], capture_output=True, text=True, check=False)
-    return done.stderr.strip() if done.returncode != 0 else None
-
-
-@pytest.fixture
-def start_late(start_target):
-    """Starts the program; its library is loaded when this returns."""
-
-    def start(*options, **more):
-        target = start_target("late_library", "now=1", *options, **more)
-        wait_for(lambda: target.truth()["functions"]["late_inner"]["cpu_ns"] > 0, "the library is loaded")
-        return target
-
-    return start
-
-
-@pytest.fixture
-def start_inside(start_late):
-    """Runs a shell script in a mount namespace of its own (switches: unshare's), which ends by becoming the program; .pid is the
-    program's.
-    """
-
-    def start(script, *switches):
-        switches = switches or ("--mount",)
-        refused = namespace_is_refused(*switches)
-        if refused:
-            pytest.skip(f"needs namespaces: {refused}")
-        argv = ["unshare", *switches, "sh", "-e", "-c", script]
-        target = start_late(argv=argv)
-        found = [pid for pid in descendants(target.pid) if name_of(pid) == "late_library"]
-        assert len(found) == 1, found
-        target.pid = found[0]
-        return target
-
-    return start
-
-
-def name_of(pid):
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().strip("\n")
-    return None
-
-
-def check_names(daemon, target, program="/late_library", library="/liblate_code.so"):
-    """All samples are in the library's innermost function, called from the program; both are known by the path that the target knows
-    and by the build id of what is mapped.
-    """
-
-    def profile_in_time():
-        profile = fetch(daemon, target.pid, seconds=0.5, hz=199)
-        return None if "unwind.tables_late" in profile.facts else profile
-
-    profile = wait_for(profile_in_time, "tables in time", 60)
-    ids = {program: build_id(PROGRAM), library: build_id(LIBRARY)}
-    stacks = [sample.stack for sample in profile.samples if "late_inner" in [frame.function for frame in sample.stack]]
-    assert stacks, (profile.facts, profile.folded())
-    for stack in stacks:
-        stack = stack[[frame.function for frame in stack].index("late_inner") :]
-        assert [frame.function for frame in stack[:4]] == LATE, profile.folded()
-        assert stack[-1].function == "_start", profile.folded()
-        assert [frame.mapping.filename for frame in stack[:4]] == [library] * 3 + [program]
-        assert {frame.filename.rsplit("/", 1)[-1] for frame in stack[:4]} == {"late_code.c", "late_library.c"}
-        assert all(frame.line > 0 for frame in stack[:4])
-        for frame in stack[:4]:
-            assert frame.mapping.build_id == ids[frame.mapping.filename]
-    assert all(mapping.build_id for mapping in profile.mappings if mapping.filename == "[vdso]")
-    assert "unwind.tables_missing" not in profile.facts, profile.facts
-    assert "unavailable" not in profile.facts, profile.facts
-    return profile
 
 
 def test_where_they_are_expected(either, start_late, files):
@@ -222,16 +105,6 @@ def test_names_that_look_deleted_and_are(either, start_late, files):
     check_names(either, target, program, library)
 
 
-def root_script(root):
-    """Makes a root directory with the program, its library and the system's libraries."""
-    return f"""
-        mount -t tmpfs none {root}
-        mkdir {root}/lib {root}/lib64 {root}/usr {root}/proc {root}/old
-        for each in lib lib64 usr; do mount --rbind /$each {root}/$each; done
-        cp {PROGRAM} {LIBRARY} {root}/
-    """
-
-
 def test_chroot(either, start_inside, tmp_path):
     target = start_inside(root_script(tmp_path) + f"exec chroot {tmp_path} /late_library now=1 library=/liblate_code.so")
     check_names(either, target)
@@ -242,23 +115,6 @@ def test_chroot_whose_files_are_gone(either, start_inside, tmp_path):
     for name in ("late_library", "liblate_code.so"):
         os.unlink(f"/proc/{target.pid}/root/{name}")
     check_names(either, target)
-
-
-CONTAINER = ("--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
-
-
-def container_script(root, before=""):
-    return (
-        root_script(root)
-        + f"""
-        mount -t proc none {root}/proc
-        {before}
-        cd {root}
-        pivot_root . old
-        umount -l /old
-        exec /late_library now=1 library=/liblate_code.so
-    """
-    )
 
 
 def test_container(either, start_inside, tmp_path):

@@ -1,6 +1,7 @@
 /* Separate debug files: where they are looked for, in which order, and what their hostile names cannot reach. */
 #include "daemon/debug_files.h"
 #include "symbolize/symbolizer.h"
+#include "tests/unit/elf_head.h"
 #include "tests/unit/mapper.h"
 
 /* Two root directories. */
@@ -152,6 +153,33 @@ START_TEST(test_altlink_refused)
 }
 END_TEST
 
+/* A file of that build, whose first byte alone tells nothing. */
+static void write_build(const char *path, const char *id)
+{
+    struct mapped_head head = head_with_id(id);
+    AUTO_CLOSE int fd = scratch_file(path, '-');
+    ck_assert_int_eq(pwrite(fd, head.bytes, head.len, 0), (ssize_t)head.len);
+}
+
+/* Whatever the target has in one place, a file of the right build is found in the next. */
+START_TEST(test_another_build_hides_none)
+{
+    write_build("target/usr/lib/debug/.build-id/ab/cdef01.debug", "\xab\xcd\xef\x02");
+    ck_assert_int_eq(find(DEBUG_FILE_BUILD_ID, "abcdef01", "abcdef01", -1), -ENOENT);
+    close(scratch_file("host/usr/lib/debug/.build-id/ab/cdef01.debug", 'h'));
+    ck_assert_int_eq(find(DEBUG_FILE_BUILD_ID, "abcdef01", "abcdef01", -1), 'h');
+    write_build("target/usr/lib/debug/.build-id/ab/cdef01.debug", "\xab\xcd\xef\x01");
+    ck_assert_int_eq(find(DEBUG_FILE_BUILD_ID, "abcdef01", "abcdef01", -1), ELFMAG0);
+
+    write_build("target/opt/app/program.debug", "\x01\x02");
+    write_build("target/opt/app/.debug/program.debug", "\x01\x02\x03");
+    close(scratch_file("host/usr/lib/debug/opt/app/program.debug", '1'));
+    ck_assert_int_eq(find(DEBUG_FILE_DEBUGLINK, "program.debug", "010203", -1), ELFMAG0);
+    ck_assert_int_eq(find(DEBUG_FILE_DEBUGLINK, "program.debug", "", -1), ELFMAG0);
+    ck_assert_int_eq(find(DEBUG_FILE_DEBUGLINK, "program.debug", "01020304", -1), '1'); /* has none: its checksum may be right */
+}
+END_TEST
+
 START_TEST(test_malformed_needs)
 {
     struct worker_message need = {.u.need = {.debug_kind = DEBUG_FILE_BUILD_ID, .name = "abcdef01"}};
@@ -179,6 +207,7 @@ int main(void)
     tcase_add_test(tc, test_debuglink_refused);
     tcase_add_test(tc, test_altlink);
     tcase_add_test(tc, test_altlink_refused);
+    tcase_add_test(tc, test_another_build_hides_none);
     tcase_add_test(tc, test_malformed_needs);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
