@@ -179,8 +179,9 @@ static bool is_local_alias(Elf *elf, const struct elf_symbols *symbols, const st
 }
 
 /* DWARF's name of a function, unless the symbol at its entry tells more: the public name of what a C
- * library calls by a local alias (__GI___libc_malloc), and the scopes and parameters of a C++ function
- * without a linkage name. */
+ * library calls by a local alias (__GI___libc_malloc), the scopes and parameters of a C++ function
+ * without a linkage name, and which of a class's constructors or destructors it is (GCC's DWARF has one
+ * linkage name for all, C4 or D4, which no linker knows). */
 static const struct symbol_name *name_choose(struct module *m, const struct symbol_name *name, uint64_t entry)
 {
     const struct elf_symbols *symbols = &m->debug_symbols;
@@ -192,15 +193,15 @@ static const struct symbol_name *name_choose(struct module *m, const struct symb
         symbol = elf_symbols_find(symbols, entry);
     }
     const char *raw = symbol && symbol->start == entry ? elf_symbol_raw_name(elf, symbol) : NULL;
-    if (!raw || symbol_name_is_mangled(name))
+    bool cxx = raw && strncmp(raw, "_Z", 2) == 0, mangled = symbol_name_is_mangled(name);
+    if (!raw || (mangled && !cxx))
         return name;
     /* Clones of a C++ function (.constprop.0) are that function. */
-    bool cxx = strncmp(raw, "_Z", 2) == 0;
     if (!cxx && (symbol->local || !is_local_alias(elf, symbols, symbol, name->system_name)))
         return name;
     AUTO_FREE char *plain = strndup(raw, strcspn(raw, cxx ? "@." : "@"));
     const struct symbol_name *chosen = plain ? symbol_name_new(&m->arena, plain, name->start_line) : NULL;
-    return chosen ? chosen : name;
+    return chosen && (!mangled || strcmp(chosen->name, name->name) == 0) ? chosen : name;
 }
 
 static const struct symbol_name *function_name(struct module *m, struct dwarf_function *function)

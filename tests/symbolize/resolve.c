@@ -1,7 +1,8 @@
-/* resolve [--times] [--fast] [--debug-dir DIR]... FILE < addresses
+/* resolve [--times] [--fast] [--table] [--debug-dir DIR]... FILE < addresses
  *
  * Prints the functions at link-time addresses (hex, one a line) the way `addr2line -a -i -f` does, so that
- * the two can be compared: the address, a name and a "file:line" for each frame, an empty line. --times:
+ * the two can be compared: the address, a name and a "file:line" for each frame, an empty line. --table:
+ * all that is known instead, a line for each frame: address, name, system name, file, line and first line, parted by tabs. --times:
  * the CPU time that it took, cold and warm, to stderr. */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +28,7 @@ struct resolve {
     const char *dirs[MAX_DIRS];
     size_t n_dirs;
     enum symbolize_mode mode;
-    bool times;
+    bool times, table;
     uint64_t *offsets, *addresses;
     size_t n, room;
 };
@@ -95,6 +96,15 @@ static void print_frames(uint64_t address, const struct symbol_frame *frames, si
     printf("\n");
 }
 
+static void print_table(uint64_t address, const struct symbol_frame *frames, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        printf("%" PRIx64 "\t%s\t%s\t%s\t%" PRId64 "\t%" PRId64 "\n", address, frames[i].name, frames[i].system_name,
+               frames[i].filename ? frames[i].filename : "", frames[i].line, frames[i].start_line);
+    if (n == 0)
+        printf("%" PRIx64 "\n", address);
+}
+
 static int resolve_all(struct resolve *r, int fd)
 {
     struct symbol_frame frames[SYMBOL_MAX_INLINED];
@@ -110,7 +120,7 @@ static int resolve_all(struct resolve *r, int fd)
     for (size_t i = 0; error == 0 && i < r->n; i++) {
         size_t n = module_resolve(module, r->offsets[i], r->mode, frames);
         if (!r->times)
-            print_frames(r->addresses[i], frames, n);
+            (r->table ? print_table : print_frames)(r->addresses[i], frames, n);
     }
     uint64_t cold = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t i = 0; error == 0 && r->times && i < r->n; i++)
@@ -131,6 +141,8 @@ static bool parse_arguments(struct resolve *r, int argc, char **argv)
             r->times = true;
         else if (strcmp(argv[i], "--fast") == 0)
             r->mode = SYMBOLIZE_FAST;
+        else if (strcmp(argv[i], "--table") == 0)
+            r->table = true;
         else if (strcmp(argv[i], "--debug-dir") == 0 && i + 1 < argc && r->n_dirs < MAX_DIRS)
             r->dirs[r->n_dirs++] = argv[++i];
         else if (argv[i][0] != '-' && !r->path)
@@ -145,7 +157,7 @@ int main(int argc, char **argv)
 {
     struct resolve r = {.mode = SYMBOLIZE_FULL};
     if (!parse_arguments(&r, argc, argv)) {
-        fprintf(stderr, "usage: resolve [--times] [--fast] [--debug-dir DIR]... FILE < addresses\n");
+        fprintf(stderr, "usage: resolve [--times] [--fast] [--table] [--debug-dir DIR]... FILE < addresses\n");
         return 2;
     }
     AUTO_CLOSE int fd = open(r.path, O_RDONLY | O_CLOEXEC);
