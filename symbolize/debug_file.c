@@ -13,39 +13,9 @@
 
 #include "util/cleanup.h"
 
-/* Of all compressed sections of a file, uncompressed. */
-#define DEBUG_UNCOMPRESSED_MAX_BYTES (2ull << 30)
-
 static bool has_dwarf(const struct elf_file *file)
 {
     return elf_file_has_data(file, ".debug_info") || elf_file_has_data(file, ".zdebug_info");
-}
-
-static uint64_t uncompressed_bytes(const struct elf_file *file)
-{
-    Elf_Scn *section = NULL;
-    uint64_t sum = 0;
-    while ((section = elf_nextscn(file->elf, section))) {
-        GElf_Shdr header;
-        GElf_Chdr compressed;
-        if (!gelf_getshdr(section, &header) || header.sh_type == SHT_NOBITS)
-            continue;
-        if ((header.sh_flags & SHF_COMPRESSED) && gelf_getchdr(section, &compressed)) {
-            if (compressed.ch_size > DEBUG_UNCOMPRESSED_MAX_BYTES)
-                return UINT64_MAX;
-            sum += compressed.ch_size;
-        }
-    }
-    return sum;
-}
-
-static Dwarf *dwarf_open(const struct elf_file *file, size_t *sum)
-{
-    uint64_t bytes = uncompressed_bytes(file);
-    if (bytes > DEBUG_UNCOMPRESSED_MAX_BYTES)
-        return NULL;
-    *sum += (size_t)bytes;
-    return dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
 }
 
 /* Not an answer about the file: asked again, it may be another. */
@@ -147,7 +117,7 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
     const char *name, *inner_name;
     const void *id, *inner_id;
     char hex[BUILD_ID_HEX_ROOM];
-    ssize_t len = dwelf_dwarf_gnu_debugaltlink(files->dwarf, &name, &id);
+    ssize_t len = dwelf_dwarf_gnu_debugaltlink(files->dwarf.dwarf, &name, &id);
     if (len <= 0)
         return 0;
     build_id_to_hex(id, (size_t)len, hex);
@@ -157,10 +127,12 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
         r = file_by_id(files, ops, userdata, &by_server, &files->common);
     if (r < 0)
         return r;
-    files->common_dwarf = dwarf_open(&files->common, &files->uncompressed_bytes);
-    if (!files->common_dwarf || dwelf_dwarf_gnu_debugaltlink(files->common_dwarf, &inner_name, &inner_id) > 0)
+    r = debug_dwarf_open(&files->common, DEBUG_IMAGE_NAMES, &files->common_dwarf);
+    if (r < 0)
+        return r;
+    if (dwelf_dwarf_gnu_debugaltlink(files->common_dwarf.dwarf, &inner_name, &inner_id) > 0)
         return -ENOEXEC;
-    dwarf_setalt(files->dwarf, files->common_dwarf);
+    dwarf_setalt(files->dwarf.dwarf, files->common_dwarf.dwarf);
     return 0;
 }
 
@@ -172,23 +144,31 @@ void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *
     if (!own)
         (void)separate_open(&files, main, ops, userdata);
     if (own || (files.separate.elf && has_dwarf(&files.separate)))
-        files.dwarf = dwarf_open(own ? main : &files.separate, &files.uncompressed_bytes);
-    if (files.dwarf && common_open(&files, ops, userdata) < 0) {
-        (void)dwarf_end(files.dwarf);
-        files.dwarf = NULL;
-    }
+        (void)debug_dwarf_open(own ? main : &files.separate, DEBUG_IMAGE_NAMES, &files.dwarf);
+    if (files.dwarf.dwarf && common_open(&files, ops, userdata) < 0)
+        debug_dwarf_close(&files.dwarf);
     *ret = files;
 }
 
 void debug_files_close(struct debug_files *files)
 {
-    if (files->dwarf)
-        (void)dwarf_end(files->dwarf);
-    if (files->common_dwarf)
-        (void)dwarf_end(files->common_dwarf);
+    debug_dwarf_close(&files->frames);
+    debug_dwarf_close(&files->dwarf);
+    debug_dwarf_close(&files->common_dwarf);
     elf_file_close(&files->common);
     elf_file_close(&files->separate);
     *files = (struct debug_files){0};
+}
+
+Dwarf_CFI *debug_files_cfi(struct debug_files *files, const struct elf_file *main)
+{
+    if (files->dwarf.dwarf && !files->dwarf.image.elf)
+        return dwarf_getcfi(files->dwarf.dwarf);
+    if (!files->frames_tried) {
+        files->frames_tried = true;
+        (void)debug_dwarf_open(files->separate.elf ? &files->separate : main, DEBUG_IMAGE_FRAMES, &files->frames);
+    }
+    return files->frames.dwarf ? dwarf_getcfi(files->frames.dwarf) : NULL;
 }
 
 size_t debug_files_mapped_bytes(const struct debug_files *files)
@@ -198,5 +178,6 @@ size_t debug_files_mapped_bytes(const struct debug_files *files)
 
 size_t debug_files_bytes(const struct debug_files *files)
 {
-    return elf_file_bytes(&files->separate) + elf_file_bytes(&files->common) + files->uncompressed_bytes;
+    return elf_file_bytes(&files->separate) + elf_file_bytes(&files->common) + files->dwarf.image.map_bytes
+           + files->common_dwarf.image.map_bytes + files->frames.image.map_bytes;
 }

@@ -4,15 +4,17 @@
 
 #include <elfutils/libdw.h>
 
+#include "symbolize/debug_image.h"
 #include "symbolize/elf_file.h"
 #include "symbolize/symbolizer.h"
 
 struct debug_files {
     struct elf_file separate; /* elf NULL: none */
     struct elf_file common;
-    Dwarf *dwarf;             /* NULL: there is none */
-    Dwarf *common_dwarf;
-    size_t uncompressed_bytes;
+    struct debug_dwarf dwarf; /* of one of them; dwarf NULL: there is none */
+    struct debug_dwarf common_dwarf;
+    struct debug_dwarf frames; /* what an image of names has not; opened when asked for */
+    bool frames_tried;
     bool incomplete;          /* a file could not be had this time, but may be had the next */
 };
 
@@ -20,6 +22,8 @@ struct debug_files {
 void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata,
                       struct debug_files *ret);
 void debug_files_close(struct debug_files *files);
+/* Unwind information in DWARF, of the debug file or main's own; NULL: there is none. */
+Dwarf_CFI *debug_files_cfi(struct debug_files *files, const struct elf_file *main);
 /* Address space of the mapped files; memory for all else, above all for what was compressed in them. */
 size_t debug_files_mapped_bytes(const struct debug_files *files);
 size_t debug_files_bytes(const struct debug_files *files);

@@ -1,12 +1,13 @@
 /* Files are mapped, not read: a debug file of a gigabyte costs what is looked at. If its owner truncates
  * it meanwhile, the access is a SIGBUS: that ends this worker alone, and its pool starts another. Strings
- * that leave a module are copies, so that they stay what they were. libelf is told to let go of the
- * descriptor: a cached file holds none. */
+ * that leave a module are copies, so that they stay what they were. The mapping is made here and not by
+ * libelf: a cached file holds no descriptor, and pages that were read can be given back. */
 #include "symbolize/elf_file.h"
 
 #include <elfutils/libdwelf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "util/cleanup.h"
@@ -31,12 +32,15 @@ int elf_file_open(int fd, struct elf_file *ret)
         return -errno;
     if (!S_ISREG(st.st_mode) || st.st_size < EI_NIDENT)
         return -ENOEXEC;
+    /* Writable, as libelf marks in a section's header that it was decompressed. */
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (map == MAP_FAILED)
+        return -errno;
+    file.map = map;
     file.map_bytes = (size_t)st.st_size;
-    file.elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+    file.elf = elf_memory(map, file.map_bytes);
     if (!file.elf || elf_kind(file.elf) != ELF_K_ELF)
         return -ENOEXEC;
-    if (elf_cntl(file.elf, ELF_C_FDREAD) < 0)
-        return -ENOMEM;
     *ret = file;
     file = (struct elf_file){0};
     return 0;
@@ -46,7 +50,14 @@ void elf_file_close(struct elf_file *file)
 {
     if (file->elf)
         (void)elf_end(file->elf);
+    if (file->map)
+        (void)munmap(file->map, file->map_bytes);
     *file = (struct elf_file){0};
+}
+
+void elf_file_drop_pages(const struct elf_file *file)
+{
+    (void)madvise(file->map, file->map_bytes, MADV_DONTNEED);
 }
 
 Elf_Scn *elf_file_section(const struct elf_file *file, const char *name, GElf_Shdr *ret_header)

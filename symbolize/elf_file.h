@@ -8,6 +8,7 @@
 
 struct elf_file {
     Elf *elf;
+    uint8_t *map;
     size_t map_bytes;
 };
 
@@ -16,6 +17,9 @@ int elf_file_open(int fd, struct elf_file *ret);
 /* True for an executable or a shared object: what is mapped and run. (What dwz makes is neither.) */
 bool elf_file_is_program(const struct elf_file *file);
 void elf_file_close(struct elf_file *file);
+/* Gives back the memory of pages that were read; they are read again when they are needed. Not for a file
+ * of which libelf has decompressed a section: its notes of that would be gone. */
+void elf_file_drop_pages(const struct elf_file *file);
 
 /* The first section of a name; NULL where there is none. */
 Elf_Scn *elf_file_section(const struct elf_file *file, const char *name, GElf_Shdr *ret_header);

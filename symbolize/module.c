@@ -86,8 +86,8 @@ int module_need_debug(struct module *m)
     debug_files_open(&m->file, m->ops, m->userdata, &m->debug);
     if (m->debug.separate.elf)
         r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
-    if (r != -ENOMEM && m->debug.dwarf)
-        r = dwarf_index_new(m->debug.dwarf, &m->segments, &m->index);
+    if (r != -ENOMEM && m->debug.dwarf.dwarf)
+        r = dwarf_index_new(m->debug.dwarf.dwarf, &m->segments, &m->index);
     m->incomplete = m->debug.incomplete || r == -ENOMEM;
     return r == -ENOMEM ? r : 0;
 }
@@ -105,7 +105,7 @@ Dwarf_CFI *module_cfi(struct module *m)
 Dwarf_CFI *module_debug_cfi(struct module *m)
 {
     m->cfi_lookups++;
-    return module_need_debug(m) == 0 && m->debug.dwarf ? dwarf_getcfi(m->debug.dwarf) : NULL;
+    return module_need_debug(m) == 0 ? debug_files_cfi(&m->debug, &m->file) : NULL;
 }
 
 /* No more entries than lookups, and no more than the file has room for. */

@@ -172,6 +172,17 @@ class References(unittest.TestCase):
             with self.subTest(how=how):
                 self.check_inlined(self.check(self.build("gcc", "sample.c", "-gz=" + how)))
 
+    def test_compressed_zstd(self):
+        path = self.build("gcc", "sample.c")
+        packed = path + ".zstd"
+        if subprocess.run(["objcopy", "--compress-debug-sections=zstd", path, packed], capture_output=True, check=False).returncode != 0:
+            self.skipTest("objcopy has no zstd")
+        addresses = range(*self.bounds(path))
+        ours = self.resolve(packed, addresses)
+        if not any(frame[1] != "??" for frames in ours.values() for frame in frames):
+            self.skipTest("built without zstd")
+        self.assertEqual(ours, self.resolve(path, addresses))
+
     def test_cxx(self):
         for compiler in ("g++", "clang++"):
             for version in ("-gdwarf-4", "-gdwarf-5"):
