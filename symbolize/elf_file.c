@@ -46,6 +46,19 @@ int elf_file_open(int fd, struct elf_file *ret)
     return 0;
 }
 
+int elf_file_from_memory(void *bytes, size_t n, struct elf_file *ret)
+{
+    CLEANUP(elf_file_close) struct elf_file file = {0};
+    if (elf_version(EV_CURRENT) == EV_NONE)
+        return -ENOTSUP;
+    file.elf = n >= EI_NIDENT ? elf_memory(bytes, n) : NULL;
+    if (!file.elf || elf_kind(file.elf) != ELF_K_ELF)
+        return -ENOEXEC;
+    *ret = file;
+    file = (struct elf_file){0};
+    return 0;
+}
+
 void elf_file_close(struct elf_file *file)
 {
     if (file->elf)

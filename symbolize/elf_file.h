@@ -14,6 +14,8 @@ struct elf_file {
 
 /* fd stays the caller's, and is not needed afterwards. 0, or -errno: -ENOEXEC for what is no ELF file. */
 int elf_file_open(int fd, struct elf_file *ret);
+/* Of bytes that outlive *ret. */
+int elf_file_from_memory(void *bytes, size_t n, struct elf_file *ret);
 /* True for an executable or a shared object: what is mapped and run. (What dwz makes is neither.) */
 bool elf_file_is_program(const struct elf_file *file);
 void elf_file_close(struct elf_file *file);

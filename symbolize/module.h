@@ -1,5 +1,5 @@
 /* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c
- * (addresses), module_find.c (functions by name) and usdt.c (probe sites). */
+ * (addresses, by the sources that symbol_sources.h ranks), module_find.c (functions by name) and usdt.c (probe sites). */
 #pragma once
 
 #include <stdbool.h>
@@ -12,6 +12,8 @@
 #include "symbolize/elf_segments.h"
 #include "symbolize/elf_symbols.h"
 #include "symbolize/frame_cache.h"
+#include "symbolize/go_symbols.h"
+#include "symbolize/mini_debug.h"
 #include "symbolize/symbol_names.h"
 #include "symbolize/symbolizer.h"
 
@@ -26,6 +28,9 @@ struct module {
     struct debug_files debug;
     struct elf_symbols symbols;  /* of the file */
     struct elf_symbols debug_symbols; /* of its separate debug file */
+    struct go_symbols go;
+    bool mini_tried;
+    struct mini_debug mini;      /* once it was needed */
     struct dwarf_index *index;   /* NULL: no DWARF */
     struct arena arena;          /* all strings that were handed out */
     struct symbol_names names;
@@ -41,6 +46,8 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret);
 void module_free(struct module *m);
 /* Opens separate debug files and reads the index of their DWARF, once. 0 or -ENOMEM. */
 int module_need_debug(struct module *m);
+/* Reads .gnu_debugdata, once; empty where there is none. */
+const struct mini_debug *module_need_mini(struct module *m);
 /* Unwind information of the file's .eh_frame; of a .debug_frame, its own or its debug file's. NULL where there is none. Each
  * call is counted as a lookup, since libdw keeps what it looked up. */
 Dwarf_CFI *module_cfi(struct module *m);

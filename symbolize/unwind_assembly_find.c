@@ -90,7 +90,7 @@ int unwind_assembly_find(const struct unwind_file *file, const struct unwind_arc
     CLEANUP(gaps_deinit) struct gaps gaps = {.code = file->bytes, .is_padding = arch->is_padding};
     struct range text;
 
-    if (!arch->read_assembly || fdes->go.table || !find_text(file, &text))
+    if (!arch->read_assembly || fdes->go.table.data || !find_text(file, &text))
         return 0;
     int r = gaps_find(&gaps, &text, fdes, marks);
     if (r < 0 || gaps.bytes > UNWIND_MAX_ASSEMBLY_BYTES)

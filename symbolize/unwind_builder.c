@@ -68,8 +68,8 @@ static void put_go_row(void *userdata, uint64_t address, const struct unwind_rul
 
 static void run_go(struct unwind_builder *b, const struct unwind_fde *place, uint64_t end)
 {
-    struct unwind_go_function function;
-    if (!unwind_go_function(&b->fdes.go, place->entry, &function))
+    struct go_function function;
+    if (!go_pclntab_function(&b->fdes.go.table, place->entry, &function))
         return;
     b->address_bias = function.start - place->start;
     unwind_go_run(&b->fdes.go, &function, end + b->address_bias, put_go_row, b);

@@ -126,9 +126,9 @@ static int collect_section(struct unwind_fdes *fdes, const struct elf_segments *
 static int collect_go(struct unwind_fdes *fdes, const struct elf_segments *segments, size_t n_known)
 {
     int r = 0;
-    for (uint64_t i = 0; r == 0 && i < fdes->go.n; i++) {
-        struct unwind_go_function function;
-        if (!unwind_go_function(&fdes->go, i, &function))
+    for (uint64_t i = 0; r == 0 && i < fdes->go.table.n; i++) {
+        struct go_function function;
+        if (!go_pclntab_function(&fdes->go.table, i, &function))
             continue;
         const struct cfi_fde fde = {.start = function.start, .bytes = function.end - function.start};
         r = add_unknown(fdes, segments, n_known, &fde, (struct unwind_fde){.entry = i, .section = UNWIND_GO});

@@ -4,71 +4,8 @@
 
 #include <string.h>
 
-#include "symbolize/cfi_cursor.h"
-
-#define MAGIC_1_16 0xfffffffau
-#define MAGIC_1_18 0xfffffff0u
-#define MAGIC_1_20 0xfffffff1u
-#define HEADER_BYTES 8
-#define WORD 8
 #define X86_RBP 6
 #define X86_RSP 7
-#define MODULE_TEXT (22 * WORD) /* of the field text in struct moduledata */
-#define PROBED_FUNCTIONS 256 /* to see that text is where it is thought to be */
-#define PROBED_BYTES 4096    /* of each */
-#define MAX_FUNCTIONS (1u << 22)
-#define MAX_NAME_BYTES 64    /* longer ones are none that mean anything here */
-
-/* ---- the table */
-
-static uint64_t get_at(const struct unwind_go *go, uint64_t offset, size_t bytes, bool *ok)
-{
-    struct cfi_cursor c = {go->table, go->table + go->bytes, false};
-    cfi_skip(&c, offset);
-    uint64_t value = cfi_get(&c, bytes);
-    *ok &= !c.bad;
-    return value;
-}
-
-/* Header: magic, 2 zeros, the least instruction size, a word's size; then words. False: another version, or another machine's. */
-static bool read_header(struct unwind_go *go)
-{
-    bool ok = true;
-    uint64_t magic = get_at(go, 0, 4, &ok), sizes = get_at(go, 4, 4, &ok);
-    if (!ok || sizes != (WORD << 24 | 1 << 16) || (magic != MAGIC_1_16 && magic != MAGIC_1_18 && magic != MAGIC_1_20))
-        return false;
-    go->has_addresses = magic == MAGIC_1_16;
-    uint64_t words = HEADER_BYTES + (go->has_addresses ? 2 : 3) * WORD;
-    go->n = get_at(go, HEADER_BYTES, WORD, &ok);
-    go->text = go->has_addresses ? 0 : get_at(go, HEADER_BYTES + 2 * WORD, WORD, &ok);
-    go->names = get_at(go, words, WORD, &ok);
-    go->stack_tables = get_at(go, words + 3 * WORD, WORD, &ok);
-    go->functions = get_at(go, words + 4 * WORD, WORD, &ok);
-    return ok && go->n > 0 && go->n < MAX_FUNCTIONS && go->names < go->bytes && go->stack_tables < go->bytes && go->functions < go->bytes;
-}
-
-static const char *string_at(const struct unwind_go *go, uint64_t offset)
-{
-    uint64_t room = offset < go->bytes ? go->bytes - offset : 0;
-    if (room == 0 || !memchr(go->table + offset, 0, room < MAX_NAME_BYTES ? room : MAX_NAME_BYTES))
-        return "";
-    return (const char *)go->table + offset;
-}
-
-bool unwind_go_function(const struct unwind_go *go, uint64_t index, struct unwind_go_function *ret)
-{
-    size_t field = go->has_addresses ? WORD : 4;
-    uint64_t entry = go->functions + index * 2 * field;
-    bool ok = true;
-    ret->start = go->text + get_at(go, entry, field, &ok);
-    ret->end = go->text + get_at(go, entry + 2 * field, field, &ok);
-    uint64_t at = go->functions + get_at(go, entry + field, field, &ok);
-    /* Its record: entry, name, args, deferreturn, pcsp, ... */
-    ret->name = string_at(go, go->names + get_at(go, at + field, 4, &ok));
-    uint64_t table = get_at(go, at + field + 12, 4, &ok);
-    ret->stack_table = table ? go->stack_tables + table : 0;
-    return ok && ret->start < ret->end;
-}
 
 /* ---- prologues */
 
@@ -112,7 +49,7 @@ static struct prologue read_prologue(const struct unwind_go *go, uint64_t addres
 }
 
 /* Where a function has changed its stack: behind its first mov to rsp. UINT64_MAX: nowhere. */
-static uint64_t find_switch(const struct unwind_go *go, const struct unwind_go_function *function)
+static uint64_t find_switch(const struct unwind_go *go, const struct go_function *function)
 {
     uint64_t room;
     const uint8_t *code = code_at(go, function->start, function->end, &room);
@@ -149,7 +86,7 @@ static const struct {
 
 static enum change find_change(const char *name)
 {
-    for (size_t i = 0; *name && i < sizeof(changes) / sizeof(changes[0]); i++)
+    for (size_t i = 0; name && i < sizeof(changes) / sizeof(changes[0]); i++)
         if (strcmp(name, changes[i].name) == 0)
             return changes[i].change;
     return STAYS;
@@ -157,7 +94,7 @@ static enum change find_change(const char *name)
 
 struct run {
     const struct unwind_go *go;
-    const struct unwind_go_function *function;
+    const struct go_function *function;
     enum change change;
     uint64_t moved;     /* where the stack pointer has left; UINT64_MAX: it stays */
     struct prologue prologue;
@@ -171,16 +108,16 @@ static struct unwind_rule rule_of(const struct run *r, uint64_t address, int64_t
 {
     if (address >= r->moved && r->change == IS_ROOT)
         return (struct unwind_rule){.cfa = UNWIND_CFA_ROOT};
-    if (depth < 0 || depth > INT32_MAX - WORD || (address >= r->moved && r->change == IS_LOST))
+    if (depth < 0 || depth > INT32_MAX - GO_WORD || (address >= r->moved && r->change == IS_LOST))
         return (struct unwind_rule){.cfa = UNWIND_CFA_UNSUPPORTED};
-    struct unwind_rule rule = {.cfa = UNWIND_CFA(UNWIND_CFA_REGISTER, X86_RSP), .cfa_offset = (int32_t)depth + WORD};
+    struct unwind_rule rule = {.cfa = UNWIND_CFA(UNWIND_CFA_REGISTER, X86_RSP), .cfa_offset = (int32_t)depth + GO_WORD};
     if (depth == 0 || address < r->prologue.saved)
         return rule;
     rule.saved = UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA);
     rule.saved_offset = -2;
     if (r->change == GOES_ON_BY_RBP && address >= r->prologue.set) {
         rule.cfa = UNWIND_CFA(UNWIND_CFA_REGISTER, X86_RBP);
-        rule.cfa_offset = 2 * WORD;
+        rule.cfa_offset = 2 * GO_WORD;
         rule.saved |= UNWIND_OTHER_STACK;
     }
     return rule;
@@ -210,102 +147,30 @@ static void put_range(struct run *r, uint64_t from, uint64_t to, int64_t depth)
     }
 }
 
-/* Pairs of differences: of the depth (from -1 on; 0 ends), and how many bytes of code have it. */
-void unwind_go_run(const struct unwind_go *go, const struct unwind_go_function *function, uint64_t end,
+void unwind_go_run(const struct unwind_go *go, const struct go_function *function, uint64_t end,
                    void (*put)(void *userdata, uint64_t address, const struct unwind_rule *rule), void *userdata)
 {
-    struct run r = {.go = go, .function = function, .change = find_change(function->name), .end = end, .put = put, .userdata = userdata,
+    const char *name = go_pclntab_name(&go->table, function->name, UNWIND_GO_NAME_BYTES);
+    struct run r = {.go = go, .function = function, .change = find_change(name), .end = end, .put = put, .userdata = userdata,
                     .moved = UINT64_MAX, .prologue = {UINT64_MAX, UINT64_MAX}};
-    struct cfi_cursor c = {go->table, go->table + go->bytes, false};
-    uint64_t address = function->start;
-    int64_t depth = -1;
-    cfi_skip(&c, function->stack_table);
-    if (function->stack_table == 0)
-        cfi_cursor_fail(&c);
+    struct go_values depth;
+    bool ok = true;
+    go_values_begin(&go->table, function, (uint32_t)go_pclntab_get(&go->table, function->record + GO_STACK, 4, &ok), &depth);
     if (r.change == IS_ROOT || r.change == IS_LOST)
         r.moved = find_switch(go, function);
-    while (!c.bad && address < end) {
-        uint64_t difference = cfi_get_uleb(&c);
-        if (difference == 0 && address > function->start)
-            break;
-        uint64_t bytes = cfi_get_uleb(&c);
-        depth = (int64_t)((uint64_t)depth + ((difference >> 1) ^ (0 - (difference & 1))));
-        if (c.bad || bytes == 0 || bytes > end - address)
-            bytes = end - address;
-        put_range(&r, address, address + bytes, c.bad ? -1 : depth);
-        address += bytes;
-    }
-    if (address == function->start)
-        put_at(&r, address, -1);
+    while (depth.to < end && go_values_next(&depth))
+        put_range(&r, depth.from, depth.to < end ? depth.to : end, depth.value);
+    if (depth.c.bad && depth.to < end)
+        put_range(&r, depth.to, end, -1);
+    else if (depth.to == function->start)
+        put_at(&r, function->start, -1);
 }
 
-/* ---- finding it */
-
-static void count_prologue(void *userdata, uint64_t address, const struct unwind_rule *rule)
-{
-    uint64_t *saved = userdata;
-    *saved += UNWIND_SAVED_FP(rule->saved) == UNWIND_FP_CFA;
-}
-
-/* Wherever text is thought to be, functions must be seen to begin: most have a prologue. */
-static bool text_is_right(const struct unwind_go *go)
-{
-    uint64_t saved = 0, probed = 0, step = go->n / PROBED_FUNCTIONS + 1;
-    for (uint64_t i = 0; i < go->n; i += step) {
-        struct unwind_go_function function;
-        uint64_t before = saved;
-        if (!unwind_go_function(go, i, &function))
-            return false;
-        uint64_t bytes = function.end - function.start;
-        unwind_go_run(go, &function, function.start + (bytes < PROBED_BYTES ? bytes : PROBED_BYTES), count_prologue, &saved);
-        saved = saved > before ? before + 1 : before;
-        probed++;
-    }
-    return 2 * saved > probed;
-}
-
-static uint64_t module_text(const struct unwind_file *file)
-{
-    GElf_Shdr header;
-    uint64_t text = 0;
-    if (elf_file_section(&file->elf, ".go.module", &header) && header.sh_type != SHT_NOBITS && header.sh_size >= MODULE_TEXT + WORD
-        && header.sh_offset <= file->n_bytes && header.sh_size <= file->n_bytes - header.sh_offset)
-        memcpy(&text, file->bytes + header.sh_offset + MODULE_TEXT, sizeof(text));
-    return text;
-}
-
-static uint64_t section_text(const struct unwind_file *file)
-{
-    GElf_Shdr header;
-    return elf_file_section(&file->elf, ".text", &header) ? header.sh_addr : 0;
-}
-
-/* The table itself says it up to 1.25, unless that is left to the dynamic linker; later the module does; it is .text where no C code was
- * linked before it. */
-static bool find_text(struct unwind_go *go)
-{
-    const uint64_t candidates[] = {go->text, module_text(go->file), section_text(go->file)};
-    if (go->has_addresses)
-        return text_is_right(go);
-    for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++) {
-        go->text = candidates[i];
-        if (go->text && text_is_right(go))
-            return true;
-    }
-    return false;
-}
-
+/* Its instructions are looked at, too. */
 void unwind_go_open(const struct unwind_file *file, struct unwind_go *ret)
 {
-    struct unwind_go go = {.file = file};
-    GElf_Shdr header;
-    if (file->header.e_machine != EM_X86_64
-        || (!elf_file_section(&file->elf, ".gopclntab", &header) && !elf_file_section(&file->elf, ".data.rel.ro.gopclntab", &header)))
-        return;
-    if (header.sh_type == SHT_NOBITS || header.sh_offset > file->n_bytes || header.sh_size > file->n_bytes - header.sh_offset)
-        return;
-    go.table = file->bytes + header.sh_offset;
-    go.bytes = header.sh_size;
-    if (read_header(&go) && find_text(&go))
-        *ret = go;
+    struct go_module module = {0};
+    if (file->header.e_machine == EM_X86_64)
+        go_module_open(&file->elf, &file->segments, &module);
+    *ret = (struct unwind_go){file, module.table};
 }

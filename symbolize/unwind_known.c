@@ -133,14 +133,15 @@ static int mark_symbols(const struct search *s)
 static int mark_go(const struct search *s, const struct unwind_go *go)
 {
     GElf_Shdr text, table;
-    struct unwind_go_function function;
-    if (!go->table && elf_file_section(&s->file->elf, ".gopclntab", &table) && elf_file_section(&s->file->elf, ".text", &text))
+    struct go_function function;
+    if (!go->table.data && elf_file_section(&s->file->elf, ".gopclntab", &table) && elf_file_section(&s->file->elf, ".text", &text))
         return mark(s->file, &s->known->gaps, text.sh_addr, text.sh_size, frame_pointer);
     int r = 0;
-    for (uint64_t i = 0; r == 0 && i < go->n; i++) {
-        if (!unwind_go_function(go, i, &function))
+    for (uint64_t i = 0; r == 0 && i < go->table.n; i++) {
+        if (!go_pclntab_function(&go->table, i, &function))
             continue;
-        const struct known_name *found = find_known(function.name, strlen(function.name) + 1);
+        const char *name = go_pclntab_name(&go->table, function.name, UNWIND_GO_NAME_BYTES);
+        const struct known_name *found = name ? find_known(name, strlen(name) + 1) : NULL;
         r = found ? mark_known(s, found, function.start, function.end - function.start) : 0;
     }
     return r;

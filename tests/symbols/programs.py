@@ -151,6 +151,13 @@ def build_go(folder):
     folder.run("go", "build", "-o", "go", os.path.join(SOURCES, "wide.go"))
     folder.add("go")
     folder.stripped("go", "debuglink")
+    folder.programs = [program._replace(reference=folder.at("go")) for program in folder.programs]  # each has Go's own table
+    folder.run("strip", "-o", "go.stripped", "go")
+    folder.add("go.stripped", "go")
+    for name, flags in (("pie", ["-buildmode=pie"]), ("trimmed", ["-trimpath"])):
+        folder.run("go", "build", *flags, "-o", name, os.path.join(SOURCES, "wide.go"))
+        folder.run("strip", "-o", name + ".stripped", name)
+        folder.add(name + ".stripped", name)
 
 
 CLASSES = {
