@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "symbolize/elf_segments.h"
+#include "symbolize/line_header.h"
 #include "symbolize/range_map.h"
 
 struct symbol_name;
@@ -17,6 +18,7 @@ struct symbol_name;
 struct dwarf_reader {
     const struct elf_segments *segments;
     uint64_t budget; /* DIEs and ranges */
+    struct line_sections lines;
 };
 #define DWARF_BUDGET (1ull << 28)
 

@@ -71,7 +71,8 @@ int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct dw
     if (!index)
         return -ENOMEM;
     index->dwarf = dwarf;
-    index->reader = (struct dwarf_reader){segments, DWARF_BUDGET};
+    index->reader = (struct dwarf_reader){.segments = segments, .budget = DWARF_BUDGET};
+    dwarf_lines_sections(dwarf, &index->reader.lines);
     int r = units_collect(index, dwarf);
     if (r == 0)
         r = units_map(index);
@@ -114,7 +115,7 @@ static void unit_load(struct dwarf_index *index, struct dwarf_unit *unit)
     unit->loaded = true;
     unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
     (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, false, &unit->functions);
-    (void)dwarf_lines_load(&unit->die, &unit->lines);
+    (void)dwarf_lines_load(&unit->die, &index->reader, &unit->lines);
 }
 
 static void others_map(struct dwarf_index *index)

@@ -237,7 +237,7 @@ static size_t dwarf_resolve(struct module *m, uint64_t address, enum symbolize_m
     struct dwarf_unit *unit = m->index ? dwarf_index_find(m->index, address) : NULL;
     if (!unit)
         return 0;
-    (void)dwarf_lines_find(&unit->lines, &unit->die, &m->arena, address, &out[0].filename, &out[0].line);
+    (void)dwarf_lines_find(&unit->lines, &m->arena, address, &out[0].filename, &out[0].line);
     struct dwarf_function *function = dwarf_unit_function(m->index, unit, address);
     if (!function)
         return 0;
