@@ -239,8 +239,8 @@ static size_t dwarf_resolve(struct module *m, uint64_t address, enum symbolize_m
         return 0;
     (void)dwarf_lines_find(&unit->lines, &m->arena, address, &out[0].filename, &out[0].line);
     struct dwarf_function *function = dwarf_unit_function(m->index, unit, address);
-    if (!function)
-        return 0;
+    if (!function) /* what compilers add (thunks) may have lines alone */
+        return unnamed_resolve(m, address, &out[0]);
     size_t n = frames_inlined(m, unit, function, address, out);
     const struct symbol_name *name = function_name(m, function);
     if (name)

@@ -54,6 +54,21 @@ struct Derived : Base {
     }
 };
 
+// Its second base's function is reached by a thunk, which has a line and no DIE.
+struct Left {
+    virtual ~Left() = default;
+    virtual int left(int x) { return x; }
+};
+
+struct Right {
+    virtual ~Right() = default;
+    virtual int right(int x) = 0;
+};
+
+struct Both : Left, Right {
+    int right(int x) override { return x * 3; }
+};
+
 int main(int argc, char **)
 {
     std::vector<int> numbers;
@@ -65,6 +80,8 @@ int main(int argc, char **)
     outer::inner::Box<long> box{argc};
     Derived derived;
     Base *base = &derived;
-    std::printf("%ld %d %d\n", box.get(numbers[0]), apart(3), base->run(argc));
+    Right *right = argc > 5 ? nullptr : new Both;
+    std::printf("%ld %d %d %d\n", box.get(numbers[0]), apart(3), base->run(argc), right->right(argc));
+    delete right;
     return 0;
 }

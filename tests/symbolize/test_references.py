@@ -196,6 +196,9 @@ class References(unittest.TestCase):
                        "main::{lambda}::operator()", "outer::doubled", "Derived::run(int)",
                        "outer::inner::Box<long>::get(long)"):
             self.assertIn(wanted, names)
+        thunks = [frames for frames in ours.values() if frames[0][0] == "non-virtual thunk to Both::right(int)"]
+        self.assertTrue(thunks)
+        self.assertTrue(all(line > 0 for frames in thunks for _, _, line in frames), thunks)
 
     def test_link_time_optimization(self):
         self.check(self.build("gcc", "sample.c", "-flto"), allowed=0.001)
