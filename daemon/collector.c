@@ -14,11 +14,10 @@
 #include <unistd.h>
 
 #include "daemon/collector_check.h"
-#include "daemon/debug_files.h"
-#include "daemon/fs_identity.h"
 #include "daemon/kallsyms_file.h"
 #include "daemon/mapping_table.h"
-#include "daemon/target_files.h"
+#include "daemon/named_files.h"
+#include "daemon/patience.h"
 #include "daemon/vdso.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -34,7 +33,8 @@ struct collector {
     int sock;
     pid_t parent;
     struct collector_check check;
-    struct mapping_table *table; /* NULL unless the request is a session's */
+    struct patience *patience;   /* NULL unless the request is a session's */
+    struct mapping_table *table; /* the same */
     uint32_t epoch;              /* the newest that was told */
     uint32_t image_epoch;        /* the one that the current image was looked at for */
     uint32_t exec_epoch;         /* of the exec that was looked at last; 0: none */
@@ -206,35 +206,16 @@ static int collector_open_object(struct collector *c, uint32_t index)
     return fd < 0 ? -errno : fd;
 }
 
-static int collector_open_debug(struct collector *c, const struct worker_message *need)
-{
-    AUTO_CLOSE int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct debug_roots roots = {.target = mapping_table_root(c->table), .host = host};
-    const char *path;
-    int fd, r = mapping_table_object(c->table, need->u.need.object, &fd, &path);
-
-    return r < 0 ? r : debug_file_open(&roots, path, fd, need);
-}
-
-static int collector_open_path(struct collector *c, const struct worker_message *need)
-{
-    const char *name = need->u.need.name;
-
-    if (!memchr(name, '\0', sizeof(need->u.need.name)) || name[0] != '/')
-        return -EINVAL;
-    return target_files_open_beneath(mapping_table_root(c->table), name);
-}
-
-/* By a name that the target or its files chose: with the target's rights alone. */
+/* By a name that the target or its files chose. */
 static int collector_open_named(struct collector *c, const struct worker_message *need)
 {
-    struct fs_identity *before = fs_identity_assume(&c->check.status);
-    if (!before)
-        return -EPERM;
-    bool debug = need->u.need.kind == WORKER_FILE_DEBUG;
-    int fd = debug ? collector_open_debug(c, need) : collector_open_path(c, need);
-    fs_identity_restore(before, c->parent);
-    return fd;
+    struct named_file file = {.target = &c->check.target, .status = &c->check.status, .parent = c->parent,
+                              .root_fd = mapping_table_root(c->table), .object_path = "", .object_fd = -1, .need = need};
+    int r = need->u.need.kind == WORKER_FILE_DEBUG
+                ? mapping_table_object(c->table, need->u.need.object, &file.object_fd, &file.object_path)
+                : 0;
+
+    return r < 0 ? r : named_file_open(c->patience, &file);
 }
 
 static int collector_open_kallsyms(const struct collector *c)
@@ -248,9 +229,6 @@ static int collector_open(struct collector *c, const struct worker_message *need
     case WORKER_FILE_OBJECT:
         return collector_open_object(c, need->u.need.object);
     case WORKER_FILE_PATH:
-        if (need->u.need.name[0] == '\0')
-            return target_files_open_exe(&c->check.target);
-        return collector_open_named(c, need);
     case WORKER_FILE_DEBUG:
         return collector_open_named(c, need);
     case WORKER_FILE_KALLSYMS:
@@ -352,7 +330,9 @@ static int collector_begin(struct collector *c, const struct collector_request *
     int r = collector_check_init(&c->check, request, d);
     if (r < 0 || !request->mappings)
         return r;
-    c->table = mapping_table_new();
+    c->patience = patience_new(PATIENCE_ONCE_NS, PATIENCE_ALL_NS);
+    if (c->patience)
+        c->table = mapping_table_new(c->patience);
     if (!c->table)
         return deny(d, 503, "no memory for the mappings of process %d", request->pid);
     return collector_look(c, d);
@@ -374,6 +354,7 @@ int collector_main(int sock, void *arg)
     else if (r == 0 && request->mappings)
         r = collector_serve(&c);
     mapping_table_free(c.table);
+    patience_free(c.patience);
     collector_check_deinit(&c.check);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

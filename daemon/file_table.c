@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/mapping_table.h"
+#include "daemon/patience.h"
 #include "daemon/target_files.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -67,9 +68,9 @@ static size_t raise_file_limit(void)
                                                         : TABLE_MAX_FILES;
 }
 
-int file_table_init(struct file_table *t)
+int file_table_init(struct file_table *t, struct patience *patience)
 {
-    *t = (struct file_table){.strings = calloc(1, 4096), .strings_cap = 4096, .strings_len = 1};
+    *t = (struct file_table){.patience = patience, .strings = calloc(1, 4096), .strings_cap = 4096, .strings_len = 1};
     t->max_open = raise_file_limit();
     return t->strings ? 0 : -ENOMEM;
 }
@@ -137,6 +138,92 @@ static struct file_identity identity_of(const struct opened_file *file, const st
     };
 }
 
+/* ---- opening, which may not come back */
+
+struct open_work {
+    struct patient_work work;
+    struct target target; /* a copy: the original's descriptors */
+    int root_fd;
+    struct maps_entry e;  /* its name is behind */
+    bool open;            /* else named only */
+    struct opened_file file;
+    char name[];
+};
+
+static void open_run(struct patient_work *work)
+{
+    struct open_work *w = (struct open_work *)work;
+
+    if (w->open)
+        target_files_open(&w->target, w->root_fd, &w->e, &w->file);
+    else
+        target_files_name(&w->target, w->root_fd, &w->e, &w->file);
+}
+
+static void open_drop(struct patient_work *work)
+{
+    struct open_work *w = (struct open_work *)work;
+
+    close_fd(&w->file.fd);
+    free(w);
+}
+
+static bool is_stuck(const struct file_table *t, const struct maps_entry *e)
+{
+    for (unsigned i = 0; i < t->n_stuck; i++)
+        if (t->stuck[i].dev_major == e->dev_major && t->stuck[i].dev_minor == e->dev_minor)
+            return true;
+    return false;
+}
+
+static void add_stuck(struct file_table *t, const struct maps_entry *e)
+{
+    if (t->n_stuck == FILE_TABLE_MAX_STUCK)
+        return;
+    t->stuck[t->n_stuck].dev_major = e->dev_major;
+    t->stuck[t->n_stuck].dev_minor = e->dev_minor;
+    t->n_stuck++;
+}
+
+/* Without a question to its file system. */
+static void name_stuck(const struct target *target, int root_fd, const struct maps_entry *shown, struct opened_file *ret)
+{
+    struct maps_entry e = *shown;
+
+    e.head = 0; /* the page may have to be read */
+    target_files_name(target, root_fd, &e, ret);
+    ret->error = -ETIMEDOUT;
+}
+
+/* Opens a file, or asks for its name alone. 0 or -ENOMEM. */
+static int open_patiently(struct file_table *t, const struct target *target, int root_fd, const struct maps_entry *e, bool open,
+                          struct opened_file *ret)
+{
+    if (is_stuck(t, e)) {
+        name_stuck(target, root_fd, e, ret);
+        return 0;
+    }
+    struct open_work *w = malloc(sizeof(*w) + e->name_len);
+    if (!w)
+        return -ENOMEM;
+    *w = (struct open_work){.work = {.run = open_run, .drop = open_drop}, .target = *target, .root_fd = root_fd, .e = *e, .open = open,
+                            .file = {.fd = -1}};
+    memcpy(w->name, e->name, e->name_len);
+    w->e.name = w->name;
+    int r = patience_run(t->patience, &w->work);
+    if (r == -ETIMEDOUT) {
+        add_stuck(t, e);
+        name_stuck(target, root_fd, e, ret);
+        return 0;
+    }
+    if (r < 0)
+        open_run(&w->work);
+    *ret = w->file;
+    w->file.fd = -1;
+    open_drop(&w->work);
+    return 0;
+}
+
 static int file_table_add_object(struct file_table *t, const struct target *target, int root_fd,
                                  const struct maps_entry *e, struct file_ref *ret)
 {
@@ -146,14 +233,13 @@ static int file_table_add_object(struct file_table *t, const struct target *targ
     if (r < 0)
         return r;
     bool room = t->n_open < t->max_open;
-    if (room)
-        target_files_open(target, root_fd, e, &file);
-    else
-        target_files_name(target, root_fd, e, &file);
+    r = open_patiently(t, target, root_fd, e, room, &file);
+    if (r < 0)
+        return r;
     AUTO_CLOSE int fd = file.fd;
     object.id = identity_of(&file, e);
     object.deleted = file.deleted;
-    object.other = file.other;
+    object.error = file.error;
     object.build_id_len = (uint32_t)file.build_id_len;
     memcpy(object.build_id, file.build_id, file.build_id_len);
     r = file_table_string(t, file.path, strlen(file.path), &object.path);

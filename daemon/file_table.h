@@ -9,7 +9,17 @@
 #include "daemon/target.h"
 #include "daemon/target_maps.h"
 
+struct patience;
+
+/* File systems that did not answer: their files are not opened any more. */
+#define FILE_TABLE_MAX_STUCK 4
+
 struct file_table {
+    struct patience *patience;
+    struct {
+        uint32_t dev_major, dev_minor;
+    } stuck[FILE_TABLE_MAX_STUCK];
+    unsigned n_stuck;
     struct raw_object *objects;
     int *fds; /* of each object; -1: not open */
     size_t n_objects, cap_objects;
@@ -27,8 +37,8 @@ struct file_ref {
     uint64_t name;   /* in strings */
 };
 
-/* 0 or -ENOMEM. */
-int file_table_init(struct file_table *t);
+/* patience is borrowed. 0 or -ENOMEM. */
+int file_table_init(struct file_table *t, struct patience *patience);
 void file_table_deinit(struct file_table *t);
 
 /* The file of a mapping, opened if it is new. 0; -ENOSPC: the table is full; -ENOMEM. */

@@ -29,11 +29,17 @@ static int set_caps(const struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U
     return (int)syscall(SYS_capset, &header, caps);
 }
 
+/* Of this thread alone, as all else here. The C library's would wait for all others, of which one may hang in a file system. */
+static int set_groups(size_t n, const gid_t *groups)
+{
+    return (int)syscall(SYS_setgroups, n, groups);
+}
+
 /* Where the groups in force cannot be remembered they stay as they are. */
 static void change_groups(struct fs_identity *f, const struct target_status *s)
 {
     f->n_groups = getgroups(TARGET_MAX_GROUPS, f->group);
-    f->groups_changed = f->n_groups >= 0 && setgroups(s->n_groups, s->group) == 0;
+    f->groups_changed = f->n_groups >= 0 && set_groups(s->n_groups, s->group) == 0;
 }
 
 /* An id that is not valid changes nothing, and tells the present one. */
@@ -71,7 +77,7 @@ void fs_identity_restore(struct fs_identity *before, pid_t parent)
     (void)setfsgid(before->fsgid);
     (void)set_caps(before->caps);
     if (before->groups_changed)
-        (void)setgroups((size_t)before->n_groups, before->group);
+        (void)set_groups((size_t)before->n_groups, before->group);
     free(before);
     if (child_die_with_parent(parent) < 0)
         _exit(EXIT_FAILURE);

@@ -6,7 +6,7 @@
 
 struct fs_identity;
 
-/* From now on this process opens files as the target would: its file system user, group and groups (as far as
+/* From now on this thread opens files as the target would: its file system user, group and groups (as far as
  * the daemon may change its own), and without the capabilities that override permissions. NULL when memory is
  * short, or capabilities cannot be given up. */
 struct fs_identity *fs_identity_assume(const struct target_status *s);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "daemon/file_table.h"
@@ -29,7 +30,7 @@ struct mapping_list {
 struct image {
     int maps_fd, root_fd;
     bool exe_known;
-    struct stat exe_st;
+    uint64_t exe_dev, exe_ino;
     char exe[PATH_MAX];  /* as in maps; "": unknown */
 };
 
@@ -52,6 +53,18 @@ static void image_close(struct image *image)
     close_fd(&image->root_fd);
 }
 
+/* As they are known here: a file system that does not answer is not asked. */
+static int image_exe_numbers(int fd, struct image *image)
+{
+    struct statx st;
+
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) < 0)
+        return -errno;
+    image->exe_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+    image->exe_ino = st.stx_ino;
+    return 0;
+}
+
 static int image_open(const struct target *target, struct image *ret)
 {
     struct image image = IMAGE_INIT;
@@ -61,20 +74,20 @@ static int image_open(const struct target *target, struct image *ret)
         return image.maps_fd;
     image.root_fd = target_files_root(target); /* without it, files are found by their mappings alone */
     AUTO_CLOSE int exe = target_open_file(target, "exe", O_PATH);
-    image.exe_known = exe >= 0 && fstat(exe, &image.exe_st) == 0;
+    image.exe_known = exe >= 0 && image_exe_numbers(exe, &image) == 0;
     if (target_readlink(target, "exe", image.exe, sizeof(image.exe)) < 0)
         image.exe[0] = '\0';
     *ret = image;
     return 0;
 }
 
-struct mapping_table *mapping_table_new(void)
+struct mapping_table *mapping_table_new(struct patience *patience)
 {
     struct mapping_table *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
     t->image = t->opened = (struct image)IMAGE_INIT;
-    if (file_table_init(&t->files) < 0) {
+    if (file_table_init(&t->files, patience) < 0) {
         free(t);
         return NULL;
     }
@@ -135,7 +148,7 @@ static bool is_main_binary(const struct mapping_table *t, const struct maps_entr
 
     if (!id)
         return false;
-    if (t->image.exe_known && id->dev == t->image.exe_st.st_dev && id->ino == t->image.exe_st.st_ino)
+    if (t->image.exe_known && id->dev == t->image.exe_dev && id->ino == t->image.exe_ino)
         return true;
     if (e->name_len >= sizeof(name) || t->image.exe[0] == '\0')
         return false;

@@ -12,6 +12,7 @@
 #include "daemon/target.h"
 
 struct mapping_table;
+struct patience;
 
 /* Executable mappings at one time, and in all epochs together; further ones are left out, and counted. */
 #define TABLE_MAX_MAPPINGS 262144
@@ -25,7 +26,8 @@ struct mapping_table;
 /* Files held open; what is mapped beyond that is named, but has no symbols. */
 #define TABLE_MAX_FILES 4096
 
-struct mapping_table *mapping_table_new(void);
+/* patience: for files that are opened; borrowed. NULL: no memory. */
+struct mapping_table *mapping_table_new(struct patience *patience);
 void mapping_table_free(struct mapping_table *t);
 
 /* Opens the image that runs now, without reading it. What is read of it later is read of no other, so access

@@ -62,7 +62,8 @@ struct raw_object {
     uint64_t path; /* offset in RAW_STRINGS: as the target sees it, " (deleted)" removed */
     uint32_t deleted;
     uint32_t available; /* 0: it could not be opened: names are libfoo.so+0x1234 */
-    uint32_t other;     /* 1: not available, since what is found in its place has other contents than what is mapped */
+    int32_t error;      /* where it is not available: -ENODEV; -EUCLEAN: what is found in its place has other contents than what is mapped;
+                           -ETIMEDOUT: its file system did not answer */
     uint32_t build_id_len;
     uint8_t build_id[RAW_BUILD_ID_BYTES]; /* of what is mapped; build_id_len 0: unknown, or there is none */
 };

@@ -125,7 +125,7 @@ static int render_load(struct render_job *job, uint32_t object, struct module **
     int fd = -1;
 
     if (!o->available)
-        return o->other ? -EUCLEAN : -ENODEV;
+        return o->error == -EUCLEAN || o->error == -ETIMEDOUT ? o->error : -ENODEV;
     if (!symbolizer_has(r->symbolizer, &o->id)) {
         int e = render_object_fd(job, object, &fd);
         if (e < 0)

@@ -222,7 +222,7 @@ static void use_begin(struct session *s, struct session_use *use, uint32_t objec
     if (o)
         use->priority = object_priority(raw_profile_string(list, o->path), m->main_binary);
     if (o && !o->available) {
-        use->why = o->other ? UNWIND_WHY_OTHER : UNWIND_WHY_UNREADABLE;
+        use->why = o->error == -EUCLEAN ? UNWIND_WHY_OTHER : UNWIND_WHY_UNREADABLE;
         return;
     }
     use->entry = unwind_tables_use(session_tables(s), o ? &o->id : &vdso_identity, !s->unwind.listed);

@@ -272,14 +272,22 @@ bool target_alive(const struct target *t)
     return poll(&p, 1, 0) == 0;
 }
 
-/* The class of the program's ELF file; ELFCLASSNONE where it cannot be read. */
+/* The class of the program that runs; ELFCLASSNONE where it cannot be told. By what the kernel told the program of its own headers, since
+ * the file may be on a file system that does not answer. To a 32-bit program the words of that are of another size. */
 static unsigned char target_elf_class(const struct target *t)
 {
-    unsigned char ident[EI_NIDENT];
-    AUTO_CLOSE int fd = target_open_file(t, "exe", O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 || pread(fd, ident, sizeof(ident), 0) != sizeof(ident) || memcmp(ident, ELFMAG, SELFMAG) != 0)
-        return ELFCLASSNONE;
-    return ident[EI_CLASS];
+    uint64_t pair[2];
+    AUTO_CLOSE int fd = target_open_file(t, "auxv", O_RDONLY);
+
+    for (off_t at = 0; fd >= 0 && pread(fd, pair, sizeof(pair), at) == sizeof(pair); at += sizeof(pair)) {
+        if (pair[0] == AT_PHENT)
+            return pair[1] == sizeof(Elf64_Phdr) ? ELFCLASS64 : ELFCLASS32;
+        if (pair[0] == AT_NULL)
+            return ELFCLASSNONE;
+        if (pair[0] > UINT32_MAX)
+            return ELFCLASS32;
+    }
+    return ELFCLASSNONE;
 }
 
 int target_check_program(const struct target *t, struct denial *d)

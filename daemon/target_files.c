@@ -227,9 +227,11 @@ void target_files_open(const struct target *t, int root_fd, const struct maps_en
     mapped_head_read(t, e->head, &w.head);
     fill_build_id(&w.head, ret);
     ret->fd = open_mapped(t, root_fd, &w, ret->path);
-    ret->other = ret->fd < 0 && w.other;
-    if (ret->fd >= 0 && fstat(ret->fd, &ret->st) < 0)
+    ret->error = ret->fd >= 0 ? 0 : w.other ? -EUCLEAN : -ENODEV;
+    if (ret->fd >= 0 && fstat(ret->fd, &ret->st) < 0) {
         close_fd(&ret->fd);
+        ret->error = -ENODEV;
+    }
     ret->deleted = strip_deleted(root_fd, ret, ret->path);
 }
 
@@ -238,7 +240,7 @@ void target_files_name(const struct target *t, int root_fd, const struct maps_en
 {
     struct mapped_head head;
 
-    *ret = (struct opened_file){.fd = -1};
+    *ret = (struct opened_file){.fd = -1, .error = -ENODEV};
     fill_path(t, e, ret->path);
     mapped_head_read(t, e->head, &head);
     fill_build_id(&head, ret);

@@ -14,7 +14,8 @@ struct opened_file {
     int fd;              /* read-only; -1: it could not be opened */
     struct stat st;      /* where fd >= 0 */
     bool deleted;
-    bool other;          /* not opened: what is found in its place has other contents than what is mapped */
+    int error;           /* why it is not open: -ENODEV; -EUCLEAN: what is found in its place has other contents than what is mapped;
+                            -ETIMEDOUT: its file system does not answer */
     size_t build_id_len; /* of what is mapped; 0: unknown */
     uint8_t build_id[MAPPED_ID_MAX_BYTES];
     char path[PATH_MAX]; /* as the target sees it; " (deleted)" removed */

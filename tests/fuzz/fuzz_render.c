@@ -108,7 +108,7 @@ static void put_objects(struct raw *raw, const uint8_t *data, size_t len)
     size_t n = len < 256 ? len : 256;
 
     for (size_t i = 0; i < n; i++)
-        objects[i] = (struct raw_object){.path = data[i], .available = data[i] & 1, .id.ino = data[i], .other = data[i] & 2,
+        objects[i] = (struct raw_object){.path = data[i], .available = data[i] & 1, .id.ino = data[i], .error = -(int32_t)data[i],
                                            .build_id_len = data[i] / 2};
     put(raw, RAW_OBJECTS, objects, n * sizeof(objects[0]));
 }

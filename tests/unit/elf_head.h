@@ -38,7 +38,8 @@ __attribute__((unused)) static size_t round_up(size_t n, size_t align)
 }
 
 /* Appends a note to the segment. */
-__attribute__((unused)) static void note_add(struct mapped_head *head, uint32_t type, const char *name, size_t name_len, const char *desc, size_t desc_len)
+__attribute__((unused)) static void note_add(struct mapped_head *head, uint32_t type, const char *name, size_t name_len, const char *desc,
+                                             size_t desc_len)
 {
     Elf64_Phdr *notes = head_notes(head);
     Elf64_Nhdr note = {.n_namesz = (uint32_t)name_len, .n_descsz = (uint32_t)desc_len, .n_type = type};

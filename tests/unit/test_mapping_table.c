@@ -3,7 +3,23 @@
 #include <sys/sysmacros.h>
 
 #include "daemon/mapping_table.h"
+#include "daemon/patience.h"
 #include "tests/unit/mapper.h"
+
+static struct patience *patience;
+
+static void setup(void)
+{
+    scratch_make();
+    patience = patience_new(PATIENCE_ONCE_NS, PATIENCE_ALL_NS);
+    ck_assert_ptr_nonnull(patience);
+}
+
+static void teardown(void)
+{
+    patience_free(patience);
+    scratch_remove();
+}
 
 /* A directory that stands for /proc/PID: "maps", "exe", "root". */
 static struct target fake_target(void)
@@ -78,7 +94,7 @@ struct fixture {
 
 static struct fixture begin(const char *letters)
 {
-    struct fixture f = {.target = fake_target(), .table = mapping_table_new()};
+    struct fixture f = {.target = fake_target(), .table = mapping_table_new(patience)};
     maps_of(letters);
     ck_assert_int_eq(mapping_table_open_image(f.table, &f.target), 0);
     ck_assert_int_eq(mapping_table_set_image(f.table, &f.target, 0, 0), 0);
@@ -198,7 +214,7 @@ START_TEST(test_final_of_other_sizes)
     scratch_remove();
     scratch_make();
 
-    f = (struct fixture){.target = fake_target(), .table = mapping_table_new()};
+    f = (struct fixture){.target = fake_target(), .table = mapping_table_new(patience)};
     maps = maps_begin();
     maps_line(maps, 0x100, 3, "[L]");
     fclose(maps);
@@ -427,7 +443,7 @@ START_TEST(test_too_many_files)
     size_t n = 100, available = 0;
 
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = 40, .rlim_max = 100}), 0);
-    f.table = mapping_table_new();
+    f.table = mapping_table_new(patience);
     FILE *maps = maps_begin();
     for (size_t i = 0; i < n; i++) {
         char name[32];
@@ -466,7 +482,7 @@ int main(void)
     Suite *suite = suite_create("mapping_table");
     TCase *tc = tcase_create("mapping_table");
     tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, scratch_make, scratch_remove);
+    tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, test_merge);
     tcase_add_test(tc, test_merge_in_the_same_epoch);
     tcase_add_test(tc, test_image_that_is_gone);

@@ -163,15 +163,15 @@ START_TEST(test_other_contents)
     e.head = e.start;
     target_files_open(&t, root, &e, &file);
     ck_assert_int_ge(file.fd, 0);
-    ck_assert(!file.other && file.build_id_len == 0);
+    ck_assert(file.error == 0 && file.build_id_len == 0);
     close_fd(&file.fd);
     e.head = (uint64_t)(uintptr_t)__ehdr_start; /* a fork of this program: it has the same there */
     target_files_open(&t, root, &e, &file);
     ck_assert_int_eq(file.fd, -1);
-    ck_assert(file.other);
+    ck_assert_int_eq(file.error, -EUCLEAN);
     ck_assert_str_eq(file.path, scratch_path("lib.so"));
     target_files_name(&t, root, &e, &file);
-    ck_assert(!file.other);
+    ck_assert_int_eq(file.error, -ENODEV);
     target_deinit(&t);
     puppet_end(&p);
     close(m.fd[0]);
