@@ -171,6 +171,14 @@ Dwarf_CFI *debug_files_cfi(struct debug_files *files, const struct elf_file *mai
     return files->frames.dwarf ? dwarf_getcfi(files->frames.dwarf) : NULL;
 }
 
+void debug_files_drop_pages(const struct debug_files *files)
+{
+    if (files->separate.elf)
+        elf_file_drop_pages(&files->separate);
+    if (files->common.elf)
+        elf_file_drop_pages(&files->common);
+}
+
 size_t debug_files_mapped_bytes(const struct debug_files *files)
 {
     return files->separate.map_bytes + files->common.map_bytes;

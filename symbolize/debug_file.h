@@ -24,6 +24,7 @@ void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *
 void debug_files_close(struct debug_files *files);
 /* Unwind information in DWARF, of the debug file or main's own; NULL: there is none. */
 Dwarf_CFI *debug_files_cfi(struct debug_files *files, const struct elf_file *main);
+void debug_files_drop_pages(const struct debug_files *files);
 /* Address space of the mapped files; memory for all else, above all for what was compressed in them. */
 size_t debug_files_mapped_bytes(const struct debug_files *files);
 size_t debug_files_bytes(const struct debug_files *files);

@@ -12,8 +12,8 @@
 
 #define DWARF_UNITS_MAX (1u << 21)
 #define DWARF_UNIT_BYTES 256u /* what libdw holds for each unit */
-/* Abbreviations, strings and line programs of a unit: a third of its DIEs, as measured. */
-#define DWARF_READ_WITH_INFO 3u
+/* libdw's abbreviations of a unit that was read: a fortieth of its DIEs, as measured. */
+#define DWARF_ABBREVIATIONS_SHARE 40u
 
 static void index_cleanup(struct dwarf_index **index)
 {
@@ -116,6 +116,7 @@ static void unit_load(struct dwarf_index *index, struct dwarf_unit *unit)
     unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
     (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, false, &unit->functions);
     (void)dwarf_lines_load(&unit->die, &index->reader, &unit->lines);
+    index->read_bytes += unit->info_bytes + unit->lines.table.header.program.n;
 }
 
 static void others_map(struct dwarf_index *index)
@@ -170,8 +171,7 @@ size_t dwarf_index_bytes(const struct dwarf_index *index)
         const struct dwarf_unit *unit = &index->units[i];
         bytes += DWARF_UNIT_BYTES;
         if (unit->loaded)
-            bytes += unit->info_bytes + unit->info_bytes / DWARF_READ_WITH_INFO
-                     + dwarf_functions_bytes(&unit->functions) + dwarf_lines_bytes(&unit->lines);
+            bytes += unit->info_bytes / DWARF_ABBREVIATIONS_SHARE + dwarf_functions_bytes(&unit->functions) + dwarf_lines_bytes(&unit->lines);
     }
     return bytes;
 }

@@ -27,6 +27,7 @@ struct dwarf_index {
     struct range_map map;    /* address -> unit */
     struct range_map others; /* the same of the functions of units that don't say where their code is */
     bool others_made;
+    size_t read_bytes; /* of sections, since the reader last gave back their pages */
 };
 
 /* dwarf and segments outlive the index. 0 or -errno. */
@@ -37,5 +38,5 @@ struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address)
 /* The function of a unit that an address is in, what was inlined into it loaded; or NULL. */
 struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwarf_unit *unit,
                                            uint64_t address);
-/* Memory held, and DWARF that was looked at and so is mapped in. */
+/* Memory held, the sections themselves aside. */
 size_t dwarf_index_bytes(const struct dwarf_index *index);

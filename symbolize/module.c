@@ -95,6 +95,27 @@ int module_need_debug(struct module *m)
     return r == -ENOMEM ? r : 0;
 }
 
+void module_shed_debug(struct module *m)
+{
+    symbol_names_deinit(&m->names);
+    dwarf_index_free(m->index);
+    m->index = NULL;
+    elf_symbols_deinit(&m->debug_symbols);
+    debug_files_close(&m->debug);
+    m->debug_tried = false;
+}
+
+void module_drop_pages(struct module *m)
+{
+    if (!m->pages_read)
+        return;
+    m->pages_read = false;
+    elf_file_drop_pages(&m->file);
+    debug_files_drop_pages(&m->debug);
+    if (m->index)
+        m->index->read_bytes = 0;
+}
+
 const struct mini_debug *module_need_mini(struct module *m)
 {
     if (!m->mini_tried) {

@@ -23,6 +23,7 @@ struct module {
     struct elf_file file;
     struct elf_segments segments;
     char build_id[BUILD_ID_HEX_ROOM];
+    bool pages_read;             /* since they were given back */
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
     bool incomplete;             /* what it knows should not be kept for the next job */
     struct debug_files debug;
@@ -46,13 +47,17 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret);
 void module_free(struct module *m);
 /* Opens separate debug files and reads the index of their DWARF, once. 0 or -ENOMEM. */
 int module_need_debug(struct module *m);
+/* Frees all that module_need_debug made. What was found by it stays known. */
+void module_shed_debug(struct module *m);
+/* Gives back pages of its files. They are read again when they are needed. */
+void module_drop_pages(struct module *m);
 /* Reads .gnu_debugdata, once; empty where there is none. */
 const struct mini_debug *module_need_mini(struct module *m);
 /* Unwind information of the file's .eh_frame; of a .debug_frame, its own or its debug file's. NULL where there is none. Each
  * call is counted as a lookup, since libdw keeps what it looked up. */
 Dwarf_CFI *module_cfi(struct module *m);
 Dwarf_CFI *module_debug_cfi(struct module *m);
-/* Memory that the module holds, and pages of DWARF that it read. */
+/* Memory that the module holds, pages of its files aside. */
 size_t module_bytes(const struct module *m);
 /* Address space of its files. */
 size_t module_mapped_bytes(const struct module *m);

@@ -73,22 +73,36 @@ size_t symbolizer_cache_bytes(const struct symbolizer *s)
     return bytes;
 }
 
+/* What is kept so far. */
+struct kept {
+    size_t bytes, mapped, n;
+};
+
+static bool has_room(const struct symbolizer *s, const struct kept *kept, const struct cache_entry *entry)
+{
+    size_t mapped = entry->module ? module_mapped_bytes(entry->module) : 0;
+    return kept->bytes + entry_bytes(entry) <= s->cache_bytes
+           && (kept->mapped + mapped) / MAPPED_PER_CACHE_BYTE <= s->cache_bytes && kept->n < CACHE_MAX_ENTRIES;
+}
+
+/* Of a module that is too large, the frames that it found are kept at least: they are what the next profile
+ * asks for first, and some hundredth of it. */
 void symbolizer_trim(struct symbolizer *s)
 {
     struct cache_entry *entry, *next;
-    size_t bytes = 0, mapped = 0, n = 0;
+    struct kept kept = {0};
     DL_FOREACH_SAFE(s->by_use, entry, next) {
-        size_t entry_mapped = entry->module ? module_mapped_bytes(entry->module) : 0;
-        bool fits = bytes + entry_bytes(entry) <= s->cache_bytes
-                    && (mapped + entry_mapped) / MAPPED_PER_CACHE_BYTE <= s->cache_bytes
-                    && n < CACHE_MAX_ENTRIES;
-        if (!fits || (entry->module && entry->module->incomplete)) {
+        if (entry->module)
+            module_drop_pages(entry->module);
+        if (entry->module && !has_room(s, &kept, entry))
+            module_shed_debug(entry->module);
+        if (!has_room(s, &kept, entry) || (entry->module && entry->module->incomplete)) {
             cache_drop(s, entry);
             continue;
         }
-        bytes += entry_bytes(entry);
-        mapped += entry_mapped;
-        n++;
+        kept.bytes += entry_bytes(entry);
+        kept.mapped += entry->module ? module_mapped_bytes(entry->module) : 0;
+        kept.n++;
     }
 }
 
@@ -143,6 +157,7 @@ int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int 
     if (entry->error < 0)
         return entry->error;
     entry->module->userdata = userdata;
+    entry->module->pages_read = true;
     *ret_module = entry->module;
     return 0;
 }

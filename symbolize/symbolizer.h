@@ -55,7 +55,8 @@ bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
 int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
                       struct module **ret_module);
 
-/* Drops what the cache's bound has no room for, least recently used modules first, and modules whose debug
+/* Drops what the cache's bound has no room for, least recently used modules first: of each its DWARF, and
+ * all of it where that isn't enough; and modules whose debug
  * file could not be had for a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
 void symbolizer_trim(struct symbolizer *s);
 

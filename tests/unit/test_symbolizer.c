@@ -84,6 +84,45 @@ START_TEST(test_cache)
 }
 END_TEST
 
+/* A module that has no room keeps what it found, if that fits, and finds the rest again. */
+START_TEST(test_shed)
+{
+    struct answers answers = {.path = debug_path};
+    struct symbol_frame first[SYMBOL_MAX_INLINED], again[SYMBOL_MAX_INLINED];
+    uint64_t outermost, recursive;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, sample_path, 1, &answers);
+    ck_assert_int_eq(module_find_function(m, "outermost", 0, &outermost), 0);
+    ck_assert_int_eq(module_find_function(m, "recursive", 0, &recursive), 0);
+    ck_assert_uint_eq(module_resolve(m, outermost, SYMBOLIZE_FULL, first), 1);
+    size_t whole = symbolizer_cache_bytes(s);
+    symbolizer_trim(s);
+    ck_assert_uint_eq(symbolizer_cache_bytes(s), whole);
+    symbolizer_free(s);
+
+    s = symbolizer_new(&ops, whole - 1);
+    m = open_module(s, stripped_path, 1, &answers);
+    size_t bare = symbolizer_cache_bytes(s);
+    for (int round = 0; round < 3; round++) {
+        ck_assert_uint_eq(module_resolve(m, outermost, SYMBOLIZE_FULL, first), 1);
+        ck_assert_uint_eq(module_resolve(m, recursive + (uint64_t)round, SYMBOLIZE_FULL, again), 1);
+        ck_assert_str_eq(again[0].name, "recursive");
+        ck_assert_ptr_nonnull(again[0].filename);
+        ck_assert_uint_gt(symbolizer_cache_bytes(s), bare);
+        ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], round + 1);
+        size_t before = symbolizer_cache_bytes(s);
+        symbolizer_trim(s);
+        ck_assert_uint_lt(symbolizer_cache_bytes(s), before);
+        ck_assert(symbolizer_has(s, &(struct file_identity){.ino = 1}));
+        ck_assert_uint_eq(module_resolve(m, outermost, SYMBOLIZE_FULL, again), 1);
+        ck_assert_ptr_eq(again[0].name, first[0].name); /* remembered */
+        ck_assert_int_eq(again[0].line, first[0].line);
+        ck_assert_int_eq(answers.asked[DEBUG_FILE_BUILD_ID], round + 1);
+    }
+    symbolizer_free(s);
+}
+END_TEST
+
 START_TEST(test_trim)
 {
     struct answers none = {0};
@@ -388,6 +427,7 @@ int main(int argc, char **argv)
     TCase *tc = tcase_create("symbolizer");
     tcase_add_test(tc, test_cache);
     tcase_add_test(tc, test_trim);
+    tcase_add_test(tc, test_shed);
     tcase_add_test(tc, test_not_elf);
     tcase_add_test(tc, test_debug_file);
     tcase_add_test(tc, test_wrong_debug_file);
