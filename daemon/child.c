@@ -323,6 +323,12 @@ int child_send(struct child *c, const void *data, size_t len, const int *fds, si
     return fdmsg_send(c->sock, data, len, fds, n_fds);
 }
 
+void child_set_user(struct child *c, const struct child_ops *ops, void *userdata)
+{
+    c->ops = ops;
+    c->userdata = userdata;
+}
+
 void child_set_deadline(struct child *c, uint64_t deadline_ns)
 {
     struct timeval tv = {

@@ -36,6 +36,8 @@ int child_spawn(struct event_base *base, child_fn fn, void *arg, const int *keep
                 uint64_t deadline_ns, const struct child_ops *ops, void *userdata, struct child **ret);
 /* Sends it a message. 0 or -errno. */
 int child_send(struct child *c, const void *data, size_t len, const int *fds, size_t n_fds);
+/* Another user's from now on. */
+void child_set_user(struct child *c, const struct child_ops *ops, void *userdata);
 /* A new deadline from now, in place of the old one; 0: none. */
 void child_set_deadline(struct child *c, uint64_t deadline_ns);
 /* SIGKILL, no callback any more. Reaped in the background. NULL is fine, and so is a child whose ended is

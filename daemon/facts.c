@@ -64,6 +64,13 @@ static void facts_add(struct facts *f, const char *key, size_t key_len, const ch
     f->failed = true;
 }
 
+void facts_copy(const struct facts *f, struct facts *ret)
+{
+    ret->failed = f->failed;
+    for (size_t i = 0; i < f->n; i++)
+        facts_add(ret, f->items[i].key, strlen(f->items[i].key), f->items[i].value);
+}
+
 void facts_read(struct facts *f, const char *text, size_t len)
 {
     for (size_t pos = 0; pos < len; pos += strlen(text + pos) + 1) {
@@ -181,7 +188,8 @@ void facts_json_string(FILE *out, const char *text)
 /* Keys of notes: any number of them, so always an array. */
 static bool fact_is_list(const char *key)
 {
-    static const char *const lists[] = {"warning", "excluded", "unavailable", "debuginfod", "no_symbols", "unwind.no_table"};
+    static const char *const lists[] = {"warning", "excluded", "unavailable", "debuginfod", "no_symbols", "symbols.pending_in",
+                                        "unwind.no_table"};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         if (strcmp(key, lists[i]) == 0)

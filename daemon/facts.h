@@ -25,6 +25,8 @@ struct facts {
 };
 
 void facts_deinit(struct facts *f);
+/* Into a zeroed one. */
+void facts_copy(const struct facts *f, struct facts *ret);
 /* "key=value\0"...: checked by raw_profile_open. */
 void facts_read(struct facts *f, const char *text, size_t len);
 void facts_set(struct facts *f, const char *key, const char *value);

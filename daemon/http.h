@@ -71,7 +71,7 @@ void http_reply_header(struct http_request *r, const char *name, const char *val
 /* Sends the reply (body is drained; NULL is an empty one) and frees the request. content_type may be NULL without a body. A HEAD
  * request gets the headers that go with the body. Safe where the client has just left. */
 void http_reply(struct http_request *r, int status, const char *content_type, struct evbuffer *body);
-/* The same, with the first len bytes of fd as body (read here; fd stays the caller's). */
-void http_reply_fd(struct http_request *r, int status, const char *content_type, int fd, uint64_t len);
+/* The same, with len bytes of fd from offset on as body (read here; fd stays the caller's). */
+void http_reply_fd(struct http_request *r, int status, const char *content_type, int fd, uint64_t offset, uint64_t len);
 /* text/plain with X-Go-Pprof: 1, message and a newline. */
 void http_reply_error(struct http_request *r, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -275,13 +275,13 @@ void http_reply(struct http_request *r, int status, const char *content_type, st
     (void)bufferevent_disable(conn->bev, EV_READ);
 }
 
-static int read_whole(int fd, struct evbuffer *body, uint64_t len)
+static int read_whole(int fd, struct evbuffer *body, uint64_t offset, uint64_t len)
 {
     struct evbuffer_iovec room;
     if (len > SSIZE_MAX || evbuffer_reserve_space(body, (ev_ssize_t)len, &room, 1) != 1)
         return -ENOMEM;
     for (uint64_t done = 0; done < len;) {
-        ssize_t n = pread(fd, (char *)room.iov_base + done, len - done, (off_t)done);
+        ssize_t n = pread(fd, (char *)room.iov_base + done, len - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -292,10 +292,10 @@ static int read_whole(int fd, struct evbuffer *body, uint64_t len)
     return evbuffer_commit_space(body, &room, 1) < 0 ? -ENOMEM : 0;
 }
 
-void http_reply_fd(struct http_request *r, int status, const char *content_type, int fd, uint64_t len)
+void http_reply_fd(struct http_request *r, int status, const char *content_type, int fd, uint64_t offset, uint64_t len)
 {
     struct evbuffer *body = evbuffer_new();
-    int error = !body ? -ENOMEM : len > 0 ? read_whole(fd, body, len) : 0;
+    int error = !body ? -ENOMEM : len > 0 ? read_whole(fd, body, offset, len) : 0;
     if (error < 0)
         http_reply_error(r, 500, "the finished body can't be read: %s", strerror(-error));
     else

@@ -6,7 +6,7 @@
 
 static void kind_cmdline_body(struct server *server, struct http_request *request, int fd, uint64_t len)
 {
-    http_reply_fd(request, 200, "text/plain; charset=utf-8", fd, len);
+    http_reply_fd(request, 200, "text/plain; charset=utf-8", fd, 0, len);
 }
 
 static void kind_cmdline_start(struct server *server, struct http_request *request, pid_t pid)

@@ -171,20 +171,21 @@ static void render_check_cpu(struct render_job *job)
                    job->cpu_sampled, actual, error_ns);
 }
 
-static void render_add_facts(struct render_job *job, uint64_t start_cpu_ns)
+static void render_add_facts(struct render_job *job)
 {
     struct facts *f = &job->facts;
 
     facts_set(f, "version", CPROFD_VERSION);
-    facts_count(f, "samples", job->result->samples);
+    facts_count(f, "samples", job->result->body.samples);
+    frames_note_pending(job);
     render_add_verdict(job);
     if (job->filtered > 0)
         facts_count(f, "filtered", job->filtered);
     render_check_cpu(job);
     /* Encoding is yet to come, and can't be in what it encodes. */
-    facts_count(f, "daemon_cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_cpu_ns);
-    job->result->rooted = job->verdict.ended[STACK_END_ROOT];
-    job->result->lost = facts_sum(f, "lost.");
+    facts_count(f, "daemon_cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - job->start_cpu_ns);
+    job->result->body.rooted = job->verdict.ended[STACK_END_ROOT];
+    job->result->body.lost = facts_sum(f, "lost.");
 }
 
 /* ---- formats */
@@ -225,31 +226,24 @@ static struct profile *render_new_profile(const struct raw_params *params)
     return p;
 }
 
-/* Joins, names and adds up: all that the formats of a profile have in common. */
+/* Adds up what has names. */
 static int render_fill(struct render_job *job, struct profile *p)
 {
-    int r = render_join(job);
-    if (r == 0)
-        r = render_collect(job);
-    struct frame *main_binary = r == 0 ? render_main_binary(job) : NULL;
-    if (r == 0)
-        r = frames_resolve(job);
-    if (r == 0)
-        render_prove_roots(job);
-    if (r == 0 && main_binary &&
-        frame_mapping(job, p, main_binary) == 0) /* the first mapping: readers take it for the main binary */
-        r = -ENOMEM;
-    return r < 0 ? r : render_add_samples(job, p);
+    render_prove_roots(job);
+    /* The first mapping: readers take it for the main binary. */
+    if (job->main_binary && frame_mapping(job, p, job->main_binary) == 0)
+        return -ENOMEM;
+    return render_add_samples(job, p);
 }
 
-static int render_profile(struct render_job *job, uint64_t start_cpu_ns, uint8_t **ret_data, size_t *ret_len)
+static int render_encode_profile(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
     CLEANUP(render_profile_cleanup) struct profile *p = render_new_profile(&job->raw->params);
 
     int r = p ? render_fill(job, p) : -ENOMEM;
     if (r < 0)
         return r;
-    render_add_facts(job, start_cpu_ns);
+    render_add_facts(job);
     if (job->raw->params.format == RAW_FORMAT_QUALITY)
         return render_quality(job, ret_data, ret_len);
     r = render_note_places(job);
@@ -272,19 +266,15 @@ static void render_symbol_line(FILE *out, uint64_t address, const char *name)
 }
 
 /* The addresses that the asker wants named, as the mappings are now; unknown ones are left out. */
-static int render_symbols(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
+static int render_encode_symbols(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
     const struct raw_profile *raw = job->raw;
     char *data = NULL;
     size_t len;
 
-    for (size_t i = 0; i < raw->n_addresses; i++)
-        if (!frame_user(job, raw->addresses[i], UINT32_MAX))
-            return -ENOMEM;
-    int r = frames_resolve(job);
-    FILE *out = r == 0 ? open_memstream(&data, &len) : NULL;
+    FILE *out = open_memstream(&data, &len);
     if (!out)
-        return r < 0 ? r : -ENOMEM;
+        return -ENOMEM;
     fputs("num_symbols: 1\n", out);
     for (size_t i = 0; i < raw->n_addresses; i++) {
         struct frame *frame = frame_user(job, raw->addresses[i], UINT32_MAX);
@@ -301,20 +291,119 @@ static int render_symbols(struct render_job *job, uint8_t **ret_data, size_t *re
     return 0;
 }
 
-static int render_run(struct render_job *job, int out_fd)
+/* What is counted on the way into a body is counted for it alone: the next one begins anew. */
+static int render_encode(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
-    uint64_t start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    struct facts known = job->facts;
+    uint64_t filtered = job->filtered;
+
+    if (job->raw->params.format == RAW_FORMAT_SYMBOL)
+        return render_encode_symbols(job, ret_data, ret_len);
+    job->facts = (struct facts){0};
+    facts_copy(&known, &job->facts);
+    frames_forget(job);
+    memset(job->mapping_ids, 0, job->raw->n_mappings * sizeof(*job->mapping_ids));
+    job->verdict = (struct verdict){0};
+    job->result->body.samples = 0;
+    int r = render_encode_profile(job, ret_data, ret_len);
+    facts_deinit(&job->facts);
+    job->facts = known;
+    job->filtered = filtered;
+    return r;
+}
+
+/* The next body, behind those before. */
+static int render_write_body(struct render_job *job)
+{
     AUTO_FREE uint8_t *data = NULL;
     size_t len = 0;
 
+    int r = render_encode(job, &data, &len);
+    if (r == 0)
+        r = render_write(job->out_fd, data, len);
+    if (r < 0)
+        return r;
+    job->result->body.offset += job->result->body.len;
+    job->result->body.len = len;
+    return 0;
+}
+
+/* How long to go on before the next draft, in multiples of what one costs; a file of this size may take until the deadline. */
+#define DRAFT_PAUSE_BEFORE_FILE 2
+#define DRAFT_PAUSE 10
+#define DRAFT_PAUSE_LEAST_NS (50 * NSEC_PER_MSEC)
+#define DRAFT_LARGE_FILE_BYTES (1u << 20)
+
+static bool render_is_draft_due(const struct render_job *job, enum draft_reason reason, uint64_t now_ns)
+{
+    const struct render_progress *p = &job->progress;
+
+    if (!job->renderer->ops->draft || job->message->u.job.deadline_ns == 0)
+        return false;
+    if (!p->drafted) /* late is better than without any name */
+        return reason == DRAFT_BEFORE_DEBUG || (reason != DRAFT_BY_TIME && now_ns < job->message->u.job.deadline_ns);
+    if (!p->news || now_ns >= job->message->u.job.deadline_ns)
+        return false;
+    if (reason == DRAFT_BEFORE_FILE)
+        return now_ns - p->drafted_ns >= DRAFT_PAUSE_BEFORE_FILE * p->cost_ns;
+    return reason != DRAFT_BY_TIME || now_ns - p->drafted_ns >= DRAFT_PAUSE_LEAST_NS + DRAFT_PAUSE * p->cost_ns;
+}
+
+int render_draft_before(struct render_job *job, uint32_t object)
+{
+    bool large = job->raw->objects[object].id.size >= DRAFT_LARGE_FILE_BYTES;
+
+    return render_draft(job, large ? DRAFT_BEFORE_LARGE_FILE : DRAFT_BEFORE_FILE);
+}
+
+int render_draft(struct render_job *job, enum draft_reason reason)
+{
+    struct render_progress *p = &job->progress;
+    uint64_t start_ns = monotonic_ns();
+
+    if (!render_is_draft_due(job, reason, start_ns))
+        return 0;
+    int r = frames_name_unread(job);
+    if (r == 0)
+        r = render_write_body(job);
+    if (r < 0)
+        return r;
+    job->renderer->ops->draft(job->renderer->userdata, &job->result->body);
+    p->drafted_ns = monotonic_ns();
+    p->cost_ns = p->drafted_ns - start_ns;
+    p->drafted = true;
+    p->news = false;
+    return 0;
+}
+
+/* Makes all frames, whose names are what takes time. */
+static int render_make_frames(struct render_job *job)
+{
+    const struct raw_profile *raw = job->raw;
+
+    for (size_t i = 0; i < raw->n_addresses; i++) {
+        struct frame *frame = frame_user(job, raw->addresses[i], UINT32_MAX);
+        if (!frame)
+            return -ENOMEM;
+        frame_add_weight(frame, 1);
+    }
+    if (raw->params.format == RAW_FORMAT_SYMBOL)
+        return 0;
+    int r = render_join(job);
+    if (r == 0)
+        r = render_collect(job);
+    job->main_binary = r == 0 ? render_main_binary(job) : NULL;
+    return r;
+}
+
+static int render_run(struct render_job *job)
+{
     int r = render_job_init(job);
     if (r == 0)
-        r = job->raw->params.format == RAW_FORMAT_SYMBOL ? render_symbols(job, &data, &len)
-                                                         : render_profile(job, start_cpu_ns, &data, &len);
+        r = render_make_frames(job);
     if (r == 0)
-        r = render_write(out_fd, data, len);
-    job->result->len = len;
-    return r;
+        r = frames_resolve(job);
+    return r < 0 ? r : render_write_body(job);
 }
 
 static void render_explain(struct render_job *job, int error)
@@ -332,12 +421,13 @@ static void render_explain(struct render_job *job, int error)
 int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *message,
                     int out_fd, struct render_result *ret)
 {
-    struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret, .touched = WORKER_TOUCH_NONE};
+    struct render_job job = {.renderer = r, .raw = p, .message = message, .result = ret, .out_fd = out_fd,
+                             .touched = WORKER_TOUCH_NONE, .start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID)};
 
     *ret = (struct render_result){0};
     r->cancelled = false;
     r->job = &job;
-    int e = render_run(&job, out_fd);
+    int e = render_run(&job);
     r->job = NULL;
     if (e < 0)
         render_explain(&job, e);

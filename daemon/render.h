@@ -23,6 +23,8 @@ struct render_ops {
     int (*need)(void *userdata, struct worker_message *need, int *ret_fd);
     /* An object is about to be parsed; WORKER_TOUCH_NONE: none is any more. */
     void (*touch)(void *userdata, uint32_t object);
+    /* A body of what is known so far is written, before the job's deadline unless it is the first. NULL: of no use. */
+    void (*draft)(void *userdata, const struct worker_body *body);
 };
 
 /* Keeps caches from job to job: modules, kernel symbols. NULL when memory is short. */
@@ -33,13 +35,13 @@ void renderer_trim(struct renderer *r);
 size_t renderer_cache_bytes(const struct renderer *r);
 
 struct render_result {
-    uint64_t len;                   /* bytes written */
-    uint64_t samples, rooted, lost; /* counts of samples: in the profile; of these, with a proven bottom;
-                                       lost, whatever the reason */
-    char message[512];              /* for the user, with an error */
+    struct worker_body body; /* counts of samples: in the profile; of these, with a proven bottom; lost, whatever the
+                                reason */
+    char message[512];       /* for the user, with an error */
 };
 
-/* Renders p into out_fd (written from its offset on). job: WORKER_JOB, for what to leave out. 0; -EINVAL: a
+/* Renders p into out_fd, from its start on: drafts, where the job has a deadline, then the body. job: WORKER_JOB, for what to
+ * leave out, and until when drafts are of use. 0; -EINVAL: a
  * filter is no regular expression; -ENOMEM; -ECANCELED; -EFBIG: the body is too long; each with a message. */
 int renderer_render(struct renderer *r, const struct raw_profile *p, const struct worker_message *job,
                     int out_fd, struct render_result *ret);

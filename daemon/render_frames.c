@@ -1,7 +1,6 @@
 /* From addresses to names and locations. Each frame of a job is made once, whatever number of stacks it is
- * in; all are named in one pass, sorted by file and offset, and become locations only when a sample that is
- * kept needs them. */
-#include "daemon/render_job.h"
+ * in, and becomes a location only when a sample that is kept needs it. Names of those in files are render_names.c's. */
+#include "daemon/render_frame.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,25 +20,6 @@
 /* Where no address of a process or of the kernel can be: one for each way in which a walk ends. */
 #define END_ADDRESS 0x0100000000000000ull
 #define KERNEL_HALF 0xffff800000000000ull
-
-struct frame {
-    struct frame_key key;
-    uint32_t mapping;           /* FRAME_USER: the first one that it was met in */
-    struct profile_line *lines; /* strings of the module, or name */
-    size_t n_lines;
-    char *name; /* made here */
-    bool known; /* lines come from a symbol */
-    bool tried; /* by a symbolizer that knows files and lines as well */
-    uint64_t location;
-    enum { MATCH_UNASKED, MATCH_YES, MATCH_NO } match;
-    UT_hash_handle hh;
-};
-
-struct frame_table {
-    struct frame *by_key;
-    uint64_t salt;
-    uint64_t kernel_id, unknown_id, end_id; /* of mappings in the profile; 0: not there yet */
-};
 
 struct frame_table *frame_table_new(void)
 {
@@ -62,6 +42,7 @@ void frame_table_free(struct frame_table *t)
         free(frame->name);
         free(frame);
     }
+    free(t->in_files);
     free(t);
 }
 
@@ -145,10 +126,26 @@ struct frame *frame_end(struct render_job *job, enum stack_end end, const struct
     return frame_get(job, key, mapping);
 }
 
+void frame_add_weight(struct frame *frame, uint64_t weight)
+{
+    frame->weight = render_plus(frame->weight, weight);
+}
+
 /* ---- names */
+
+void frame_clear_name(struct frame *frame)
+{
+    free(frame->lines);
+    free(frame->name);
+    frame->lines = NULL;
+    frame->name = NULL;
+    frame->n_lines = 0;
+    frame->known = frame->unread = false;
+}
 
 static int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n)
 {
+    free(frame->lines);
     frame->lines = calloc(n, sizeof(*frame->lines));
     if (!frame->lines)
         return -ENOMEM;
@@ -165,7 +162,7 @@ static int frame_set_lines(struct frame *frame, const struct symbol_frame *symbo
 }
 
 /* A name that is made here. */
-static int __attribute__((format(printf, 2, 3))) frame_set_name(struct frame *frame, const char *fmt, ...)
+int frame_set_name(struct frame *frame, const char *fmt, ...)
 {
     va_list args;
 
@@ -179,7 +176,7 @@ static int __attribute__((format(printf, 2, 3))) frame_set_name(struct frame *fr
     return frame_set_lines(frame, &(struct symbol_frame){.name = frame->name}, 1);
 }
 
-static const char *path_basename(const char *path)
+const char *path_basename(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
@@ -190,18 +187,24 @@ static enum symbolize_mode render_mode(const struct render_job *job)
     return job->raw->params.symbolize == RAW_SYMBOLIZE_FAST ? SYMBOLIZE_FAST : SYMBOLIZE_FULL;
 }
 
-static int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module,
+int frame_name_in(struct frame *frame, struct module *module, const struct symbol_frame *symbols, size_t n,
+                         uint64_t offset, const char *fallback)
+{
+    if (n > 0) {
+        frame->known = true;
+        return frame_set_lines(frame, symbols, n);
+    }
+    return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_vaddr(module, offset) : offset);
+}
+
+int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module,
                             uint64_t offset, const char *fallback)
 {
     struct symbol_frame symbols[SYMBOL_MAX_INLINED];
 
     frame->tried = module != NULL;
     size_t n = module ? module_resolve(module, offset, render_mode(job), symbols) : 0;
-    if (n > 0) {
-        frame->known = true;
-        return frame_set_lines(frame, symbols, n);
-    }
-    return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_vaddr(module, offset) : offset);
+    return frame_name_in(frame, module, symbols, n, offset, fallback);
 }
 
 /* The three entry points of a page that never changes; each one is 1,024 bytes long. */
@@ -244,19 +247,6 @@ static int frame_resolve_kernel(struct render_job *job, struct frame *frame)
     return frame_set_name(frame, "%s", symbol->name);
 }
 
-static int frame_resolve_user(struct render_job *job, struct frame *frame)
-{
-    if (frame->key.owner & OWNER_MAPPING)
-        return job->raw->params.symbolize == RAW_SYMBOLIZE_NONE ? 0 : frame_resolve_nameless(job, frame);
-    struct module *module = render_module(job, frame->key.owner);
-    if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
-        return 0; /* the build id is all that is wanted of it */
-    if (module) /* it may be there since a copy was unwound by it */
-        render_touch(job, frame->key.owner);
-    return frame_resolve_in(job, frame, module, frame->key.offset,
-                            path_basename(frame_object_name(job, frame)));
-}
-
 static int frame_resolve_end(struct render_job *job, struct frame *frame)
 {
     enum stack_end end = (enum stack_end)frame->key.address;
@@ -267,52 +257,37 @@ static int frame_resolve_end(struct render_job *job, struct frame *frame)
     return frame_set_name(frame, "[truncated: %s %s]", phrase, path_basename(mapping_name(job, frame->mapping)));
 }
 
-static int frame_resolve(struct render_job *job, struct frame *frame)
+int frame_resolve_elsewhere(struct render_job *job, struct frame *frame)
 {
     if (frame->key.kind == FRAME_END)
         return frame_resolve_end(job, frame);
-    if (frame->key.kind == FRAME_USER)
-        return frame_resolve_user(job, frame);
     if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
         return 0;
+    if (frame->key.kind == FRAME_USER)
+        return frame_resolve_nameless(job, frame);
     if (frame->key.kind == FRAME_KERNEL)
         return frame_resolve_kernel(job, frame);
     return frame_set_name(frame, "0x%" PRIx64, frame->key.address);
 }
 
-static int frame_compare(const struct frame *a, const struct frame *b)
-{
-    const struct frame_key *x = &a->key, *y = &b->key;
+/* ---- locations */
 
-    if (x->kind != y->kind)
-        return x->kind < y->kind ? -1 : 1;
-    if (x->owner != y->owner)
-        return x->owner < y->owner ? -1 : 1;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    return x->address < y->address ? -1 : x->address > y->address;
+bool frame_in_file(const struct frame *frame)
+{
+    return frame->key.kind == FRAME_USER && !(frame->key.owner & OWNER_MAPPING);
 }
 
-int frames_resolve(struct render_job *job)
+void frames_forget(struct render_job *job)
 {
     struct frame_table *t = job->frames;
     struct frame *frame, *next;
-    int r = 0;
 
-    job->n_touches = 0;
-    HASH_SORT(t->by_key, frame_compare);
+    t->kernel_id = t->unknown_id = t->end_id = 0;
     HASH_ITER(hh, t->by_key, frame, next) {
-        r = frame_resolve(job, frame);
-        if (job->renderer->cancelled)
-            r = -ECANCELED;
-        if (r < 0)
-            break;
+        frame->location = 0;
+        frame->match = MATCH_UNASKED;
     }
-    render_touch(job, WORKER_TOUCH_NONE);
-    return r;
 }
-
-/* ---- locations */
 
 static uint64_t special_mapping(const struct render_job *job, struct profile *p, uint64_t *id,
                                 const char *name, uint64_t start, uint64_t limit, bool named)
@@ -341,7 +316,8 @@ static uint64_t user_mapping(struct render_job *job, struct profile *p, const st
     const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
     uint64_t *id = &job->mapping_ids[frame->mapping];
     bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE;
-    bool lines = frame->tried && job->raw->params.symbolize == RAW_SYMBOLIZE_FULL;
+    bool lines = frame->tried && job->raw->params.symbolize == RAW_SYMBOLIZE_FULL &&
+                 (!frame_in_file(frame) || job->objects[frame->key.owner].n_pending == 0);
 
     if (*id != 0)
         return *id;

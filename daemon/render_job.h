@@ -1,5 +1,5 @@
 /* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks,
- * filters), render_frames.c (addresses, their names and locations), render_objects.c (files) and
+ * filters), render_frames.c (addresses and their locations), render_names.c (their names), render_objects.c (files) and
  * render_quality.c. Private to these. */
 #pragma once
 
@@ -77,8 +77,21 @@ struct audit_difference {
 
 struct render_object {
     bool tried;
-    bool excluded;
+    bool excluded;         /* nothing of it is read; */
+    bool no_debug;         /* its debug information is not */
     struct module *module; /* NULL: there is none */
+    size_t n_frames;       /* in it, once they have names; */
+    size_t n_pending;      /* whose files, lines and inlined calls are not known yet */
+    uint64_t weight;       /* of the samples that these are in */
+    uint64_t effort;       /* what reading its symbol table takes, by its size; 0: it is cached */
+};
+
+/* What the loop has of a job that is not done. */
+struct render_progress {
+    bool drafted;
+    bool news;           /* more is known now than in the newest draft */
+    uint64_t drafted_ns; /* monotonic; how long that took */
+    uint64_t cost_ns;
 };
 
 #define VERDICT_DEPTHS (CPROFD_MAX_KERNEL_FRAMES + CPROFD_MAX_FRAMES + 1)
@@ -98,6 +111,10 @@ struct render_job {
     const struct raw_profile *raw;
     const struct worker_message *message;
     struct render_result *result;
+    int out_fd;
+    uint64_t start_cpu_ns;
+    struct render_progress progress;
+    struct frame *main_binary;     /* NULL: not known */
     struct facts facts;
     struct address_map map;
     struct frame_table *frames;
@@ -147,8 +164,10 @@ struct frame *frame_user(struct render_job *job, uint64_t address, uint32_t epoc
 struct frame *frame_kernel(struct render_job *job, uint64_t address);
 /* The frame that says how a walk ended; last: the outermost frame before it, or NULL. */
 struct frame *frame_end(struct render_job *job, enum stack_end end, const struct frame *last);
-/* Names all frames of the table, file by file. 0, -ENOMEM or -ECANCELED. */
-int frames_resolve(struct render_job *job);
+/* A sample is in the frame. */
+void frame_add_weight(struct frame *frame, uint64_t weight);
+/* Before the frames go into another profile. */
+void frames_forget(struct render_job *job);
 /* Its mapping and its location in the profile, once the frame is resolved; 0 when memory is short. */
 uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct frame *frame);
 uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame);
@@ -164,11 +183,36 @@ const char *frame_inner_name(const struct frame *frame);
 /* The path or the name of what the frame is in. */
 const char *frame_object_name(const struct render_job *job, const struct frame *frame);
 
+/* ---- render_names.c */
+
+/* Names all frames of the table, by what is cached and by symbol tables first, then by debug information, the heaviest file
+ * first; drafts in between. 0, -ENOMEM or -ECANCELED. */
+int frames_resolve(struct render_job *job);
+/* Gives frames that were not resolved yet a name of their address, for a draft. 0 or -ENOMEM. */
+int frames_name_unread(struct render_job *job);
+/* Says in the facts what is still to come. */
+void frames_note_pending(struct render_job *job);
+
+/* ---- render.c */
+
+enum draft_reason {
+    DRAFT_BY_TIME,
+    DRAFT_BEFORE_FILE, /* what comes next can't be interrupted, */
+    DRAFT_BEFORE_LARGE_FILE, /* and takes long */
+    DRAFT_BEFORE_DEBUG, /* all symbol tables are read */
+};
+/* Gives the loop what is known so far, where that is of use. 0 or -errno. */
+int render_draft(struct render_job *job, enum draft_reason reason);
+/* The same, before an object's file is read. */
+int render_draft_before(struct render_job *job, uint32_t object);
+
 /* ---- render_objects.c. NULL: there is none, and if it's worth a word, a note says so. */
 
 /* Marks what the loop wants left out. */
 void render_exclude(struct render_job *job);
 struct module *render_module(struct render_job *job, uint32_t object);
+/* Its file need not be opened. */
+bool render_is_cached(const struct render_job *job, uint32_t object);
 struct module *render_vdso(struct render_job *job);
 /* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);

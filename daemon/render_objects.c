@@ -49,12 +49,17 @@ void render_exclude(struct render_job *job)
 
     for (uint32_t i = 0; i < n && i < WORKER_MAX_EXCLUDED; i++) {
         uint32_t object = job->message->u.job.excluded[i];
-        if (object >= job->raw->n_objects || job->objects[object].excluded)
+        if (object >= job->raw->n_objects || job->objects[object].no_debug)
             continue;
-        job->objects[object].excluded = true;
-        facts_note(&job->facts, "excluded", "%s: %s", render_path(job, object),
+        bool wholly = job->message->u.job.wholly[i] != 0;
+        job->objects[object].no_debug = true;
+        job->objects[object].excluded = wholly;
+        facts_note(&job->facts, "excluded", "%s: %s%s", render_path(job, object), wholly ? "" : "its debug information ",
                    render_blame_text(job->message->u.job.blame[i]));
     }
+    if (job->message->u.job.spare == WORKER_SPARE_SPOILED)
+        facts_note(&job->facts, "excluded", "debug information that is not known yet: some minutes ago it %s",
+                   render_blame_text(job->message->u.job.spare_blame));
     if (job->message->u.job.no_symbols)
         facts_note(&job->facts, "no_symbols", "no file was read: too often one %s",
                    render_blame_text(job->message->u.job.no_symbols));
@@ -151,6 +156,11 @@ void render_touch(struct render_job *job, uint32_t object)
     job->touched = object;
     job->n_touches++;
     job->renderer->ops->touch(job->renderer->userdata, object);
+}
+
+bool render_is_cached(const struct render_job *job, uint32_t object)
+{
+    return symbolizer_has(job->renderer->symbolizer, &job->raw->objects[object].id);
 }
 
 struct module *render_module(struct render_job *job, uint32_t object)

@@ -246,9 +246,12 @@ int render_collect(struct render_job *job)
 {
     for (size_t s = 0; s < job->n_samples; s++) {
         const struct render_sample *sample = &job->samples[s];
-        for (size_t i = 0; i < render_frame_count(sample); i++)
-            if (!render_frame_at(job, sample, i))
+        for (size_t i = 0; i < render_frame_count(sample); i++) {
+            struct frame *frame = render_frame_at(job, sample, i);
+            if (!frame)
                 return -ENOMEM;
+            frame_add_weight(frame, sample->value->weight);
+        }
     }
     return 0;
 }

@@ -84,7 +84,7 @@ void render_judge(struct render_job *job, const struct render_sample *sample, bo
     uint64_t n = sample->value->samples;
     bool guessed = false;
 
-    job->result->samples = render_plus(job->result->samples, n);
+    job->result->body.samples = render_plus(job->result->body.samples, n);
     v->ended[sample->end] = render_plus(v->ended[sample->end], n);
     v->depths[stack->n_kernel + sample->n_user] = render_plus(v->depths[stack->n_kernel + sample->n_user], n);
     for (size_t i = 0; i < sample->n_user; i++)
@@ -117,10 +117,10 @@ static void render_add_depths(struct render_job *job)
         double share;
     } percentiles[] = {{"depth.p50", 0.5}, {"depth.p90", 0.9}, {"depth.p99", 0.99}, {"depth.max", 1}};
 
-    if (job->result->samples == 0)
+    if (job->result->body.samples == 0)
         return;
     for (size_t i = 0; i < sizeof(percentiles) / sizeof(percentiles[0]); i++)
-        facts_count(&job->facts, percentiles[i].key, verdict_depth(&job->verdict, job->result->samples, percentiles[i].share));
+        facts_count(&job->facts, percentiles[i].key, verdict_depth(&job->verdict, job->result->body.samples, percentiles[i].share));
 }
 
 void render_add_verdict(struct render_job *job)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bpf/copy_events.h"
+#include "daemon/afterwork.h"
 #include "daemon/child.h"
 #include "daemon/router.h"
 #include "daemon/http.h"
@@ -237,6 +238,7 @@ static void server_stop(struct server *server)
     if (server->base)
         server_wait_for_children(server);
     http_server_free(server->http);
+    afterwork_end_all();
     unwind_tables_free(server->tables);
     worker_pool_free(server->pool);
     child_kill_all();

@@ -99,6 +99,7 @@ void session_close(struct session *s)
     recorder_close(s->recorder);
     s->exited = s->exited || ctl->closed_ns; /* the notice may be still to come */
     uint64_t end_ns = ctl->closed_ns ? ctl->closed_ns : monotonic_ns();
+    s->end_ns = monotonic_ns();
     s->window_ns = end_ns > ctl->opened_ns ? end_ns - ctl->opened_ns : 0;
     session_read_cpu(s);
     session_take_execs(s);
@@ -246,7 +247,7 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
         return;
     }
     *s = (struct session){.server = server, .request = request, .asker = *asker, .params = *params, .pid = pid, .slot = slot,
-                          .table_fd = -1, .probe_fd = -1};
+                          .table_fd = -1, .probe_fd = -1, .request_ns = monotonic_ns()};
     s->params.unwind = unwind;
     s->target.uid = AUDIT_NO_UID;
     (void)snprintf(s->kind, sizeof(s->kind), "%s", kind);

@@ -120,7 +120,7 @@ static void session_on_places(struct worker_job *job, const struct worker_result
         session_error(s, 503, "the places of the probe could not be read");
         return;
     }
-    if (result->len > sizeof(sites)) {
+    if (result->body.len > sizeof(sites)) {
         (void)snprintf(message, sizeof(message), "event %.300s: it has more than %zu places", s->params.event_text,
                        sizeof(sites) / sizeof(sites[0]));
         session_error(s, 400, message);

@@ -64,6 +64,7 @@ struct session {
     struct event *tell;             /* runs while what is due to the collector is gathered */
     bool epoch_due, exec_due;       /* the collector has not been told of the newest epoch, exec */
 
+    uint64_t request_ns, end_ns;    /* monotonic: of the request, of the window */
     uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
     bool cpu_known;
     struct session_budget {

@@ -3,12 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/afterwork.h"
 #include "daemon/http.h"
 #include "daemon/metrics.h"
 #include "daemon/raw_profile.h"
+#include "daemon/reply_due.h"
 #include "daemon/server.h"
 #include "daemon/session_impl.h"
 #include "daemon/session_raw.h"
+#include "util/cleanup.h"
 
 /* ---- the reply */
 
@@ -30,7 +33,7 @@ static void session_reply_headers(struct session *s, const struct worker_result 
     const struct {
         const char *name;
         uint64_t value;
-    } counts[] = {{"Cprofd-Samples", result->samples}, {"Cprofd-Rooted", result->rooted}, {"Cprofd-Lost", result->lost}};
+    } counts[] = {{"Cprofd-Samples", result->body.samples}, {"Cprofd-Rooted", result->body.rooted}, {"Cprofd-Lost", result->body.lost}};
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)counts[i].value);
@@ -58,6 +61,8 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
     struct session *s = userdata;
 
     s->job = NULL;
+    if (result->more)
+        afterwork_begin(job, TAKE_PTR(s->collector));
     if (result->error) {
         session_error(s, 503, result->message);
         return;
@@ -71,7 +76,7 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
     else
         http_reply_header(s->request, "Content-Disposition", "attachment; filename=\"profile\"");
     session_count(s);
-    http_reply_fd(s->request, 200, type, result->body_fd, result->len);
+    http_reply_fd(s->request, 200, type, result->body_fd, result->body.offset, result->body.len);
     session_over(s, 200, s->ended ? s->ended : "done");
 }
 
@@ -97,7 +102,9 @@ void session_render(struct session *s)
         session_error(s, 503, message);
         return;
     }
-    s->job = worker_pool_render(s->server->pool, raw_fd, &ops, s);
+    struct worker_due due = {
+        .key = reply_key(&s->target), .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, s->end_ns)};
+    s->job = worker_pool_render(s->server->pool, raw_fd, &due, &ops, s);
     if (!s->job)
         session_error(s, 503, "too much to do: no worker is free to render the profile");
 }

@@ -8,11 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/afterwork.h"
 #include "daemon/child.h"
 #include "daemon/collector.h"
 #include "daemon/http.h"
 #include "daemon/quota.h"
 #include "daemon/raw_profile.h"
+#include "daemon/reply_due.h"
 #include "daemon/server.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
@@ -27,6 +29,7 @@ struct symbol_request {
     struct collector_request collect;
     struct child *collector;
     struct worker_job *job;
+    uint64_t request_ns, key;
     uint64_t *addresses;
     size_t n_addresses;
 };
@@ -103,11 +106,13 @@ static void symbol_on_done(struct worker_job *job, const struct worker_result *r
     struct symbol_request *q = userdata;
 
     q->job = NULL;
+    if (result->more)
+        afterwork_begin(job, TAKE_PTR(q->collector));
     if (result->error) {
         symbol_error(q, 503, result->message);
         return;
     }
-    http_reply_fd(q->request, 200, "text/plain; charset=utf-8", result->body_fd, result->len);
+    http_reply_fd(q->request, 200, "text/plain; charset=utf-8", result->body_fd, result->body.offset, result->body.len);
     symbol_free(q);
 }
 
@@ -132,11 +137,12 @@ static int symbol_raw(const struct symbol_request *q, int table_fd)
 static void symbol_on_table(struct symbol_request *q, int table_fd)
 {
     static const struct worker_job_ops ops = {.need = symbol_on_need, .done = symbol_on_done};
+    struct worker_due due = {.key = q->key, .deadline_ns = reply_due_ns(q->request_ns, 0, q->request_ns)};
     int raw_fd = symbol_raw(q, table_fd);
 
     child_set_deadline(q->collector, 0);
     if (raw_fd >= 0)
-        q->job = worker_pool_render(q->server->pool, raw_fd, &ops, q);
+        q->job = worker_pool_render(q->server->pool, raw_fd, &due, &ops, q);
     if (!q->job)
         symbol_error(q, 503, "too much to do: no worker is free to look the names up");
 }
@@ -156,14 +162,16 @@ static void symbol_on_message(struct child *c, const void *data, size_t len, int
 
     if (len != sizeof(*m))
         return;
-    if (m->type == COLLECTOR_READY)
+    if (m->type == COLLECTOR_READY) {
+        q->key = reply_key(&m->u.ready);
         (void)child_send(c, &finish, sizeof(finish), NULL, 0); /* where it is gone, its end is told */
-    else if (m->type == COLLECTOR_DENIED)
+    } else if (m->type == COLLECTOR_DENIED) {
         symbol_error(q, m->u.denied.status, m->u.denied.message);
-    else if (m->type == COLLECTOR_TABLE && fd >= 0 && !q->job)
+    } else if (m->type == COLLECTOR_TABLE && fd >= 0 && !q->job) {
         symbol_on_table(q, fd);
-    else if (m->type == COLLECTOR_FILE && q->job)
+    } else if (m->type == COLLECTOR_FILE && q->job) {
         symbol_on_file(q, m->u.file.u.file.error, TAKE_FD(fd));
+    }
 }
 
 static void symbol_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
@@ -193,7 +201,7 @@ void symbol_request_start(struct server *server, struct http_request *request, p
         http_reply_error(request, 503, "no memory for another request");
         return;
     }
-    *q = (struct symbol_request){.server = server, .request = request};
+    *q = (struct symbol_request){.server = server, .request = request, .request_ns = monotonic_ns()};
     q->collect = (struct collector_request){.settings = server->settings, .asker = *http_request_asker(request), .pid = pid,
                                             .mappings = true};
     http_request_on_gone(request, symbol_on_gone, q);

@@ -254,8 +254,8 @@ static void load_begin(struct unwind_entry *e, const struct worker_result *resul
     struct unwind_tables *t = e->tables;
     enum unwind_why why = UNWIND_WHY_TOO_LARGE;
 
-    if (result->len <= t->limits.max_bytes / UNWIND_TABLES_TABLE_SHARE) {
-        int r = unwind_load_new(unwind_room_arena(t->room), result->body_fd, result->len, &e->load);
+    if (result->body.len <= t->limits.max_bytes / UNWIND_TABLES_TABLE_SHARE) {
+        int r = unwind_load_new(unwind_room_arena(t->room), result->body_fd, result->body.len, &e->load);
         why = r == -EBADMSG ? UNWIND_WHY_MALFORMED : UNWIND_WHY_FAILED;
     }
     e->bytes = e->load ? unwind_load_total_bytes(e->load) : 0;

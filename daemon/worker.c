@@ -66,6 +66,12 @@ static void worker_on_touch(void *userdata, uint32_t object)
         &(struct worker_message){.type = WORKER_TOUCH, .job_id = w->job_id, .u.touch.object = object});
 }
 
+static void worker_on_draft(void *userdata, const struct worker_body *body)
+{
+    const struct worker_role *w = userdata;
+    worker_send(&(struct worker_message){.type = WORKER_DRAFT, .job_id = w->job_id, .u.draft = *body});
+}
+
 static int worker_on_need(void *userdata, struct worker_message *need, int *ret_fd)
 {
     const struct worker_role *w = userdata;
@@ -96,10 +102,8 @@ static void worker_render(struct worker_role *w, const struct worker_message *jo
         r = renderer_render(w->renderer, &raw, job, output, &result);
     raw_profile_close(&raw);
     done->u.done.error = r;
-    done->u.done.len = r == 0 ? result.len : 0;
-    done->u.done.samples = result.samples;
-    done->u.done.rooted = result.rooted;
-    done->u.done.lost = result.lost;
+    if (r == 0)
+        done->u.done.body = result.body;
     memcpy(done->u.done.message, result.message, sizeof(result.message));
 }
 
@@ -110,10 +114,10 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
 
     w->job_id = job->job_id;
     if (job->u.job.kind == WORKER_PROBE)
-        done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.len,
+        done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.body.len,
                                        done.u.done.message, sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_TABLE)
-        done.u.done.error = table_make(*input, output, &done.u.done.len, done.u.done.message, sizeof(done.u.done.message));
+        done.u.done.error = table_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else
         worker_render(w, job, *input, output, &done);
     done.u.done.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_ns;
@@ -135,6 +139,8 @@ static _Noreturn void worker_serve(struct worker_role *w)
         close_fd(&input);
         close_fd(&output);
         renderer_trim(w->renderer); /* after the answer: nobody waits for it */
+        worker_send(&(struct worker_message){
+            .type = WORKER_REST, .job_id = job.job_id, .u.rest.cache_bytes = renderer_cache_bytes(w->renderer)});
     }
 }
 
@@ -152,7 +158,7 @@ static bool worker_argument(const char *text, const char *name, uint64_t *ret)
 
 int worker_main(int argc, char **argv)
 {
-    static const struct render_ops ops = {.need = worker_on_need, .touch = worker_on_touch};
+    static const struct render_ops ops = {.need = worker_on_need, .touch = worker_on_touch, .draft = worker_on_draft};
     struct worker_role w = {0};
     uint64_t parent, memory_bytes, cache_bytes;
 

@@ -30,14 +30,13 @@ static void worker_set_timer(struct worker *w, uint64_t ns)
     (void)event_add(w->timer, &tv);
 }
 
-/* Parts with its job, which it leaves in no list. */
-static struct worker_job *worker_release_job(struct worker *w)
+struct worker_job *worker_release_job(struct worker *w)
 {
     struct worker_job *job = TAKE_PTR(w->job);
 
     (void)event_del(w->timer);
     close_fd(&w->output_fd);
-    w->waiting = w->stalled = false;
+    w->waiting = w->stalled = w->drafted = false;
     if (job) {
         TAILQ_REMOVE(&w->pool->running, job, link);
         job->worker = NULL;
@@ -88,12 +87,28 @@ bool worker_dies(const struct worker *w)
     return w->state == WORKER_DYING;
 }
 
-bool worker_computes(const struct worker *w)
+bool worker_is_aside(const struct worker *w)
 {
-    return worker_lives(w) && !w->stalled;
+    return worker_lives(w) && w->drafted && !w->stalled;
 }
 
-/* Its job is over: it waits for the next one, or ends where there are more than are wanted. */
+bool worker_computes(const struct worker *w)
+{
+    return worker_lives(w) && !w->stalled && !w->drafted;
+}
+
+/* The idle one that is missed least: the one with the smallest cache. */
+static struct worker *worker_least(struct worker_pool *pool)
+{
+    struct worker *w, *least = NULL;
+
+    TAILQ_FOREACH(w, &pool->workers, link)
+        if (w->state == WORKER_IDLE && (!least || w->cache_bytes <= least->cache_bytes))
+            least = w;
+    return least;
+}
+
+/* Its job is over: it waits for the next one. Where there are more than are wanted, one ends. */
 static void worker_rest(struct worker *w)
 {
     struct worker_pool *pool = w->pool;
@@ -103,18 +118,38 @@ static void worker_rest(struct worker *w)
     w->touched = WORKER_TOUCH_NONE;
     TAILQ_REMOVE(&pool->workers, w, link);
     TAILQ_INSERT_HEAD(&pool->workers, w, link);
-    if (w->retire || worker_count(pool, worker_computes) > pool->limits.workers)
+    if (w->retire)
         worker_end(w, false);
+    else if (worker_count(pool, worker_computes) > pool->limits.workers)
+        worker_end(worker_least(pool), false);
     worker_pool_wake(pool);
 }
 
-/* Nobody may change the body any more, and it is as long as was said. */
-static bool worker_output_ok(int fd, uint64_t len)
+/* It is as long as was said. */
+static bool worker_body_ok(int fd, const struct worker_body *body)
 {
     struct stat st;
 
-    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 &&
-           fstat(fd, &st) == 0 && len <= (uint64_t)st.st_size;
+    return fstat(fd, &st) == 0 && body->len <= (uint64_t)st.st_size && body->offset <= (uint64_t)st.st_size - body->len;
+}
+
+/* Nobody may change the body any more. */
+static bool worker_output_ok(int fd, const struct worker_body *body)
+{
+    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0 && worker_body_ok(fd, body);
+}
+
+/* Whoever waits for a worker need not wait for this one any more. */
+static void worker_on_draft(struct worker *w, const struct worker_body *draft)
+{
+    if (w->waiting || w->job->message.u.job.kind != WORKER_RENDER || !worker_body_ok(w->output_fd, draft)) {
+        worker_fault(w, WORKER_BLAME_CRASH);
+        return;
+    }
+    w->draft = *draft;
+    w->drafted = true;
+    worker_pool_wake(w->pool);
+    worker_job_on_draft(w->job);
 }
 
 static void worker_on_done(struct worker *w, const struct worker_message *m)
@@ -123,14 +158,11 @@ static void worker_on_done(struct worker *w, const struct worker_message *m)
         .error = m->u.done.error,
         .message = m->u.done.message,
         .body_fd = w->output_fd,
-        .len = m->u.done.len,
+        .body = m->u.done.body,
         .cpu_ns = m->u.done.cpu_ns,
-        .samples = m->u.done.samples,
-        .rooted = m->u.done.rooted,
-        .lost = m->u.done.lost,
     };
 
-    if (w->waiting || result.error > 0 || !worker_output_ok(w->output_fd, m->u.done.len)) {
+    if (w->waiting || result.error > 0 || !worker_output_ok(w->output_fd, &result.body)) {
         worker_fault(w, WORKER_BLAME_CRASH);
         return;
     }
@@ -203,8 +235,12 @@ static void worker_on_message(struct worker_process *process, const struct worke
 {
     struct worker *w = userdata;
 
-    if (!w->job || m->job_id != w->job->message.job_id)
+    if (m->type == WORKER_REST) /* it may have the next job by now */
+        w->cache_bytes = m->u.rest.cache_bytes;
+    else if (!w->job || m->job_id != w->job->message.job_id)
         worker_fault(w, WORKER_BLAME_CRASH);
+    else if (m->type == WORKER_DRAFT)
+        worker_on_draft(w, &m->u.draft);
     else if (m->type == WORKER_TOUCH)
         w->touched = m->u.touch.object;
     else if (m->type == WORKER_NEED)
@@ -285,12 +321,23 @@ void worker_take(struct worker *w, struct worker_job *job, int output_fd)
     w->output_fd = output_fd;
     w->touched = WORKER_TOUCH_NONE;
     w->needs = 0;
+    w->drafted = false;
     job->worker = w;
     job->message.job_id = pool->next_job_id++;
     w->deadline_ns = monotonic_ns() + job->timeout_ns;
     worker_set_timer(w, job->timeout_ns);
     if (worker_process_send(w->process, &job->message, (int[]){job->input_fd, w->output_fd}, 2) < 0)
         worker_fault(w, WORKER_BLAME_CRASH);
+}
+
+void worker_renew(struct worker *w)
+{
+    if (w->waiting) {
+        w->deadline_ns = w->job->timeout_ns;
+        return;
+    }
+    w->deadline_ns = monotonic_ns() + w->job->timeout_ns;
+    worker_set_timer(w, w->job->timeout_ns);
 }
 
 void worker_job_file(struct worker_job *job, int error, int fd)

@@ -25,25 +25,73 @@ void worker_pool_wake(struct worker_pool *pool)
 
 /* ---- scheduling */
 
-static struct worker *worker_pool_idle(struct worker_pool *pool)
+static bool worker_has_key(const struct worker *w, uint64_t key)
 {
-    struct worker *w;
-
-    TAILQ_FOREACH(w, &pool->workers, link)
-        if (w->state == WORKER_IDLE)
-            return w;
-    return NULL;
+    for (unsigned i = 0; i < w->n_keys && i < WORKER_KEYS; i++)
+        if (w->keys[i] == key)
+            return true;
+    return false;
 }
 
-/* An idle worker, or a new one. 0; -EAGAIN: all are busy; -errno: none can be started. */
-static int worker_pool_pick(struct worker_pool *pool, struct worker **ret)
+static void worker_note_key(struct worker *w, uint64_t key)
 {
-    *ret = worker_pool_idle(pool);
+    if (key && !worker_has_key(w, key))
+        w->keys[w->n_keys++ % WORKER_KEYS] = key;
+}
+
+/* The worker that has a job's files; NULL: none does, or the job has no key. */
+static struct worker *worker_pool_holder(const struct worker_pool *pool, const struct worker_job *job)
+{
+    struct worker *w, *busy = NULL;
+
+    TAILQ_FOREACH(w, &pool->workers, link) {
+        if (!worker_lives(w) || w->retire || job->due.key == 0 || !worker_has_key(w, job->due.key))
+            continue;
+        if (w->state == WORKER_IDLE)
+            return w;
+        busy = w;
+    }
+    return busy;
+}
+
+/* For a render the one with the warmest caches, for other jobs, which need none, the one with the coldest. */
+static struct worker *worker_pool_idle(const struct worker_pool *pool, const struct worker_job *job)
+{
+    struct worker *w, *idle = NULL;
+
+    TAILQ_FOREACH(w, &pool->workers, link) {
+        if (w->state == WORKER_IDLE)
+            idle = w;
+        if (idle && job->message.u.job.kind == WORKER_RENDER)
+            break;
+    }
+    return idle;
+}
+
+/* As many compute as may at one time. Those aside, up to as many again, are not counted: what they look for takes long, and
+ * others are not to wait for it. */
+static bool worker_pool_is_full(const struct worker_pool *pool)
+{
+    unsigned computing = worker_count(pool, worker_computes), aside = worker_count(pool, worker_is_aside);
+
+    if (aside > pool->limits.workers)
+        computing += aside - pool->limits.workers;
+    return computing >= pool->limits.workers;
+}
+
+/* An idle worker, or a new one. 0; -EAGAIN: all are busy; -EBUSY: the one that has its files is, and the job has time;
+ * -errno: none can be started. */
+static int worker_pool_pick(struct worker_pool *pool, struct worker_job *job, struct worker **ret)
+{
+    struct worker *holder = worker_pool_holder(pool, job);
+
+    if (holder && holder->state == WORKER_BUSY && job->patient)
+        return -EBUSY;
+    *ret = holder && holder->state == WORKER_IDLE ? holder : worker_pool_idle(pool, job);
     if (*ret)
         return 0;
     unsigned alive = worker_count(pool, worker_lives);
-    if (worker_count(pool, worker_computes) >= pool->limits.workers ||
-        alive >= WORKER_MAX_SPARE * pool->limits.workers ||
+    if (worker_pool_is_full(pool) || alive >= WORKER_MAX_SPARE * pool->limits.workers ||
         worker_count(pool, worker_dies) >= WORKER_MAX_DYING)
         return -EAGAIN;
     int r = worker_new(pool, ret);
@@ -54,9 +102,32 @@ static int worker_pool_pick(struct worker_pool *pool, struct worker **ret)
     return 0;
 }
 
+/* What the job is to do without, where it can't go to the worker that has its files. */
+static void worker_pool_spare(const struct worker_pool *pool, const struct worker *w, struct worker_job *job)
+{
+    const struct worker *holder = worker_pool_holder(pool, job);
+    uint64_t now_ns = monotonic_ns();
+
+    job->message.u.job.spare = WORKER_SPARE_NOTHING;
+    if (job->due.key == 0)
+        return;
+    if (job->clock && holder && holder != w && holder->job && holder->job->due.key == job->due.key)
+        job->message.u.job.spare = WORKER_SPARE_ELSEWHERE;
+    for (unsigned i = 0; i < pool->n_spoiled && i < POOL_SPOILED; i++) {
+        if (pool->spoiled[i].key != job->due.key || pool->spoiled[i].until_ns < now_ns)
+            continue;
+        job->message.u.job.spare = WORKER_SPARE_SPOILED;
+        job->message.u.job.spare_blame = pool->spoiled[i].blame;
+    }
+}
+
 static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct worker_job *job)
 {
     TAILQ_REMOVE(&pool->queue, job, link);
+    worker_pool_spare(pool, w, job);
+    worker_job_begin(job);
+    if (job->message.u.job.spare != WORKER_SPARE_ELSEWHERE)
+        worker_note_key(w, job->due.key);
     int output_fd = memfd_create("cprofd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (output_fd < 0)
         worker_job_fail(job, WORKER_BLAME_NOTHING, -errno, "no memory for the reply");
@@ -67,19 +138,24 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
 static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
 {
     struct worker_pool *pool = arg;
-    struct worker_job *job;
+    struct worker_job *job = TAILQ_FIRST(&pool->queue);
     struct worker *w;
 
-    while ((job = TAILQ_FIRST(&pool->queue))) {
-        int r = worker_pool_pick(pool, &w);
+    while (job) {
+        int r = worker_pool_pick(pool, job, &w);
         if (r == -EAGAIN)
             return;
-        if (r == 0) {
-            worker_pool_give(pool, w, job);
+        if (r == -EBUSY) {
+            job = TAILQ_NEXT(job, link);
             continue;
         }
-        TAILQ_REMOVE(&pool->queue, job, link);
-        worker_job_fail(job, WORKER_BLAME_NOTHING, r, "no worker can be started");
+        if (r == 0) {
+            worker_pool_give(pool, w, job);
+        } else {
+            TAILQ_REMOVE(&pool->queue, job, link);
+            worker_job_fail(job, WORKER_BLAME_NOTHING, r, "no worker can be started");
+        }
+        job = TAILQ_FIRST(&pool->queue); /* anew: who was told of an end may have cancelled others */
     }
 }
 
@@ -174,10 +250,16 @@ static struct worker_job *worker_pool_add(struct worker_pool *pool, int fd, enum
     return job;
 }
 
-struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops,
-                                      void *userdata)
+struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_due *due,
+                                      const struct worker_job_ops *ops, void *userdata)
 {
-    return worker_pool_add(pool, raw_fd, WORKER_RENDER, ops, userdata);
+    struct worker_job *job = worker_pool_add(pool, raw_fd, WORKER_RENDER, ops, userdata);
+
+    if (job && due && worker_job_set_due(job, due) < 0) {
+        worker_job_cancel(job);
+        return NULL;
+    }
+    return job;
 }
 
 struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,

@@ -2,6 +2,7 @@
  * die, hang or outgrow their memory, and tries their jobs again without the object they had touched last. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,7 +32,16 @@ struct worker_result {
     const char *message;
     int body_fd; /* the loop's copy of the output memfd; borrowed: read before the callback returns (use
                     pread) */
-    uint64_t len, cpu_ns, samples, rooted, lost;
+    struct worker_body body;
+    uint64_t cpu_ns;
+    bool more; /* what was known when the reply was due. The job may go on behind it, so that the next one finds its
+                  results: worker_job_keep, or it is cancelled when the callback returns */
+};
+
+/* When a reply is due, and who it is about. */
+struct worker_due {
+    uint64_t key;         /* the same for jobs that need the same files: they go to the worker that has them; 0: none */
+    uint64_t deadline_ns; /* monotonic; 0: none */
 };
 
 struct worker_job_ops {
@@ -48,10 +58,13 @@ void worker_pool_free(struct worker_pool *pool); /* kills the workers; cancels a
 /* For workers that start from now on; idle ones are ended. */
 void worker_pool_set_limits(struct worker_pool *pool, const struct worker_limits *limits);
 
-/* Queues a render job on a raw profile (fd becomes the pool's in every case). NULL when memory is short or
- * the queue full. No callback comes before this returns. */
-struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_job_ops *ops,
-                                      void *userdata);
+/* Queues a render job on a raw profile (fd becomes the pool's in every case). due: NULL, nobody is in a hurry. NULL when
+ * memory is short or the queue full. No callback comes before this returns. */
+struct worker_job *worker_pool_render(struct worker_pool *pool, int raw_fd, const struct worker_due *due,
+                                      const struct worker_job_ops *ops, void *userdata);
+/* Within done, where there is more: the job goes on for its results alone, which stay in its worker's cache. From now on ops and
+ * userdata are its callbacks', and done comes once more. */
+void worker_job_keep(struct worker_job *job, const struct worker_job_ops *ops, void *userdata);
 /* Queues the search for probe places in an ELF file (fd becomes the pool's in every case). The body is struct
  * usdt_site[]. */
 struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const struct worker_probe *probe,

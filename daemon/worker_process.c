@@ -48,7 +48,7 @@ static bool worker_message_ok(const struct worker_message *m, ssize_t len)
                worker_text_ends(m->u.need.build_id, sizeof(m->u.need.build_id));
     if (m->type == WORKER_DONE)
         return worker_text_ends(m->u.done.message, sizeof(m->u.done.message));
-    return m->type == WORKER_TOUCH;
+    return m->type == WORKER_TOUCH || m->type == WORKER_DRAFT || m->type == WORKER_REST;
 }
 
 /* Reads one message. False where there is none yet. */

@@ -6,12 +6,14 @@
  *   worker -> loop   TOUCH    which object is about to be parsed: blamed if the worker dies now
  *   worker -> loop   NEED     a file; the loop asks the session's collector, and answers
  *   loop -> worker   FILE     + the fd, or an error
- *   worker -> loop   DONE     the body is in the output memfd */
+ *   worker -> loop   DRAFT    a body of what is known so far is in the output memfd, and the job goes on
+ *   worker -> loop   DONE     the body is in the output memfd, behind the drafts
+ *   worker -> loop   REST     the caches are back at their bound; nobody waits for this one */
 #pragma once
 
 #include <stdint.h>
 
-enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FILE, WORKER_DONE };
+enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FILE, WORKER_DRAFT, WORKER_DONE, WORKER_REST };
 
 enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
@@ -41,6 +43,19 @@ struct worker_probe {
 /* What an object did to a worker. */
 enum worker_blame { WORKER_BLAME_NOTHING, WORKER_BLAME_CRASH, WORKER_BLAME_HANG, WORKER_BLAME_MEMORY };
 
+/* Why a job makes do with what is known and with symbol tables: no debug information is read for it. */
+enum worker_spare {
+    WORKER_SPARE_NOTHING,
+    WORKER_SPARE_ELSEWHERE, /* another worker reads it just now, for a job on the same target */
+    WORKER_SPARE_SPOILED,   /* not long ago it broke a worker behind a reply: spare_blame says how */
+};
+
+/* A body in the output memfd, and the counts of samples in it for the response headers. */
+struct worker_body {
+    uint64_t offset, len;
+    uint64_t samples, rooted, lost;
+};
+
 struct worker_message {
     uint32_t type;
     uint32_t job_id;
@@ -52,6 +67,9 @@ struct worker_message {
             uint32_t n_excluded;
             uint32_t excluded[WORKER_MAX_EXCLUDED]; /* objects that broke a worker before: rendered without */
             uint32_t blame[WORKER_MAX_EXCLUDED];    /* enum worker_blame of each */
+            uint32_t wholly[WORKER_MAX_EXCLUDED];   /* 0: only its debug information is left out */
+            uint32_t spare, spare_blame; /* enum worker_spare, enum worker_blame */
+            uint64_t deadline_ns;        /* monotonic: drafts are of use until then; 0: none are */
             struct worker_probe probe;
         } job;
         struct {
@@ -71,11 +89,14 @@ struct worker_message {
         struct {
             int32_t error; /* 0, or -errno with a message for the user; -ENOMEM: tried again as a crash is */
             uint32_t pad;
-            uint64_t len;                   /* bytes in the output memfd */
-            uint64_t cpu_ns;                /* of the job */
-            uint64_t samples, rooted, lost; /* counts of samples, for the response headers */
+            struct worker_body body;
+            uint64_t cpu_ns; /* of the job */
             uint64_t cache_bytes;
             char message[512];
         } done;
+        struct worker_body draft;
+        struct {
+            uint64_t cache_bytes;
+        } rest;
     } u;
 };

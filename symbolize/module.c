@@ -173,6 +173,11 @@ uint64_t module_vaddr(const struct module *m, uint64_t file_offset)
     return address;
 }
 
+int module_recall(const struct module *m, uint64_t file_offset, struct symbol_frame out[SYMBOL_MAX_INLINED])
+{
+    return frame_cache_find(&m->frames, file_offset, out);
+}
+
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
                       struct symbol_frame out[SYMBOL_MAX_INLINED])
 {

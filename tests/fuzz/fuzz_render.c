@@ -211,7 +211,7 @@ static void render(const struct raw_profile *p)
     FUZZ_CHECK(r && out >= 0);
     int e = renderer_render(r, p, &job, out, &result);
     FUZZ_CHECK(e == 0 || result.message[0]);
-    FUZZ_CHECK(e < 0 || (uint64_t)lseek(out, 0, SEEK_END) == result.len);
+    FUZZ_CHECK(e < 0 || (uint64_t)lseek(out, 0, SEEK_END) == result.body.len);
     renderer_trim(r);
     renderer_free(r);
     (void)close(out);

@@ -3,10 +3,13 @@
  * one.
  *
  *   touch N | write TEXT | need N | crash | hang | exit | hog | fail | excluded
- *   lie | mumble | stray | greedy | endless
+ *   lie | mumble | stray | greedy | endless | overdraw
+ *   draft TEXT             what is known so far
+ *   pid | spare            writes its own; what the job is to do without
+ *   rest N                 its cache's bytes after the job
  *   table PAGES ROWS       writes the image of an unwinding table
  *   error N                the job fails by that errno
- *   unless N COMMAND       where object N is not excluded
+ *   unless N COMMAND       where object N is not excluded (N wholly: not wholly)
  *   symbols COMMAND        where symbols are still asked for */
 #include <errno.h>
 #include <signal.h>
@@ -28,6 +31,7 @@
 static struct worker_message job;
 static int output;
 static struct worker_message done;
+static uint64_t body_offset, rest_bytes;
 
 static void reply(struct worker_message *m)
 {
@@ -61,6 +65,27 @@ static void need(unsigned object)
     out(text);
     if (fd >= 0)
         (void)close(fd);
+}
+
+static void draft(const char *text)
+{
+    struct worker_message m = {.type = WORKER_DRAFT, .u.draft = {.offset = body_offset, .samples = 5}};
+
+    out(text);
+    body_offset = (uint64_t)lseek(output, 0, SEEK_CUR);
+    m.u.draft.len = body_offset - m.u.draft.offset;
+    reply(&m);
+}
+
+static void describe(const char *command)
+{
+    char text[64];
+
+    if (strcmp(command, "pid") == 0)
+        (void)snprintf(text, sizeof(text), "%d", (int)getpid());
+    else
+        (void)snprintf(text, sizeof(text), "spare %u:%u", job.u.job.spare, job.u.job.spare_blame);
+    out(text);
 }
 
 /* Takes all the memory that it gets, says how much, and reports the shortage as a real worker does. */
@@ -97,10 +122,10 @@ static void excluded(void)
     out(text);
 }
 
-static bool is_excluded(unsigned object)
+static bool is_excluded(unsigned object, bool wholly)
 {
     for (uint32_t i = 0; i < job.u.job.n_excluded; i++)
-        if (job.u.job.excluded[i] == object)
+        if (job.u.job.excluded[i] == object && (!wholly || job.u.job.wholly[i]))
             return true;
     return false;
 }
@@ -108,10 +133,11 @@ static bool is_excluded(unsigned object)
 /* What the protocol forbids. */
 static void misbehave(const char *command)
 {
-    struct worker_message m = {.type = WORKER_NEED, .u.need.kind = WORKER_FILE_OBJECT};
+    struct worker_message m = {.type = WORKER_NEED, .u.need.kind = WORKER_FILE_OBJECT},
+                          overdraft = {.type = WORKER_DRAFT, .u.draft = {.offset = UINT64_MAX, .len = 1}};
 
     if (strcmp(command, "lie") == 0) /* about the body's length */
-        done.u.done.len = 1 << 20;
+        done.u.done.body.len = 1 << 20;
     else if (strcmp(command, "mumble") == 0) /* half a message */
         (void)fdmsg_send(SOCK, "?", 1, NULL, 0);
     else if (strcmp(command, "stray") == 0) /* another job's */
@@ -119,6 +145,8 @@ static void misbehave(const char *command)
     else if (strcmp(command, "greedy") == 0) { /* two files at once */
         reply(&m);
         reply(&m);
+    } else if (strcmp(command, "overdraw") == 0) { /* a draft that is not there */
+        reply(&overdraft);
     } else if (strcmp(command, "endless") == 0) { /* a string without an end */
         memset(m.u.need.name, 'a', sizeof(m.u.need.name));
         reply(&m);
@@ -133,8 +161,11 @@ static void run(const char *command)
     unsigned n, rows;
     int at = 0;
 
-    if (sscanf(command, "unless %u %n", &n, &at) == 1 && at > 0) {
-        if (!is_excluded(n))
+    if (sscanf(command, "unless %u wholly %n", &n, &at) == 1 && at > 0) {
+        if (!is_excluded(n, true))
+            run(command + at);
+    } else if (sscanf(command, "unless %u %n", &n, &at) == 1 && at > 0) {
+        if (!is_excluded(n, false))
             run(command + at);
     } else if (strncmp(command, "symbols ", 8) == 0) {
         if (!job.u.job.no_symbols)
@@ -149,6 +180,12 @@ static void run(const char *command)
         table(n, rows);
     } else if (sscanf(command, "error %u", &n) == 1) {
         done.u.done.error = -(int)n;
+    } else if (strncmp(command, "draft ", 6) == 0) {
+        draft(command + 6);
+    } else if (strcmp(command, "pid") == 0 || strcmp(command, "spare") == 0) {
+        describe(command);
+    } else if (sscanf(command, "rest %u", &n) == 1) {
+        rest_bytes = n;
     } else if (strcmp(command, "crash") == 0) {
         abort();
     } else if (strcmp(command, "hang") == 0) {
@@ -177,12 +214,16 @@ static void serve(int input)
     else if (pread(input, script, sizeof(script) - 1, 0) < 0)
         _exit(9);
     done = (struct worker_message){.type = WORKER_DONE,
-                                   .u.done = {.samples = 3, .rooted = 2, .lost = 1, .cache_bytes = 7}};
+                                   .u.done = {.body = {.samples = 3, .rooted = 2, .lost = 1}, .cache_bytes = 7}};
+    body_offset = rest_bytes = 0;
     for (char *line = strtok_r(script, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
         run(line);
-    if (done.u.done.len == 0)
-        done.u.done.len = (uint64_t)lseek(output, 0, SEEK_CUR);
+    done.u.done.body.offset = body_offset;
+    if (done.u.done.body.len == 0)
+        done.u.done.body.len = (uint64_t)lseek(output, 0, SEEK_CUR) - body_offset;
     reply(&done);
+    if (rest_bytes)
+        reply(&(struct worker_message){.type = WORKER_REST, .u.rest.cache_bytes = rest_bytes});
 }
 
 int main(int argc, char **argv)

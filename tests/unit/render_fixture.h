@@ -3,6 +3,7 @@
 #pragma once
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -284,9 +285,9 @@ static inline struct rendered fixture_render(struct fixture *f, const struct raw
     out.error = renderer_render(f->renderer, &raw, job ? job : &plain, body_fd, &out.result);
     renderer_trim(f->renderer);
     raw_profile_close(&raw);
-    out.body = calloc(1, out.result.len + 1);
+    out.body = calloc(1, out.result.body.len + 1);
     if (out.error == 0)
-        ck_assert_int_eq(pread(body_fd, out.body, out.result.len + 1, 0), out.result.len);
+        ck_assert_int_eq(pread(body_fd, out.body, out.result.body.len + 1, 0), out.result.body.len);
     close(raw_fd);
     close(body_fd);
     return out;
@@ -306,7 +307,7 @@ static inline Perftools__Profiles__Profile *fixture_profile(struct fixture *f, c
 {
     struct rendered r = fixture_render(f, b, job);
     ck_assert_msg(r.error == 0, "%s", r.result.message);
-    Perftools__Profiles__Profile *pb = reader_decode((const uint8_t *)r.body, r.result.len);
+    Perftools__Profiles__Profile *pb = reader_decode((const uint8_t *)r.body, r.result.body.len);
     reader_check(pb);
     free(r.body);
     return pb;

@@ -374,7 +374,7 @@ static int fd_body = -1;
 
 static void fd_handler(struct http_request *r, void *userdata)
 {
-    http_reply_fd(r, 200, "application/octet-stream", fd_body, (uint64_t)(uintptr_t)userdata);
+    http_reply_fd(r, 200, "application/octet-stream", fd_body, 0, (uint64_t)(uintptr_t)userdata);
 }
 
 START_TEST(test_reply_from_a_file)

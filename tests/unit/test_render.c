@@ -398,7 +398,7 @@ END_TEST
 START_TEST(test_excluded_objects_have_names_without_symbols)
 {
     struct worker_message job = {
-        .u.job = {.n_excluded = 3, .excluded = {0, 0, 99}, .blame = {WORKER_BLAME_CRASH}}};
+        .u.job = {.n_excluded = 3, .excluded = {0, 0, 99}, .blame = {WORKER_BLAME_CRASH}, .wholly = {1}}};
     build_own(&b, (void *)first_function);
     build_own(&b, (void *)getppid);
     build_user(&b, (uint64_t[]){FIRST, GETPPID + 1}, 2, STACK_END_ROOT, 1);

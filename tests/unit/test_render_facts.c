@@ -61,9 +61,9 @@ START_TEST(test_counts_without_a_stack_are_lost_and_said)
     build_fact(&b, "lost.ring=10");
     build_fact(&b, "lost.stack=2");
     struct rendered r = fixture_render(&f, &b, NULL);
-    ck_assert_uint_eq(r.result.lost, 18);
-    ck_assert_uint_eq(r.result.samples, 1);
-    ck_assert_uint_eq(r.result.rooted, 1);
+    ck_assert_uint_eq(r.result.body.lost, 18);
+    ck_assert_uint_eq(r.result.body.samples, 1);
+    ck_assert_uint_eq(r.result.body.rooted, 1);
     free(r.body);
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert(has_comment(pb, "cprofd.lost.stack=8"));
@@ -296,8 +296,8 @@ START_TEST(test_sums_stop_at_their_bounds)
     build_fact(&b, "lost.b=18446744073709551615");
     struct rendered r = fixture_render(&f, &b, NULL);
     ck_assert_int_eq(r.error, 0);
-    ck_assert_uint_eq(r.result.samples, UINT64_MAX);
-    ck_assert_uint_eq(r.result.lost, UINT64_MAX);
+    ck_assert_uint_eq(r.result.body.samples, UINT64_MAX);
+    ck_assert_uint_eq(r.result.body.lost, UINT64_MAX);
     free(r.body);
 }
 END_TEST

@@ -70,7 +70,7 @@ static void on_done(struct worker_job *job, const struct worker_result *result, 
     (void)snprintf(o->message, sizeof(o->message), "%s", result->message);
     if (result->error < 0)
         return;
-    o->len = result->len;
+    o->len = result->body.len;
     o->body = calloc(1, o->len + 1);
     ck_assert_int_eq(pread(result->body_fd, o->body, o->len, 0), o->len);
 }
@@ -108,7 +108,7 @@ static void wait_for(struct outcome *o)
 static struct outcome render_fd(int fd)
 {
     struct outcome o = {0};
-    ck_assert_ptr_nonnull(worker_pool_render(pool, fd, &ops, &o));
+    ck_assert_ptr_nonnull(worker_pool_render(pool, fd, NULL, &ops, &o));
     wait_for(&o);
     return o;
 }
@@ -150,8 +150,8 @@ START_TEST(test_a_profile_of_this_process)
         Perftools__Profiles__Profile *pb = reader_decode(o.body, o.len);
         reader_check(pb);
         ck_assert_str_eq(name_of(pb, 0, 1), "sampled_function");
-        ck_assert_uint_eq(o.result.samples, 3);
-        ck_assert_uint_eq(o.result.rooted, 3);
+        ck_assert_uint_eq(o.result.body.samples, 3);
+        ck_assert_uint_eq(o.result.body.rooted, 3);
         ck_assert(i == 0 ? o.needs >= 3 : o.needs == 0); /* later on, all is cached */
         reader_free(pb);
         free(o.body);

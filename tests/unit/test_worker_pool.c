@@ -1,126 +1,12 @@
 /* The pool against real processes that crash, hang, hog memory and lie (fault_worker.c, whose path is the
  * first argument): each job ends exactly once, with what could be had. */
-#include <check.h>
-#include <errno.h>
-#include <event2/event.h>
+#include "tests/unit/pool_fixture.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include "daemon/log.h"
-#include "daemon/worker_pool.h"
-#include "util/cleanup.h"
-#include "util/clock.h"
-
-#define TEST_TIMEOUT_SECONDS 120 /* a net, not an assertion */
-#define LONG_NS (600 * NSEC_PER_SEC)
-#define SHORT_NS (100 * NSEC_PER_MSEC) /* the timeout of jobs that hang on purpose */
-
-static const char *fault_worker;
-static struct event_base *base;
-static struct worker_pool *pool;
-
-/* A job and what came of it. */
-struct outcome {
-    struct worker_job *job;
-    unsigned done, needs;
-    int error;
-    char message[512], body[512];
-    uint64_t samples;
-    bool hold;   /* leave needs unanswered */
-    bool cancel; /* cancel when a file is needed */
-    struct worker_message need;
-};
-
-static int text_fd(const char *text)
-{
-    int fd = memfd_create("text", MFD_CLOEXEC);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(write(fd, text, strlen(text)), strlen(text));
-    return fd;
-}
-
-static void on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
-{
-    struct outcome *o = userdata;
-    o->needs++;
-    o->need = *need;
-    if (o->cancel)
-        worker_job_cancel(job);
-    else if (!o->hold && need->u.need.object == 404)
-        worker_job_file(job, -ENOENT, -1);
-    else if (!o->hold)
-        worker_job_file(job, 0, text_fd("file;"));
-}
-
-static void on_done(struct worker_job *job, const struct worker_result *result, void *userdata)
-{
-    struct outcome *o = userdata;
-    o->done++;
-    o->error = result->error;
-    o->samples = result->samples;
-    (void)snprintf(o->message, sizeof(o->message), "%s", result->message);
-    memset(o->body, 0, sizeof(o->body));
-    if (result->error == 0)
-        ck_assert_int_eq(pread(result->body_fd, o->body, sizeof(o->body) - 1, 0), result->len);
-}
-
-static const struct worker_job_ops ops = {on_need, on_done};
-
-static void setup_pool(unsigned workers, uint64_t timeout_ns)
-{
-    struct worker_limits limits = {
-        .workers = workers,
-        .memory_bytes = 256 << 20,
-        .cache_bytes = 1 << 20,
-        .job_timeout_ns = timeout_ns,
-        .executable = fault_worker,
-    };
-    log_set_level(LOG_LEVEL_ERROR);
-    base = event_base_new();
-    ck_assert_int_eq(worker_pool_new(base, &limits, &pool), 0);
-}
-
-static void teardown_pool(void)
-{
-    worker_pool_free(pool);
-    event_base_free(base);
-    libevent_global_shutdown();
-}
-
-static void start(struct outcome *o, const char *script)
-{
-    o->job = worker_pool_render(pool, text_fd(script), &ops, o);
-    ck_assert_ptr_nonnull(o->job);
-}
-
-static void wait_for(const unsigned *counter, unsigned n)
-{
-    while (*counter < n)
-        ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-}
-
-static struct worker_pool_stats stats(void)
-{
-    struct worker_pool_stats s;
-    worker_pool_stats(pool, &s);
-    return s;
-}
-
-static struct outcome run(const char *script)
-{
-    struct outcome o = {0};
-    start(&o, script);
-    wait_for(&o.done, 1);
-    return o;
-}
 
 START_TEST(test_body_and_counts_arrive_and_the_worker_is_kept)
 {
@@ -284,6 +170,7 @@ static const struct {
     {"mumble", "no_symbols 1", 3},
     {"stray", "no_symbols 1", 3},
     {"endless", "no_symbols 1", 3},
+    {"overdraw", "no_symbols 1", 3},
     {"greedy", "no_symbols 0", 1}, /* which is refused at once from then on, and so never asks twice */
 };
 
@@ -495,7 +382,7 @@ START_TEST(test_the_queue_is_bounded)
     setup_pool(1, LONG_NS);
     for (int i = 0; i < WORKER_MAX_JOBS; i++)
         start(&o, "write x");
-    ck_assert_ptr_null(worker_pool_render(pool, text_fd(""), &ops, &o));
+    ck_assert_ptr_null(worker_pool_render(pool, text_fd(""), NULL, &ops, &o));
     teardown_pool(); /* cancels them all */
     ck_assert_uint_eq(o.done, 0);
 }
@@ -509,12 +396,25 @@ static int open_fds(void)
     return n;
 }
 
+START_TEST(test_an_object_that_breaks_workers_without_its_debug_information_is_left_out_wholly)
+{
+    setup_pool(1, LONG_NS);
+    struct outcome o = run("touch 4\nunless 4 wholly crash\nexcluded");
+    ck_assert_str_eq(o.body, "4:1;no_symbols 0");
+    ck_assert_uint_eq(stats().restarts, 2);
+    teardown_pool();
+}
+END_TEST
+
 START_TEST(test_no_descriptor_is_left)
 {
     int before = open_fds();
     setup_pool(2, LONG_NS);
     (void)run("touch 1\nunless 1 crash\nneed 1\nneed 404");
-    struct outcome held = {.hold = true}, queued = {0};
+    struct outcome held = {.hold = true}, queued = {0}, due = {0}, kept = {.hold = true, .keep = true};
+    start_due(&kept, 1, 0, "draft x\nneed 1");
+    wait_for(&kept.needs, 1);
+    start_due(&due, 2, LONG_NS, "hang");
     start(&held, "need 1");
     wait_for(&held.needs, 1);
     start(&queued, "write x");
@@ -585,6 +485,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_new_limits_are_for_new_workers);
     tcase_add_test(tc, test_without_an_executable_jobs_fail);
     tcase_add_test(tc, test_the_queue_is_bounded);
+    tcase_add_test(tc, test_an_object_that_breaks_workers_without_its_debug_information_is_left_out_wholly);
     tcase_add_test(tc, test_no_descriptor_is_left);
     tcase_add_test(tc, test_workers_die_with_the_daemon);
     suite_add_tcase(suite, tc);

@@ -1,0 +1,94 @@
+/* Owns, for each reply that had to go before all was known, its job in the worker pool and its collector. */
+#include "daemon/afterwork.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "daemon/child.h"
+#include "daemon/collector.h"
+#include "daemon/worker_pool.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define AFTERWORK_ANSWER_DEADLINE_NS (3 * NSEC_PER_SEC)
+
+struct afterwork {
+    LIST_ENTRY(afterwork) link;
+    struct worker_job *job;
+    struct child *collector;
+};
+
+static LIST_HEAD(afterworks, afterwork) afterworks = LIST_HEAD_INITIALIZER(afterworks);
+
+static void afterwork_free(struct afterwork *a)
+{
+    LIST_REMOVE(a, link);
+    child_kill(a->collector);
+    worker_job_cancel(a->job);
+    free(a);
+}
+
+static void afterwork_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
+{
+    struct afterwork *a = userdata;
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
+
+    if (!a->collector || child_send(a->collector, &m, sizeof(m), NULL, 0) < 0)
+        worker_job_file(job, -ESRCH, -1);
+    else
+        child_set_deadline(a->collector, AFTERWORK_ANSWER_DEADLINE_NS);
+}
+
+static void afterwork_on_done(struct worker_job *job, const struct worker_result *result, void *userdata)
+{
+    struct afterwork *a = userdata;
+
+    a->job = NULL;
+    afterwork_free(a);
+}
+
+static void afterwork_on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
+{
+    struct afterwork *a = userdata;
+    const struct collector_message *m = data;
+    AUTO_CLOSE int fd = n_fds > 0 ? fds[0] : -1;
+
+    if (len != sizeof(*m) || m->type != COLLECTOR_FILE)
+        return;
+    child_set_deadline(c, 0);
+    worker_job_file(a->job, m->u.file.u.file.error, TAKE_FD(fd));
+}
+
+static void afterwork_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
+{
+    struct afterwork *a = userdata;
+
+    a->collector = NULL;
+    worker_job_file(a->job, -ESRCH, -1);
+}
+
+void afterwork_begin(struct worker_job *job, struct child *collector)
+{
+    static const struct worker_job_ops job_ops = {.need = afterwork_on_need, .done = afterwork_on_done};
+    static const struct child_ops child_ops = {.message = afterwork_on_message, .ended = afterwork_on_ended};
+    struct afterwork *a = calloc(1, sizeof(*a));
+
+    if (!a) {
+        child_kill(collector);
+        return;
+    }
+    *a = (struct afterwork){.job = job, .collector = collector};
+    LIST_INSERT_HEAD(&afterworks, a, link);
+    worker_job_keep(job, &job_ops, a);
+    if (collector)
+        child_set_user(collector, &child_ops, a);
+}
+
+void afterwork_end_all(void)
+{
+    struct afterwork *a;
+
+    while ((a = LIST_FIRST(&afterworks)))
+        afterwork_free(a);
+}

@@ -1,0 +1,12 @@
+/* What goes on behind a reply that was due before all names were there: a worker reads on, so that the next request finds them in its
+ * cache, and a collector opens what it still needs. Nobody waits for it; the worker pool bounds it. */
+#pragma once
+
+struct child;
+struct worker_job;
+
+/* Within the done callback of a render job, where there is more. The collector (NULL: there is none any more) becomes ours, and so do
+ * both their callbacks. Where memory is short, both end. */
+void afterwork_begin(struct worker_job *job, struct child *collector);
+/* At the daemon's end. */
+void afterwork_end_all(void);
