@@ -14,9 +14,11 @@ enum setting_type {
     SETTING_NUMBER,    /* double within bounds */
     SETTING_BYTES,     /* uint64_t within bounds; suffixes K, M, G */
     SETTING_WORD,      /* uint32_t, the index into words */
+    SETTING_PATH,      /* char[SETTINGS_MAX_PATH], absolute */
     SETTING_ADDRESSES, /* struct settings_list of addresses to listen on */
     SETTING_HOSTS,     /* struct settings_list of host names */
     SETTING_USERS,     /* struct settings_list of decimal uids */
+    SETTING_URLS,      /* struct settings_list of http and https URLs */
     SETTING_GRANTS,    /* grant and n_grants */
 };
 

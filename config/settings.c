@@ -44,6 +44,15 @@ static int parse_word(const struct setting *setting, struct settings *s, const c
     return value_word(text, setting->words, setting->n_words, setting_field(setting, s), error);
 }
 
+static int parse_path(const struct setting *setting, struct settings *s, const char *text,
+                      struct value_error *error)
+{
+    int r = value_path(text, SETTINGS_MAX_PATH, error);
+    if (r == 0)
+        strcpy(setting_field(setting, s), text);
+    return r;
+}
+
 static int list_append(struct settings_list *list, const char *item, struct value_error *error)
 {
     if (list->n == SETTINGS_MAX_LIST)
@@ -81,6 +90,13 @@ static int parse_host(const struct setting *setting, struct settings *s, const c
                       struct value_error *error)
 {
     int r = value_host(text, error);
+    return r < 0 ? r : list_append(setting_field(setting, s), text, error);
+}
+
+static int parse_url(const struct setting *setting, struct settings *s, const char *text,
+                     struct value_error *error)
+{
+    int r = value_url(text, error);
     return r < 0 ? r : list_append(setting_field(setting, s), text, error);
 }
 
@@ -134,9 +150,11 @@ static const struct {
     [SETTING_NUMBER] = {parse_number, NULL},
     [SETTING_BYTES] = {parse_bytes, NULL},
     [SETTING_WORD] = {parse_word, NULL},
+    [SETTING_PATH] = {parse_path, NULL},
     [SETTING_ADDRESSES] = {parse_address, clear_list},
     [SETTING_HOSTS] = {parse_host, clear_list},
     [SETTING_USERS] = {parse_user, clear_list},
+    [SETTING_URLS] = {parse_url, clear_list},
     [SETTING_GRANTS] = {parse_grant, clear_grants},
 };
 

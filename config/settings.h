@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define SETTINGS_MAX_LIST 32
+#define SETTINGS_MAX_PATH 200 /* a line of the file has no room for more */
 
 struct settings_list {
     char *item[SETTINGS_MAX_LIST];
@@ -39,6 +40,10 @@ struct settings {
     uint64_t worker_memory_bytes, worker_cache_bytes;
     uint64_t table_memory_bytes;             /* unwinding tables of all sessions */
     double worker_timeout_seconds;
+    struct settings_list debuginfod_urls;    /* none: off */
+    char debuginfod_cache[SETTINGS_MAX_PATH];
+    double debuginfod_wait_seconds, debuginfod_timeout_seconds;
+    uint64_t debuginfod_file_bytes, debuginfod_cache_bytes;
     uint64_t by_switch; /* a bit for each setting of the table that a switch gave: settings_set's own */
 };
 

@@ -12,6 +12,7 @@ const struct setting_section setting_sections[] = {
     {"access", "Who may profile whom, beyond the kernel's own rule"},
     {"limits", "What sessions may cost"},
     {"workers", "The sandboxed processes that read symbols"},
+    {"debuginfod", "Servers to fetch debug files from"},
     {"log", "What is logged"},
 };
 const size_t n_setting_sections = sizeof(setting_sections) / sizeof(setting_sections[0]);
@@ -115,6 +116,38 @@ const struct setting settings_table[] = {
      .brief = "how long a worker may take for one profile",
      .manual = "How long a worker may take for one profile, in seconds. After that it is ended, and the "
                "profile is made without the file that it was reading."},
+
+    {.name = "debuginfod-urls", .section = "debuginfod", .type = SETTING_URLS, AT(debuginfod_urls),
+     .value = "URL", .example = "https://debuginfod.debian.net",
+     .brief = "a debuginfod server to fetch debug files from; without any, nothing is fetched",
+     .manual = "The address of a debuginfod server. Where a profiled file has no debug information on this machine, "
+               "the servers are asked for it in this order, by build ID. They thereby learn the build IDs of what runs here and is "
+               "profiled. Without this setting nothing is fetched, whatever the environment says. cprofd(8) tells what the installed "
+               "service needs."},
+    {.name = "debuginfod-cache", .section = "debuginfod", .type = SETTING_PATH, AT(debuginfod_cache),
+     .value = "DIR", .fallback = "/var/cache/cprofd",
+     .brief = "the folder that keeps what was fetched",
+     .manual = "The folder that keeps what was fetched. It is created if only its last part is missing. Where the "
+               "daemon runs as root, what fetches runs as the folder's owner, who must not be root."},
+    {.name = "debuginfod-wait", .section = "debuginfod", .type = SETTING_NUMBER, AT(debuginfod_wait_seconds),
+     .min = 0, .max = 4, .value = "SECONDS", .fallback = "1",
+     .brief = "how long one reply waits in all for files to be fetched",
+     .manual = "How long one reply waits for files to be fetched, in seconds, all its files together. What has not "
+               "come by then is fetched all the same, for the next one; the profile names the files that it did without."},
+    {.name = "debuginfod-timeout", .section = "debuginfod", .type = SETTING_NUMBER, AT(debuginfod_timeout_seconds),
+     .min = 1, .max = 3600, .value = "SECONDS", .fallback = "90",
+     .brief = "how long it may take to fetch one file",
+     .manual = "How long it may take to fetch one file, in seconds. A server that does not answer, or not in this time, "
+               "is not asked for half a minute, then for twice as long, and at most for ten minutes."},
+    {.name = "debuginfod-file-size", .section = "debuginfod", .type = SETTING_BYTES, AT(debuginfod_file_bytes),
+     .min = 0x1p20, .max = 0x1p36, .value = "SIZE", .fallback = "1G",
+     .brief = "the largest file that is fetched (suffix K, M or G)",
+     .manual = "The largest file that is fetched, with a suffix K, M or G."},
+    {.name = "debuginfod-cache-size", .section = "debuginfod", .type = SETTING_BYTES, AT(debuginfod_cache_bytes),
+     .min = 0x1p20, .max = 0x1p44, .value = "SIZE", .fallback = "4G",
+     .brief = "what the folder may hold (suffix K, M or G)",
+     .manual = "What the folder may hold beside what is just being fetched, with a suffix K, M or G. The files that "
+               "were not used for the longest time go first."},
 
     {.name = "log-level", .section = "log", .type = SETTING_WORD, AT(log_level), .words = log_levels,
      .n_words = sizeof(log_levels) / sizeof(log_levels[0]), .value = "LEVEL", .fallback = "info",

@@ -192,6 +192,26 @@ int value_host(const char *text, struct value_error *error)
         text);
 }
 
+int value_path(const char *text, size_t room, struct value_error *error)
+{
+    size_t len = strlen(text);
+    if (text[0] == '/' && len < room && !strstr(text, "/../") && (len < 3 || strcmp(text + len - 3, "/..") != 0))
+        return 0;
+    return value_refuse(error, "\"%.80s\" is not an absolute path without \"..\", of at most %zu bytes", text, room - 1);
+}
+
+/* Blanks separate URLs where they are handed on. */
+int value_url(const char *text, struct value_error *error)
+{
+    const char *host = strncmp(text, "https://", 8) == 0 ? text + 8 : strncmp(text, "http://", 7) == 0 ? text + 7 : "";
+    bool plain = isalnum((unsigned char)host[0]) || host[0] == '[';
+    for (const char *c = host; *c; c++)
+        plain = plain && isgraph((unsigned char)*c) && !strchr("\"'<>\\^`{|}?#", *c);
+    if (plain)
+        return 0;
+    return value_refuse(error, "\"%.80s\" is not the address of a server; write it as https://debuginfod.example.org", text);
+}
+
 /* (uid_t)-1 and (gid_t)-1 mean "none" to the kernel. */
 static bool parse_id(const char *text, uint32_t *ret)
 {

@@ -27,6 +27,10 @@ int value_word(const char *text, const char *const *words, size_t n, uint32_t *r
 int value_listen_address(const char *text, struct value_error *error);
 /* A host name or address as in a Host header, without scheme and port. */
 int value_host(const char *text, struct value_error *error);
+/* An absolute path of fewer than room bytes, without "..", in form alone. */
+int value_path(const char *text, size_t room, struct value_error *error);
+/* "http://..." or "https://...", in form alone. */
+int value_url(const char *text, struct value_error *error);
 /* A name of the user (group) database, or a number. */
 int value_user(const char *text, uint32_t *ret_uid, struct value_error *error);
 int value_group(const char *text, uint32_t *ret_gid, struct value_error *error);

@@ -97,6 +97,8 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(s.listen.n, 1);
     ck_assert_str_eq(s.listen.item[0], "127.0.0.1:6060");
     ck_assert_uint_eq(s.hosts.n + s.proxy_uids.n + s.n_grants, 0);
+    ck_assert_uint_eq(s.debuginfod_urls.n, 0); /* nothing leaves the machine unasked */
+    ck_assert_str_eq(s.debuginfod_cache, "/var/cache/cprofd");
     ck_assert_uint_eq(s.max_hz, 10000);
     ck_assert_uint_eq(s.max_sessions, 64);
     ck_assert_uint_eq(s.max_sessions_target, 16);
@@ -248,6 +250,21 @@ static const struct {
     {"worker-timeout", "", "number from 0.1 to 3600"},
     {"worker-timeout", "0.09", "number from 0.1 to 3600"},
     {"worker-timeout", "3600.1", "number from 0.1 to 3600"},
+    {"debuginfod-urls", "", "not the address of a server"},
+    {"debuginfod-urls", "debuginfod.example.org", "https://"},
+    {"debuginfod-urls", "file:///srv", "https://"},
+    {"debuginfod-urls", "https://", "https://"},
+    {"debuginfod-urls", "https://a b", "https://"},
+    {"debuginfod-urls", "https://a/?x=1", "https://"},
+    {"debuginfod-urls", "https:///x", "https://"},
+    {"debuginfod-cache", "", "not an absolute path"},
+    {"debuginfod-cache", "cache", "not an absolute path"},
+    {"debuginfod-cache", "/var/../etc", "not an absolute path"},
+    {"debuginfod-cache", "/var/..", "not an absolute path"},
+    {"debuginfod-wait", "4.1", "number from 0 to 4"},
+    {"debuginfod-timeout", "0.5", "number from 1 to 3600"},
+    {"debuginfod-file-size", "1023K", "from 1M to 64G"},
+    {"debuginfod-cache-size", "1", "from 1M to 16384G"},
     {"worker-timeout", "inf", "number"},
     {"worker-timeout", "nan", "number"},
     {"worker-timeout", "1e1", "number"},
