@@ -20,22 +20,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/sandbox_impl.h"
 #include "util/cleanup.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANDBOX_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANDBOX_ASAN 1
-#endif
-#endif
-#ifndef SANDBOX_ASAN
-#define SANDBOX_ASAN 0
-#endif
 
 #define SANDBOX_MAX_FDS 1024 /* the files that cached modules keep open, and a job's own */
 
-static int sandbox_close_fds(int last_fd)
+int sandbox_close_fds(int last_fd)
 {
     if (close_range((unsigned)last_fd + 1, ~0u, 0) < 0)
         return -errno;
@@ -50,10 +40,12 @@ static int sandbox_close_fds(int last_fd)
     return 0;
 }
 
-static int sandbox_limit(int resource, uint64_t most)
+int sandbox_limit(int resource, uint64_t most)
 {
     struct rlimit limit;
 
+    if (SANDBOX_ASAN && resource == RLIMIT_AS)
+        return 0;
     if (getrlimit(resource, &limit) < 0)
         return -errno;
     if (limit.rlim_max > most)
@@ -76,14 +68,12 @@ static int sandbox_limits(const struct sandbox *s)
         r = sandbox_limit(RLIMIT_MEMLOCK, 0);
     if (r == 0)
         r = sandbox_limit(RLIMIT_FSIZE, s->file_bytes);
-#if !SANDBOX_ASAN /* whose shadow takes 16 TiB of address space */
     if (r == 0)
         r = sandbox_limit(RLIMIT_AS, s->memory_bytes);
-#endif
     return r;
 }
 
-static int sandbox_drop_capabilities(void)
+int sandbox_drop_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
@@ -94,8 +84,7 @@ static int sandbox_drop_capabilities(void)
     return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
-/* After capset, for a change of credentials can clear both. */
-static int sandbox_bind_to_parent(pid_t parent)
+int sandbox_bind_to_parent(pid_t parent)
 {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return -errno;
@@ -121,48 +110,44 @@ static const int sandbox_allowed[] = {
 #endif
 };
 
-struct sandbox_rule {
-    int syscall;
-    struct scmp_arg_cmp condition;
-};
-
-static int sandbox_add_conditional(scmp_filter_ctx filter)
-{
-    const struct sandbox_rule rules[] = {
-        {SCMP_SYS(mmap), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-        {SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
-        {SCMP_SYS(newfstatat), SCMP_A3_64(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)},
-        {SCMP_SYS(fcntl), SCMP_A1_64(SCMP_CMP_EQ, F_GETFD)},
-        {SCMP_SYS(fcntl), SCMP_A1_64(SCMP_CMP_EQ, F_GETFL)},
-        {SCMP_SYS(fcntl), SCMP_A1_64(SCMP_CMP_EQ, F_GET_SEALS)},
-        {SCMP_SYS(tgkill), SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)getpid())}, /* abort() */
-    };
-
-    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-        int r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, rules[i].syscall, 1, &rules[i].condition);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-static int sandbox_filter(void)
+int sandbox_load(const struct sandbox_filter *f)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int r = 0;
 
     if (!filter)
         return -ENOMEM;
-    for (size_t i = 0; r == 0 && i < sizeof(sandbox_allowed) / sizeof(sandbox_allowed[0]); i++)
-        r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, sandbox_allowed[i], 0, NULL);
-    if (r == 0)
-        r = sandbox_add_conditional(filter);
+    for (size_t i = 0; r == 0 && i < f->n_allowed; i++)
+        r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, f->allowed[i], 0, NULL);
+    for (size_t i = 0; r == 0 && i < f->n_rules; i++)
+        r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, f->rules[i].syscall, f->rules[i].n, f->rules[i].condition);
+    for (size_t i = 0; r == 0 && i < f->n_missing; i++)
+        r = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(ENOSYS), f->missing[i], 0, NULL);
     if (r == 0)
         r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);
     return r;
+}
+
+static int sandbox_filter(void)
+{
+    const struct sandbox_rule rules[] = {
+        {SCMP_SYS(mmap), 1, {SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}},
+        {SCMP_SYS(mprotect), 1, {SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}},
+        {SCMP_SYS(newfstatat), 1, {SCMP_A3_64(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)}},
+        {SCMP_SYS(fcntl), 1, {SCMP_A1_64(SCMP_CMP_EQ, F_GETFD)}},
+        {SCMP_SYS(fcntl), 1, {SCMP_A1_64(SCMP_CMP_EQ, F_GETFL)}},
+        {SCMP_SYS(fcntl), 1, {SCMP_A1_64(SCMP_CMP_EQ, F_GET_SEALS)}},
+        {SCMP_SYS(tgkill), 1, {SCMP_A0_64(SCMP_CMP_EQ, (scmp_datum_t)getpid())}}, /* abort() */
+    };
+    const struct sandbox_filter filter = {
+        .allowed = sandbox_allowed, .n_allowed = sizeof(sandbox_allowed) / sizeof(sandbox_allowed[0]),
+        .rules = rules, .n_rules = sizeof(rules) / sizeof(rules[0]),
+    };
+
+    return sandbox_load(&filter);
 }
 
 int sandbox_enter(const struct sandbox *s)
