@@ -7,6 +7,7 @@
 
 #include "daemon/child.h"
 #include "daemon/collector.h"
+#include "daemon/debuginfod.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -17,6 +18,7 @@ struct afterwork {
     LIST_ENTRY(afterwork) link;
     struct worker_job *job;
     struct child *collector;
+    struct debuginfod_asker debuginfod;
 };
 
 static LIST_HEAD(afterworks, afterwork) afterworks = LIST_HEAD_INITIALIZER(afterworks);
@@ -26,6 +28,7 @@ static void afterwork_free(struct afterwork *a)
     LIST_REMOVE(a, link);
     child_kill(a->collector);
     worker_job_cancel(a->job);
+    debuginfod_asker_deinit(&a->debuginfod);
     free(a);
 }
 
@@ -34,6 +37,8 @@ static void afterwork_on_need(struct worker_job *job, const struct worker_messag
     struct afterwork *a = userdata;
     struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
+    if (debuginfod_asker_need(&a->debuginfod, job, need))
+        return;
     if (!a->collector || child_send(a->collector, &m, sizeof(m), NULL, 0) < 0)
         worker_job_file(job, -ESRCH, -1);
     else
@@ -68,7 +73,7 @@ static void afterwork_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns,
     worker_job_file(a->job, -ESRCH, -1);
 }
 
-void afterwork_begin(struct worker_job *job, struct child *collector)
+void afterwork_begin(struct worker_job *job, struct child *collector, struct debuginfod_asker *debuginfod)
 {
     static const struct worker_job_ops job_ops = {.need = afterwork_on_need, .done = afterwork_on_done};
     static const struct child_ops child_ops = {.message = afterwork_on_message, .ended = afterwork_on_ended};
@@ -80,6 +85,7 @@ void afterwork_begin(struct worker_job *job, struct child *collector)
     }
     *a = (struct afterwork){.job = job, .collector = collector};
     LIST_INSERT_HEAD(&afterworks, a, link);
+    debuginfod_asker_move(debuginfod, &a->debuginfod);
     worker_job_keep(job, &job_ops, a);
     if (collector)
         child_set_user(collector, &child_ops, a);

@@ -3,10 +3,11 @@
 #pragma once
 
 struct child;
+struct debuginfod_asker;
 struct worker_job;
 
-/* Within the done callback of a render job, where there is more. The collector (NULL: there is none any more) becomes ours, and so do
- * both their callbacks. Where memory is short, both end. */
-void afterwork_begin(struct worker_job *job, struct child *collector);
+/* Within the done callback of a render job, where there is more. The collector (NULL: there is none any more) and what asks
+ * debuginfod servers become ours, and so do their callbacks. Where memory is short, both end. */
+void afterwork_begin(struct worker_job *job, struct child *collector, struct debuginfod_asker *debuginfod);
 /* At the daemon's end. */
 void afterwork_end_all(void);

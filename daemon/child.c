@@ -169,7 +169,7 @@ static void child_on_exit(evutil_socket_t fd, short what, void *arg)
     c->reaped = true;
     c->cpu_ns = ((uint64_t)usage.ru_utime.tv_sec + (uint64_t)usage.ru_stime.tv_sec) * NSEC_PER_SEC +
                 ((uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec) * 1000;
-    total_cpu_ns += c->cpu_ns;
+    *(c->ops->total_cpu_ns ? c->ops->total_cpu_ns : &total_cpu_ns) += c->cpu_ns;
     event_free(TAKE_PTR(c->exit_event));
     close_fd(&c->pidfd);
     child_free_if_over(c);

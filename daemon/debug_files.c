@@ -73,7 +73,7 @@ __attribute__((format(printf, 3, 4))) static int try_path(const struct search *s
     return fd;
 }
 
-static bool is_build_id(const char *text)
+bool debug_file_is_build_id(const char *text)
 {
     size_t len = strlen(text);
     return len >= BUILD_ID_MIN_DIGITS && len <= BUILD_ID_MAX_DIGITS && len % 2 == 0 &&
@@ -82,7 +82,7 @@ static bool is_build_id(const char *text)
 
 static int open_by_build_id(const struct search *s, const char *id)
 {
-    if (!is_build_id(id))
+    if (!debug_file_is_build_id(id))
         return -EINVAL;
     int fd = try_path(s, s->roots->target, DEBUG_DIR "/.build-id/%.2s/%s.debug", id, id + 2);
     if (fd < 0)

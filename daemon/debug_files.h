@@ -2,6 +2,8 @@
  * anybody may have written. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "daemon/target_files.h"
 #include "daemon/worker_proto.h"
 
@@ -9,6 +11,9 @@
 struct debug_roots {
     int target, host;
 };
+
+/* A build id in lower-case hex, as names of files and URLs may have it. */
+bool debug_file_is_build_id(const char *text);
 
 /* Answers a NEED of WORKER_FILE_DEBUG for the object at path (as the target sees it), which is open as
  * object_fd or -1. Looked for in the target's root, then under /usr/lib/debug of the host's. fd; -EINVAL: a

@@ -1,10 +1,11 @@
-/* The binary's roles: the daemon, and (started by it) a worker. */
+/* The binary's roles: the daemon, and (started by it) a worker and a debuginfod client. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/settings.h"
+#include "daemon/debuginfod_client.h"
 #include "daemon/options.h"
 #include "daemon/server.h"
 #include "daemon/worker_pool.h"
@@ -15,6 +16,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)
         return worker_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "--role=debuginfod") == 0)
+        return debuginfod_client_main(argc, argv);
     if (options_parse(argc, argv, &options, stderr) < 0)
         return EXIT_FAILURE;
     if (options.help) {

@@ -117,6 +117,19 @@ static void print_cpu(struct evbuffer *out, const char *role, uint64_t ns)
                               ns / 1000000000, ns % 1000000000);
 }
 
+static void print_debuginfod(struct evbuffer *out, const struct metrics_sources *s)
+{
+    const struct {
+        const char *result;
+        uint64_t n;
+    } results[] = {{"found", s->debuginfod_found}, {"absent", s->debuginfod_absent}, {"failed", s->debuginfod_failed}, {"late", s->debuginfod_late}};
+
+    (void)evbuffer_add_printf(out, "# HELP cprofd_debuginfod_total Debug files that servers were asked for, by outcome.\n"
+                                   "# TYPE cprofd_debuginfod_total counter\n");
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+        (void)evbuffer_add_printf(out, "cprofd_debuginfod_total{result=\"%s\"} %" PRIu64 "\n", results[i].result, results[i].n);
+}
+
 void metrics_print(struct evbuffer *out, const struct metrics_sources *s)
 {
     print_value(out, "cprofd_sessions", "gauge", "Sessions under way.", s->sessions);
@@ -125,11 +138,13 @@ void metrics_print(struct evbuffer *out, const struct metrics_sources *s)
     print_value(out, "cprofd_worker_restarts_total", "counter", "Workers that died or hung.", s->worker_restarts);
     print_value(out, "cprofd_table_bytes", "gauge", "Memory of unwinding tables.", s->table_bytes);
     print_value(out, "cprofd_cache_bytes", "gauge", "Memory of the workers' symbol caches.", s->cache_bytes);
+    print_debuginfod(out, s);
     (void)evbuffer_add_printf(out, "# HELP cprofd_cpu_seconds_total CPU time of the daemon, by role.\n"
                                    "# TYPE cprofd_cpu_seconds_total counter\n");
     print_cpu(out, "loop", s->cpu_loop_ns);
     print_cpu(out, "collector", s->cpu_collector_ns);
     print_cpu(out, "worker", s->cpu_worker_ns);
+    print_cpu(out, "debuginfod", s->cpu_debuginfod_ns);
     (void)evbuffer_add_printf(out, "# HELP cprofd_build_info What runs here.\n# TYPE cprofd_build_info gauge\n"
                                    "cprofd_build_info{version=\"%s\"} 1\n", CPROFD_VERSION);
 }

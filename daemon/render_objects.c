@@ -263,7 +263,7 @@ static const char *render_server_text(int error)
     case EAGAIN:
         return "its debug file is being fetched: a later profile may have it";
     case EHOSTUNREACH:
-        return "no debuginfod server could be asked for its debug file";
+        return "not all debuginfod servers could be asked for its debug file";
     case EBADMSG:
         return "a debuginfod server sent something else than its debug file";
     case EFBIG:

@@ -11,6 +11,7 @@
 
 #include "daemon/child.h"
 #include "daemon/collector.h"
+#include "daemon/debuginfod.h"
 #include "daemon/http.h"
 #include "daemon/kind.h"
 #include "daemon/kind_profile.h"
@@ -106,6 +107,7 @@ static void router_healthz(struct server *server, struct http_request *request)
 static void router_metrics(struct server *server, struct http_request *request)
 {
     struct worker_pool_stats pool;
+    struct debuginfod_stats debuginfod;
     struct metrics_sources sources = {.cpu_loop_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID), .cpu_collector_ns = child_total_cpu_ns()};
     struct evbuffer *body = evbuffer_new();
 
@@ -113,6 +115,12 @@ static void router_metrics(struct server *server, struct http_request *request)
     sources.worker_restarts = pool.restarts;
     sources.cache_bytes = pool.cache_bytes;
     sources.cpu_worker_ns = pool.cpu_ns;
+    debuginfod_stats(server->debuginfod, &debuginfod);
+    sources.cpu_debuginfod_ns = debuginfod_cpu_ns(server->debuginfod);
+    sources.debuginfod_found = debuginfod.found;
+    sources.debuginfod_absent = debuginfod.absent;
+    sources.debuginfod_failed = debuginfod.failed;
+    sources.debuginfod_late = debuginfod.late;
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
         sources.sessions += server->sessions[i] != NULL;
     if (server->tables)

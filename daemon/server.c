@@ -13,6 +13,7 @@
 #include "bpf/copy_events.h"
 #include "daemon/afterwork.h"
 #include "daemon/child.h"
+#include "daemon/debuginfod.h"
 #include "daemon/router.h"
 #include "daemon/http.h"
 #include "daemon/log.h"
@@ -92,6 +93,8 @@ static void server_reload(struct server *server)
         log_warning("new listening addresses are taken at the next start only");
     struct worker_limits limits = server_worker_limits(settings);
     worker_pool_set_limits(server->pool, &limits);
+    if (debuginfod_set(server->debuginfod, settings) < 0)
+        log_error("no memory for the debuginfod servers: none is asked");
     if (server->tables)
         unwind_tables_set_limits(server->tables, &(struct unwind_tables_limits){settings->table_memory_bytes, limits.workers,
                                                                                 UNWIND_TABLES_KEEP_NS});
@@ -206,6 +209,7 @@ static int server_start(struct server *server)
     r = r ? r : server_catch_signals(server);
     r = r ? r : server_start_sampler(server);
     r = r ? r : worker_pool_new(server->base, &limits, &server->pool);
+    r = r ? r : debuginfod_new(server->base, server->settings, NULL, &server->debuginfod);
     r = r ? r : server_start_tables(server, &limits);
     r = r ? r : http_server_new(server->base, server->settings, router_handle, server, &server->http);
     return r ? r : server_listen(server);
@@ -235,12 +239,14 @@ static void server_stop(struct server *server)
     if (server->http)
         http_server_stop_listening(server->http);
     session_stop_all(server);
+    debuginfod_stop(server->debuginfod);
     if (server->base)
         server_wait_for_children(server);
     http_server_free(server->http);
     afterwork_end_all();
     unwind_tables_free(server->tables);
     worker_pool_free(server->pool);
+    debuginfod_free(server->debuginfod);
     child_kill_all();
     notices_free(server->notices);
     if (server->sampler.ctl)

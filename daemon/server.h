@@ -7,6 +7,7 @@
 #include "bpf/sampler.h"
 #include "config/settings.h"
 
+struct debuginfod;
 struct event;
 struct event_base;
 struct http_server;
@@ -23,6 +24,7 @@ struct server {
     struct settings *settings; /* replaced as a whole by a reload; what began with the old ones goes on */
     struct http_server *http;
     struct worker_pool *pool;
+    struct debuginfod *debuginfod;
     struct service *service;
     struct event *signals[3];
     bool stopping;             /* nothing new is begun */

@@ -42,6 +42,7 @@ static void session_free(struct session *s)
     session_unwind_deinit(s);
     recorder_free(s->recorder);
     worker_job_cancel(s->job);
+    debuginfod_asker_deinit(&s->debuginfod);
     if (s->timer)
         event_free(s->timer);
     if (s->tell)

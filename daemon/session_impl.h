@@ -10,6 +10,7 @@
 #include "daemon/asker.h"
 #include "daemon/child.h"
 #include "daemon/collector.h"
+#include "daemon/debuginfod.h"
 #include "daemon/image_access.h"
 #include "daemon/recorder.h"
 #include "daemon/session.h"
@@ -59,6 +60,7 @@ struct session {
     bool drained, tabled;           /* CLOSING is over when both are */
     int table_fd, probe_fd;
     struct worker_job *job;
+    struct debuginfod_asker debuginfod; /* for the job that renders */
     struct event *timer;            /* the window's end */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */

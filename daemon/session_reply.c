@@ -21,6 +21,8 @@ static void session_on_need(struct worker_job *job, const struct worker_message 
     struct session *s = userdata;
     struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
+    if (debuginfod_asker_need(&s->debuginfod, job, need))
+        return;
     if (!s->collector || child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
         worker_job_file(job, -ESRCH, -1);
     else
@@ -62,7 +64,8 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
 
     s->job = NULL;
     if (result->more)
-        afterwork_begin(job, TAKE_PTR(s->collector));
+        afterwork_begin(job, TAKE_PTR(s->collector), &s->debuginfod);
+    debuginfod_asker_deinit(&s->debuginfod);
     if (result->error) {
         session_error(s, 503, result->message);
         return;
@@ -102,6 +105,7 @@ void session_render(struct session *s)
         session_error(s, 503, message);
         return;
     }
+    debuginfod_asker_init(&s->debuginfod, s->server->debuginfod);
     struct worker_due due = {
         .key = reply_key(&s->target), .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, s->end_ns)};
     s->job = worker_pool_render(s->server->pool, raw_fd, &due, &ops, s);

@@ -11,6 +11,7 @@
 #include "daemon/afterwork.h"
 #include "daemon/child.h"
 #include "daemon/collector.h"
+#include "daemon/debuginfod.h"
 #include "daemon/http.h"
 #include "daemon/quota.h"
 #include "daemon/raw_profile.h"
@@ -30,6 +31,7 @@ struct symbol_request {
     struct child *collector;
     struct worker_job *job;
     uint64_t request_ns, key;
+    struct debuginfod_asker debuginfod;
     uint64_t *addresses;
     size_t n_addresses;
 };
@@ -38,6 +40,7 @@ static void symbol_free(struct symbol_request *q)
 {
     child_kill(q->collector);
     worker_job_cancel(q->job);
+    debuginfod_asker_deinit(&q->debuginfod);
     free(q->addresses);
     free(q);
 }
@@ -95,6 +98,8 @@ static void symbol_on_need(struct worker_job *job, const struct worker_message *
     struct symbol_request *q = userdata;
     struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
+    if (debuginfod_asker_need(&q->debuginfod, job, need))
+        return;
     if (!q->collector || child_send(q->collector, &m, sizeof(m), NULL, 0) < 0)
         worker_job_file(job, -ESRCH, -1);
     else
@@ -107,7 +112,7 @@ static void symbol_on_done(struct worker_job *job, const struct worker_result *r
 
     q->job = NULL;
     if (result->more)
-        afterwork_begin(job, TAKE_PTR(q->collector));
+        afterwork_begin(job, TAKE_PTR(q->collector), &q->debuginfod);
     if (result->error) {
         symbol_error(q, 503, result->message);
         return;
@@ -141,6 +146,7 @@ static void symbol_on_table(struct symbol_request *q, int table_fd)
     int raw_fd = symbol_raw(q, table_fd);
 
     child_set_deadline(q->collector, 0);
+    debuginfod_asker_init(&q->debuginfod, q->server->debuginfod);
     if (raw_fd >= 0)
         q->job = worker_pool_render(q->server->pool, raw_fd, &due, &ops, q);
     if (!q->job)
