@@ -56,30 +56,13 @@ static void keep_string(struct go_string **strings, struct arena *arena, uint64_
     HASH_ADD(hh, *strings, key, sizeof(string->key), string);
 }
 
-/* Go's own profiles show an instance of a generic function, "f[go.shape.int]", as "f[...]": the first bracket to the last. */
-static const struct symbol_name *shorten(struct arena *arena, const struct symbol_name *full)
-{
-    const char *open = full ? strchr(full->system_name, '[') : NULL, *close = open ? strrchr(open, ']') : NULL;
-    if (!close)
-        return full;
-    size_t before = (size_t)(open - full->system_name);
-    struct symbol_name *name = arena_alloc(arena, sizeof(*name));
-    char *text = name ? arena_alloc(arena, before + sizeof("[...]") + strlen(close + 1)) : NULL;
-    if (!text)
-        return NULL;
-    memcpy(text, full->system_name, before);
-    strcpy(stpcpy(text + before, "[...]"), close + 1);
-    *name = (struct symbol_name){text, full->system_name, full->start_line};
-    return name;
-}
-
 static const struct symbol_name *name_of(struct go_symbols *go, struct arena *arena, uint32_t name, uint32_t start_line)
 {
     uint64_t key = (uint64_t)name << 32 | start_line;
     const struct symbol_name *known = find_string(go->names, key);
     const char *raw = known ? NULL : go_pclntab_name(&go->module.table, name, GO_NAME_MAX_BYTES);
     if (raw && raw[0] != '\0') {
-        known = shorten(arena, symbol_name_new(arena, raw, start_line <= INT32_MAX ? start_line : 0));
+        known = symbol_name_new(arena, raw, start_line <= INT32_MAX ? start_line : 0);
         keep_string(&go->names, arena, key, known);
     }
     return known;

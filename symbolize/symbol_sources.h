@@ -10,8 +10,7 @@
  *   .gnu_debugdata (xz)                    demangled  -      -        -       yes
  *   the ELF header's entry point           _start     -      -        -       yes
  *
- * Go's table goes before DWARF: it says the same of Go's code, in the words of Go's own profiles (instances of a generic function are
- * all "f[...]", with the whole name as the system's), and costs a hundredth to read.
+ * Go's table goes before DWARF: it says the same of Go's code, in the words of Go's own profiles, and costs a hundredth to read.
  * Within the symbol tables elf_symbols.c says which of several names is shown. Code that none of them knows is "FILE+0x1234" to whoever shows
  * it. What is no file (the kernel, JIT code) has sources of its own.
  *

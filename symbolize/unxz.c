@@ -32,10 +32,10 @@ int unxz(const void *bytes, size_t n, size_t max, void **ret, size_t *ret_n)
     stream.avail_in = n;
     while (r == LZMA_OK) {
         if (len == room) {
-            if (room >= max)
+            if (len > max)
                 return -EFBIG;
             room = room ? 2 * room : 1u << 16;
-            room = room < max ? room : max;
+            room = room <= max ? room : max + 1; /* one more, so that the end is seen behind the last */
             uint8_t *grown = realloc(out, room);
             if (!grown)
                 return -ENOMEM;
@@ -48,6 +48,8 @@ int unxz(const void *bytes, size_t n, size_t max, void **ret, size_t *ret_n)
     }
     if (r != LZMA_STREAM_END)
         return to_errno(r);
+    if (len > max)
+        return -EFBIG;
     *ret = TAKE_PTR(out);
     *ret_n = len;
     return 0;

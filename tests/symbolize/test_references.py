@@ -5,6 +5,7 @@ all the ways that debug information is stored, and in this machine's C library w
 usage: test_references.py RESOLVE_PROGRAM [unittest arguments]"""
 
 import collections
+import lzma
 import os
 import random
 import re
@@ -262,6 +263,51 @@ class References(unittest.TestCase):
         ours, wanted = self.resolve(one, addresses), self.resolve(whole, addresses)
         wrong = [(hex(a), ours[a], wanted[a]) for a in ours if ours[a] != wanted[a]]
         self.assertFalse(wrong[:2])
+
+    def mini_debug(self, program, image, name):
+        """A stripped program with that in .gnu_debugdata."""
+        packed, out = os.path.join(self.dir, "packed"), os.path.join(self.dir, name)
+        with open(packed, "wb") as file:
+            file.write(image)
+        run("strip", "-o", out, program)
+        run("objcopy", "--add-section", ".gnu_debugdata=" + packed, out)
+        return out
+
+    def test_mini_debug(self):
+        """As distributions make it: a symbol table of what .dynsym has not, compressed by xz."""
+        path = self.build("gcc", "sample.c", "-Wl,--build-id=0xabcdef0123456789")
+        other = self.build("gcc", "sample.c", "-Wl,--build-id=0x1111111111111111", "-DOTHER", "-O1", name="other")
+        images = {}
+        for program in (path, other):
+            debug = program + ".debug"
+            run("objcopy", "--only-keep-debug", program, debug)
+            run("objcopy", "-S", "--keep-symbol=outermost", "--keep-symbol=recursive", "-R", ".comment", debug)
+            with open(debug, "rb") as file:
+                images[program] = file.read()
+        addresses = range(*self.bounds(path))
+
+        def names(image, *options):
+            ours = self.resolve(self.mini_debug(path, image, "mini"), addresses, *options)
+            return {frames[0][0] for frames in ours.values()}
+
+        packed = lzma.compress(images[path])
+        found = names(packed, "--fast")
+        if "outermost" not in found and b"lzma_stream_decoder" not in subprocess.run(["nm", "-D", RESOLVE], capture_output=True, check=True).stdout:
+            self.skipTest("built without liblzma")
+        for wanted in (found, names(packed), names(lzma.compress(images[path], check=lzma.CHECK_CRC32))):
+            self.assertLessEqual({"outermost", "recursive", "_start"}, wanted)
+        for what, image in {
+            "another program's": lzma.compress(images[other]),
+            "cut short": packed[:-40],
+            "damaged": packed[:60] + bytes([packed[60] ^ 1]) + packed[61:],
+            "not compressed": images[path],
+            "no ELF file": lzma.compress(b"x" * 1000),
+            "empty": b"",
+            "a bomb": lzma.compress(bytes(80 << 20), preset=0),
+        }.items():
+            with self.subTest(what=what):
+                self.assertEqual(names(image) & {"outermost", "recursive"}, set())
+                self.assertIn("_start", names(image))
 
     def test_stripped_entry(self):
         path = self.build("gcc", "sample.c", "-Wl,--build-id=none")
