@@ -27,7 +27,7 @@ struct dwarf_index {
     struct range_map map;    /* address -> unit */
     struct range_map others; /* the same of the functions of units that don't say where their code is */
     bool others_made;
-    size_t read_bytes; /* of sections, since the reader last gave back their pages */
+    size_t read_bytes; /* of sections; the owner sets it back */
 };
 
 /* dwarf and segments outlive the index. 0 or -errno. */

@@ -13,6 +13,11 @@
 #define ENTRY_BYTES 64u
 /* What libdw keeps of an entry that it looked up. */
 #define CFI_ENTRY_BYTES 128u
+/* Pages of its files that a module may have mapped in. What was read is seldom read again: functions and marks
+ * of lines are what lookups need of a unit. */
+#define PAGES_MAX_BYTES (32u << 20)
+/* A lookup reads a function, what was inlined into it, and names; the kernel maps 64 KiB around each. */
+#define LOOKUP_BYTES (3u << 16)
 
 static void module_cleanup(struct module **m)
 {
@@ -57,6 +62,7 @@ int module_new(const struct symbolizer_ops *ops, int fd, struct module **ret)
     elf_file_build_id(&m->file, m->build_id);
     go_symbols_open(&m->file, &m->segments, &m->go);
     module_bound_entry(m);
+    m->read_bytes = m->file.map_bytes;
     *ret = TAKE_PTR(m);
     return 0;
 }
@@ -87,6 +93,7 @@ int module_need_debug(struct module *m)
         return 0;
     m->debug_tried = true;
     debug_files_open(&m->file, m->ops, m->userdata, &m->debug);
+    m->read_bytes += debug_files_mapped_bytes(&m->debug);
     if (m->debug.separate.elf)
         r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
     if (r != -ENOMEM && m->debug.dwarf.dwarf)
@@ -107,13 +114,11 @@ void module_shed_debug(struct module *m)
 
 void module_drop_pages(struct module *m)
 {
-    if (!m->pages_read)
+    if (m->read_bytes == 0)
         return;
-    m->pages_read = false;
+    m->read_bytes = 0;
     elf_file_drop_pages(&m->file);
     debug_files_drop_pages(&m->debug);
-    if (m->index)
-        m->index->read_bytes = 0;
 }
 
 const struct mini_debug *module_need_mini(struct module *m)
@@ -178,16 +183,26 @@ int module_recall(const struct module *m, uint64_t file_offset, struct symbol_fr
     return frame_cache_find(&m->frames, file_offset, out);
 }
 
+static void module_note_lookup(struct module *m)
+{
+    m->read_bytes += LOOKUP_BYTES;
+    if (m->index) {
+        m->read_bytes += m->index->read_bytes;
+        m->index->read_bytes = 0;
+    }
+    if (m->read_bytes > PAGES_MAX_BYTES)
+        module_drop_pages(m);
+}
+
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
                       struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
-    uint64_t address = module_vaddr(m, file_offset);
-    if (mode == SYMBOLIZE_FAST)
-        return symbol_sources_resolve(m, address, mode, out);
-    int known = frame_cache_find(&m->frames, file_offset, out);
+    int known = mode == SYMBOLIZE_FULL ? frame_cache_find(&m->frames, file_offset, out) : -1;
     if (known >= 0)
         return (size_t)known;
-    size_t n = symbol_sources_resolve(m, address, mode, out);
-    frame_cache_add(&m->frames, &m->arena, file_offset, out, n);
+    size_t n = symbol_sources_resolve(m, module_vaddr(m, file_offset), mode, out);
+    module_note_lookup(m);
+    if (mode == SYMBOLIZE_FULL)
+        frame_cache_add(&m->frames, &m->arena, file_offset, out, n);
     return n;
 }

@@ -23,7 +23,7 @@ struct module {
     struct elf_file file;
     struct elf_segments segments;
     char build_id[BUILD_ID_HEX_ROOM];
-    bool pages_read;             /* since they were given back */
+    size_t read_bytes;           /* of its files, about, since their pages were given back */
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
     bool incomplete;             /* what it knows should not be kept for the next job */
     struct debug_files debug;

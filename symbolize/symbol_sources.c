@@ -15,24 +15,6 @@ struct symbol_source {
     size_t (*resolve)(struct module *m, uint64_t address, enum symbolize_mode mode, struct symbol_frame out[SYMBOL_MAX_INLINED]);
 };
 
-/* Units that were read are seldom read again: functions and marks of lines are what lookups need of them. */
-#define DWARF_PAGES_MAX_BYTES (32u << 20)
-/* A function, what was inlined into it, and its names' strings: the kernel maps 64 KiB around each. */
-#define DWARF_LOOKUP_BYTES (3u << 16)
-
-static struct dwarf_unit *unit_find(struct module *m, uint64_t address)
-{
-    (void)module_need_debug(m);
-    struct dwarf_unit *unit = m->index ? dwarf_index_find(m->index, address) : NULL;
-    if (!unit)
-        return NULL;
-    m->index->read_bytes += DWARF_LOOKUP_BYTES;
-    if (m->index->read_bytes > DWARF_PAGES_MAX_BYTES)
-        module_drop_pages(m);
-    m->pages_read = true;
-    return unit;
-}
-
 static size_t dwarf_resolve(struct module *m, uint64_t address, enum symbolize_mode mode, struct symbol_frame out[SYMBOL_MAX_INLINED]);
 static size_t go_resolve(struct module *m, uint64_t address, enum symbolize_mode mode, struct symbol_frame out[SYMBOL_MAX_INLINED]);
 static size_t old_go_resolve(struct module *m, uint64_t address, enum symbolize_mode mode, struct symbol_frame out[SYMBOL_MAX_INLINED]);
@@ -251,7 +233,8 @@ static size_t unnamed_resolve(struct module *m, uint64_t address, struct symbol_
 
 static size_t dwarf_resolve(struct module *m, uint64_t address, enum symbolize_mode mode, struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
-    struct dwarf_unit *unit = unit_find(m, address);
+    (void)module_need_debug(m);
+    struct dwarf_unit *unit = m->index ? dwarf_index_find(m->index, address) : NULL;
     if (!unit)
         return 0;
     (void)dwarf_lines_find(&unit->lines, &m->arena, address, &out[0].filename, &out[0].line);

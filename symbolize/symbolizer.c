@@ -157,7 +157,7 @@ int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int 
     if (entry->error < 0)
         return entry->error;
     entry->module->userdata = userdata;
-    entry->module->pages_read = true;
+    entry->module->read_bytes++; /* or will be */
     *ret_module = entry->module;
     return 0;
 }
