@@ -37,6 +37,7 @@ struct child {
     bool reaped;
     unsigned busy;   /* callbacks under way that will touch the struct again */
     uint64_t cpu_ns; /* once reaped */
+    uint64_t owner;
 };
 
 static struct child *children;
@@ -367,6 +368,20 @@ void child_kill_all(void)
 size_t child_count(void)
 {
     return n_children;
+}
+
+void child_set_owner(struct child *c, uint64_t owner)
+{
+    c->owner = owner;
+}
+
+size_t child_count_hanging(uint64_t owner)
+{
+    size_t n = 0;
+
+    for (const struct child *c = children; c; c = c->next)
+        n += c->owner == owner && !c->live && !c->reaped;
+    return n;
 }
 
 uint64_t child_total_cpu_ns(void)

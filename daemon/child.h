@@ -50,6 +50,10 @@ void child_kill(struct child *c);
 void child_kill_all(void);
 /* How many there are, killed ones included until they are reaped. */
 size_t child_count(void);
+/* On whose behalf it works, a number of the caller's; 0 (none) at first. */
+void child_set_owner(struct child *c, uint64_t owner);
+/* Children of an owner that were killed and are not gone: they hang in the kernel, if they stay. */
+size_t child_count_hanging(uint64_t owner);
 /* For a child: dies with its parent from now on (again after a change of credentials, which the kernel
  * answers by forgetting it). 0, or -errno: the parent is gone. */
 int child_die_with_parent(pid_t parent);

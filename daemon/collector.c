@@ -18,6 +18,7 @@
 #include "daemon/mapping_table.h"
 #include "daemon/named_files.h"
 #include "daemon/patience.h"
+#include "daemon/raw_profile.h"
 #include "daemon/vdso.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -223,12 +224,25 @@ static int collector_open_kallsyms(const struct collector *c)
     return c->check.request->kernel ? kallsyms_file_open() : -EPERM;
 }
 
+/* What the target has mapped under that name, if anything: another file may have it by now, and what is done to that one does nothing to
+ * the target. */
+static int collector_open_path(struct collector *c, const struct worker_message *need)
+{
+    const char *name = need->u.need.name;
+    bool whole = memchr(name, '\0', sizeof(need->u.need.name));
+    uint32_t mapped = whole && name[0] == '/' ? mapping_table_find(c->table, name) : RAW_NO_OBJECT;
+    int fd = mapped != RAW_NO_OBJECT ? collector_open_object(c, mapped) : -ENOENT;
+
+    return fd >= 0 ? fd : collector_open_named(c, need);
+}
+
 static int collector_open(struct collector *c, const struct worker_message *need)
 {
     switch (need->u.need.kind) {
     case WORKER_FILE_OBJECT:
         return collector_open_object(c, need->u.need.object);
     case WORKER_FILE_PATH:
+        return collector_open_path(c, need);
     case WORKER_FILE_DEBUG:
         return collector_open_named(c, need);
     case WORKER_FILE_KALLSYMS:

@@ -534,6 +534,16 @@ int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret
     return 0;
 }
 
+uint32_t mapping_table_find(const struct mapping_table *t, const char *path)
+{
+    for (size_t i = 0; i < t->live.n; i++) {
+        uint32_t object = t->live.items[i].object;
+        if (object != RAW_NO_OBJECT && strcmp(t->files.strings + t->files.objects[object].path, path) == 0)
+            return object;
+    }
+    return RAW_NO_OBJECT;
+}
+
 void mapping_table_cut(const struct mapping_table *t, uint64_t *ret_mappings, uint64_t *ret_files)
 {
     *ret_mappings = t->past_cut + t->most_cut;

@@ -67,6 +67,9 @@ uint64_t mapping_table_live_cut(const struct mapping_table *t);
  * object. */
 int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path);
 
+/* The object of that path which is mapped now; RAW_NO_OBJECT: none is. */
+uint32_t mapping_table_find(const struct mapping_table *t, const char *path);
+
 /* The image's root directory, O_PATH, borrowed; that of the last one where none is current; -1: it could not
  * be opened. */
 int mapping_table_root(const struct mapping_table *t);

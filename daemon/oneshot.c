@@ -100,6 +100,7 @@ static void oneshot_spawn(const struct oneshot *like, pid_t pid, child_fn fn)
         free(o);
         return;
     }
+    quota_own_child(&o->collect.asker, o->child);
     http_request_on_gone(o->request, oneshot_on_gone, o);
 }
 

@@ -19,14 +19,30 @@ struct quota_use {
 
 /* Children that only root may start. */
 #define QUOTA_ROOT_CHILDREN 64
+/* Children of one asker that were killed and hang, in a file system that does not answer. */
+#define QUOTA_HANGING_CHILDREN 128
+
+static uint64_t quota_owner(const struct asker *asker)
+{
+    return asker->known ? (uint64_t)asker->uid + 1 : UINT64_MAX; /* strangers are one asker */
+}
+
+void quota_own_child(const struct asker *asker, struct child *child)
+{
+    child_set_owner(child, quota_owner(asker));
+}
 
 int quota_check_child(const struct asker *asker, char *message, size_t message_len)
 {
     bool root = asker->known && asker->uid == 0;
 
-    if (root || child_count() < CHILD_MAX - QUOTA_ROOT_CHILDREN)
+    size_t n_hanging = child_count_hanging(quota_owner(asker));
+    if (!root && n_hanging >= QUOTA_HANGING_CHILDREN)
+        (void)snprintf(message, message_len, "too much to do: %zu requests of yours hang in processes that do not let themselves be read", n_hanging);
+    else if (!root && child_count() >= CHILD_MAX - QUOTA_ROOT_CHILDREN)
+        (void)snprintf(message, message_len, "too much to do: %zu requests look at processes already", child_count());
+    else
         return 0;
-    (void)snprintf(message, message_len, "too much to do: %zu requests look at processes already", child_count());
     return -EBUSY;
 }
 

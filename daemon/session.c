@@ -261,6 +261,8 @@ void session_start(struct server *server, struct http_request *request, pid_t pi
     if (!s->timer || !s->tell || session_budget_new(s) < 0 || session_unwind_init(s) < 0 ||
         child_spawn(server->base, collector_main, &s->collect, NULL, 0, SESSION_CHECK_DEADLINE_NS, &session_collector_ops, s, &s->collector) < 0)
         session_error(s, 503, "no process could be started to look at the target");
+    else
+        quota_own_child(asker, s->collector);
 }
 
 void session_stop_all(struct server *server)

@@ -219,4 +219,6 @@ void symbol_request_start(struct server *server, struct http_request *request, p
     }
     if (child_spawn(server->base, collector_main, &q->collect, NULL, 0, SYMBOL_DEADLINE_NS, &ops, q, &q->collector) < 0)
         symbol_error(q, 503, "too much to do: no process could be started to look at the target");
+    else
+        quota_own_child(&q->collect.asker, q->collector);
 }

@@ -11,7 +11,7 @@ import pytest
 
 from daemon import PROGRAMS, wait_for
 from places import CONTAINER, LIBRARY, PROGRAM, build_id, check_names, container_script, root_script
-from profiles import fetch
+from profiles import fetch, load
 
 @pytest.fixture
 def files(tmp_path):
@@ -219,3 +219,21 @@ def test_overlay_rewritten_in_place(either, overlay, start_inside, tmp_path):
     assert library in profile.facts["unwind.no_table"]
     assert {mapping.build_id for mapping in profile.mappings if mapping.filename == library} == {build_id(LIBRARY)}
     assert any(name.startswith("liblate_code.so+0x") for name in profile.functions_in(library)), profile.folded()
+
+
+@pytest.mark.parametrize("where", ["container", "replaced", "deleted"])
+def test_probes(either, start_late, start_inside, files, tmp_path, where):
+    """A probe's path is as the target sees it, and the probe is put into what the target has mapped."""
+    if where == "container":
+        (tmp_path / "root").mkdir()
+        target, library = start_inside(container_script(tmp_path / "root"), *CONTAINER), "/liblate_code.so"
+    else:
+        target, library = start_late(path=str(files / "late_library")), str(files / "liblate_code.so")
+        os.unlink(library)
+        if where == "replaced":
+            shutil.copy(os.path.join(PROGRAMS, "libsecond_reuse.so"), library)
+    reply = either.profile(target.pid, seconds=1, event=f"uprobe:{library}:late_outer")
+    if reply.status == 503:
+        pytest.skip(reply.text)
+    profile = load(reply)
+    assert profile.total(profile.sample_types[0][0]) > 10, (profile.facts, profile.folded())

@@ -365,6 +365,27 @@ START_TEST(test_number_is_bounded)
 }
 END_TEST
 
+/* Those that were killed count as hanging until they are gone; whose they are is told apart. */
+START_TEST(test_hanging_children_of_an_owner)
+{
+    struct record r = record_new();
+    for (unsigned i = 0; i < 3; i++) {
+        spawn(&r, hang, NULL, 0);
+        child_set_owner(r.child, 7 + i / 2);
+        ck_assert_uint_eq(child_count_hanging(7), i == 0 ? 0 : 1);
+        if (i != 1)
+            child_kill(r.child);
+    }
+    ck_assert_uint_eq(child_count_hanging(7), 1); /* the second lives */
+    ck_assert_uint_eq(child_count_hanging(8), 1);
+    ck_assert_uint_eq(child_count_hanging(0), 0);
+    while (child_count() > 1)
+        ck_assert_int_eq(event_base_loop(r.base, EVLOOP_ONCE), 0);
+    ck_assert_uint_eq(child_count_hanging(7) + child_count_hanging(8), 0);
+    record_free(&r);
+}
+END_TEST
+
 START_TEST(test_no_descriptors_left)
 {
     struct record r = record_new();
@@ -402,6 +423,7 @@ int main(void)
     tcase_add_test(tc, test_dies_with_the_parent);
     tcase_add_test(tc, test_send_to_the_dead_and_the_deaf);
     tcase_add_test(tc, test_number_is_bounded);
+    tcase_add_test(tc, test_hanging_children_of_an_owner);
     tcase_add_test(tc, test_no_descriptors_left);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -122,6 +122,33 @@ START_TEST(test_path)
 }
 END_TEST
 
+/* What is mapped under a name comes before what has the name now. */
+START_TEST(test_path_of_what_is_mapped)
+{
+    if (getuid() != 0) {
+        fprintf(stderr, "skipped: map_files needs root\n");
+        return;
+    }
+    struct mapper m = {.fd = {scratch_file("lib.so", 'm'), -1}};
+    struct puppet target = puppet_start(run_mapper, &m);
+    struct talk *t = talk_new(target.pid, talk_asker(0));
+
+    puppet_do(&target, 'a');
+    ck_assert_int_eq(unlink(scratch_path("lib.so")), 0);
+    int other = scratch_file("lib.so", 'o');
+    talk_start(t, collector_main);
+    (void)talk_expect(t, COLLECTOR_READY, NULL);
+    ck_assert(is_file(talk_file_of_kind(t, WORKER_FILE_PATH, 0, scratch_path("lib.so")), inode_of(m.fd[0])));
+    puppet_do(&target, 'u');
+    talk_epoch(t, 1, false);
+    ck_assert(is_file(talk_file_of_kind(t, WORKER_FILE_PATH, 0, scratch_path("lib.so")), inode_of(other)));
+    talk_free(t);
+    puppet_end(&target);
+    close(m.fd[0]);
+    close(other);
+}
+END_TEST
+
 /* What the target may not read is not read for it. */
 START_TEST(test_path_with_the_targets_rights)
 {
@@ -399,6 +426,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_deleted_program);
     tcase_add_test(tc, test_hostile_names);
     tcase_add_test(tc, test_memfd_and_device);
+    tcase_add_test(tc, test_path_of_what_is_mapped);
     tcase_add_test(tc, test_path);
     tcase_add_test(tc, test_path_with_the_targets_rights);
     tcase_add_test(tc, test_files_of_the_kernel);
