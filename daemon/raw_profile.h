@@ -69,6 +69,8 @@ struct raw_object {
 };
 
 #define RAW_NO_OBJECT UINT32_MAX
+/* Of RAW_ADDRESSES: from here on they are the kernel's, whose names the asker may see then. */
+#define RAW_KERNEL_HALF 0xffff800000000000ull
 
 /* Of one raw profile: what a writer refuses to exceed (-EFBIG) and a reader to map. */
 #define RAW_PROFILE_MAX_BYTES (512ull << 20)

@@ -265,7 +265,14 @@ static void render_symbol_line(FILE *out, uint64_t address, const char *name)
     fputc('\n', out);
 }
 
-/* The addresses that the asker wants named, as the mappings are now; unknown ones are left out. */
+/* The frame of an address that a name is wanted of. Only who may see the kernel's frames gets this far with one of its addresses. */
+static struct frame *render_symbol_frame(struct render_job *job, uint64_t address)
+{
+    return address >= RAW_KERNEL_HALF ? frame_kernel(job, address) : frame_user(job, address, UINT32_MAX);
+}
+
+/* The addresses that the asker wants named, as the mappings are now, by the names that a profile gives them; what is in no mapping is
+ * left out. */
 static int render_encode_symbols(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
     const struct raw_profile *raw = job->raw;
@@ -277,8 +284,8 @@ static int render_encode_symbols(struct render_job *job, uint8_t **ret_data, siz
         return -ENOMEM;
     fputs("num_symbols: 1\n", out);
     for (size_t i = 0; i < raw->n_addresses; i++) {
-        struct frame *frame = frame_user(job, raw->addresses[i], UINT32_MAX);
-        if (frame && frame_is_known(frame))
+        struct frame *frame = render_symbol_frame(job, raw->addresses[i]);
+        if (frame && frame_is_named(frame))
             render_symbol_line(out, raw->addresses[i], frame_inner_name(frame));
     }
     bool failed = ferror(out);
@@ -382,7 +389,7 @@ static int render_make_frames(struct render_job *job)
     const struct raw_profile *raw = job->raw;
 
     for (size_t i = 0; i < raw->n_addresses; i++) {
-        struct frame *frame = frame_user(job, raw->addresses[i], UINT32_MAX);
+        struct frame *frame = render_symbol_frame(job, raw->addresses[i]);
         if (!frame)
             return -ENOMEM;
         frame_add_weight(frame, 1);

@@ -41,7 +41,7 @@ int frame_name_in(struct frame *frame, struct module *module, const struct symbo
                   const char *fallback);
 /* The same, asked here. module: NULL, there is none. */
 int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module, uint64_t offset, const char *fallback);
-/* A frame that is in no file. 0 or -ENOMEM. */
+/* A frame that is in no file: no reader has a binary to look it up in, so it is named in any case. 0 or -ENOMEM. */
 int frame_resolve_elsewhere(struct render_job *job, struct frame *frame);
 bool frame_in_file(const struct frame *frame);
 const char *path_basename(const char *path);

@@ -19,7 +19,6 @@
 #define MAPPING_VDSO "[vdso]"
 /* Where no address of a process or of the kernel can be: one for each way in which a walk ends. */
 #define END_ADDRESS 0x0100000000000000ull
-#define KERNEL_HALF 0xffff800000000000ull
 
 struct frame_table *frame_table_new(void)
 {
@@ -261,8 +260,6 @@ int frame_resolve_elsewhere(struct render_job *job, struct frame *frame)
 {
     if (frame->key.kind == FRAME_END)
         return frame_resolve_end(job, frame);
-    if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
-        return 0;
     if (frame->key.kind == FRAME_USER)
         return frame_resolve_nameless(job, frame);
     if (frame->key.kind == FRAME_KERNEL)
@@ -290,11 +287,11 @@ void frames_forget(struct render_job *job)
 }
 
 static uint64_t special_mapping(const struct render_job *job, struct profile *p, uint64_t *id,
-                                const char *name, uint64_t start, uint64_t limit, bool named)
+                                const char *name, uint64_t start, uint64_t limit)
 {
     if (*id == 0)
         *id = profile_mapping(p, &(struct profile_mapping){.start = start, .limit = limit, .filename = name,
-                                                           .has_functions = named});
+                                                           .has_functions = true});
     return *id;
 }
 
@@ -303,7 +300,8 @@ static const char *user_build_id(struct render_job *job, const struct frame *fra
 {
     bool nameless = frame->key.owner & OWNER_MAPPING;
     bool vdso = nameless && strcmp(mapping_name(job, frame->mapping), MAPPING_VDSO) == 0;
-    struct module *module = vdso ? render_vdso(job) : nameless ? NULL : render_module(job, frame->key.owner);
+    /* What is not read yet is not read for this: a draft must not wait. */
+    struct module *module = vdso ? render_vdso(job) : nameless ? NULL : job->objects[frame->key.owner].module;
 
     if (module)
         return module_build_id(module);
@@ -315,7 +313,7 @@ static uint64_t user_mapping(struct render_job *job, struct profile *p, const st
     char room[RENDER_BUILD_ID_ROOM];
     const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
     uint64_t *id = &job->mapping_ids[frame->mapping];
-    bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE;
+    bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE && frame_in_file(frame);
     bool lines = frame->tried && job->raw->params.symbolize == RAW_SYMBOLIZE_FULL &&
                  (!frame_in_file(frame) || job->objects[frame->key.owner].n_pending == 0);
 
@@ -338,8 +336,7 @@ static uint64_t user_mapping(struct render_job *job, struct profile *p, const st
 uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct frame *frame)
 {
     struct frame_table *t = job->frames;
-    bool named = job->raw->params.symbolize != RAW_SYMBOLIZE_NONE;
-    uint64_t start = KERNEL_HALF, end;
+    uint64_t start = RAW_KERNEL_HALF, end;
 
     switch (frame->key.kind) {
     case FRAME_USER:
@@ -348,12 +345,11 @@ uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct f
         if (job->kallsyms)
             kallsyms_text(job->kallsyms, &start, &end);
         /* Modules lie behind the text. */
-        return special_mapping(job, p, &t->kernel_id, "[kernel.kallsyms]", start, UINT64_MAX, named);
+        return special_mapping(job, p, &t->kernel_id, "[kernel.kallsyms]", start, UINT64_MAX);
     case FRAME_UNKNOWN:
-        return special_mapping(job, p, &t->unknown_id, "[unknown]", 0, UINT64_MAX, named);
+        return special_mapping(job, p, &t->unknown_id, "[unknown]", 0, UINT64_MAX);
     default:
-        return special_mapping(job, p, &t->end_id, "[cprofd]", END_ADDRESS, END_ADDRESS + STACK_END_COUNT,
-                               true);
+        return special_mapping(job, p, &t->end_id, "[cprofd]", END_ADDRESS, END_ADDRESS + STACK_END_COUNT);
     }
 }
 
@@ -384,6 +380,12 @@ bool frame_matches(struct frame *frame, const regex_t *focus)
 bool frame_is_unmapped(const struct frame *frame)
 {
     return frame->key.kind == FRAME_UNKNOWN;
+}
+
+/* A name that the code has, or one of its place in a file. */
+bool frame_is_named(const struct frame *frame)
+{
+    return frame->n_lines > 0 && !frame->unread && frame->key.kind != FRAME_UNKNOWN;
 }
 
 bool frame_is_known(const struct frame *frame)

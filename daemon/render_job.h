@@ -173,6 +173,8 @@ uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct f
 uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame);
 bool frame_matches(struct frame *frame, const regex_t *focus);
 bool frame_is_unmapped(const struct frame *frame);
+/* It has a name that stays, be it one of its place in a file. */
+bool frame_is_named(const struct frame *frame);
 /* A symbol was found, and the name is not made from an address. */
 bool frame_is_known(const struct frame *frame);
 /* The symbol of a resolved frame's outermost function, as the linker knows it; "" where there is none. */

@@ -34,6 +34,8 @@ static int frame_resolve_file(struct render_job *job, struct frame *frame)
 {
     struct render_object *o = &job->objects[frame->key.owner];
 
+    if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE && job->raw->objects[frame->key.owner].build_id_len > 0)
+        return 0; /* that is all that is wanted of it */
     if (!o->tried && !render_is_cached(job, frame->key.owner)) {
         int r = render_draft_before(job, frame->key.owner);
         if (r < 0)
@@ -44,7 +46,7 @@ static int frame_resolve_file(struct render_job *job, struct frame *frame)
     o->n_frames++;
     job->progress.news = true;
     if (job->raw->params.symbolize == RAW_SYMBOLIZE_NONE)
-        return 0; /* the build id is all that is wanted of it */
+        return 0;
     if (module) /* it may be there since a copy was unwound by it */
         render_touch(job, frame->key.owner);
     return frame_resolve_quickly(job, frame, module);

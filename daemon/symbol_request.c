@@ -68,6 +68,7 @@ static int symbol_parse(struct symbol_request *q, const char *text)
             return -E2BIG;
         if (number && address)
             q->addresses[q->n_addresses++] = address;
+        q->collect.kernel = q->collect.kernel || (number && address >= RAW_KERNEL_HALF);
         text += strcspn(text, "+");
         text += *text == '+';
     }

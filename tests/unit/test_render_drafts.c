@@ -262,14 +262,20 @@ END_TEST
 START_TEST(test_symbols_are_drafted)
 {
     int fd;
-    char text[256] = "", line[64];
+    char text[256] = "", line[256];
     b.params.format = RAW_FORMAT_SYMBOL;
     b.addresses[b.n_addresses++] = OWN;
+    b.addresses[b.n_addresses++] = 0x10; /* in no mapping */
+    b.addresses[b.n_addresses++] = 0xffffffff81001000;
+    build_mapping(&b, 0x10000, 0x20000, 0x1000, build_object(&b, "/nonexistent/libgone.so"));
+    b.addresses[b.n_addresses++] = 0x10010;
     struct worker_body body = render(&fd);
     ck_assert_uint_ge(n_drafts, 2);
-    (void)snprintf(line, sizeof(line), "num_symbols: 1\n0x%lx drafted_function\n", (unsigned long)OWN);
+    (void)snprintf(line, sizeof(line), "num_symbols: 1\n0x%lx drafted_function\n0xffffffff81001000 do_syscall_64\n0x10010 libgone.so+0x1010\n",
+                   (unsigned long)OWN);
     ck_assert_int_eq(pread(fd, text, drafts[0].len, (off_t)drafts[0].offset), drafts[0].len);
-    ck_assert_str_eq(text, "num_symbols: 1\n");
+    ck_assert_str_eq(text, "num_symbols: 1\n0xffffffff81001000 do_syscall_64\n");
+    memset(text, 0, sizeof(text));
     ck_assert_int_eq(pread(fd, text, drafts[n_drafts - 1].len, (off_t)drafts[n_drafts - 1].offset), drafts[n_drafts - 1].len);
     ck_assert_str_eq(text, line);
     ck_assert_int_eq(pread(fd, text, body.len, (off_t)body.offset), body.len);
