@@ -26,10 +26,10 @@ as_root() {
 # ---- packages
 
 BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev libelf-dev libdw-dev libprotobuf-c-dev
-    protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev liblzma-dev uthash-dev zlib1g-dev
+    protobuf-c-compiler libevent-dev libseccomp-dev libinih-dev libiberty-dev libcapstone-dev libdebuginfod-dev liblzma-dev uthash-dev zlib1g-dev
     libzstd-dev check
     curl python3)
-TEST_PACKAGES=(g++ musl-tools libssl-dev libx264-dev libc6-dbg elfutils dwz libclang-rt-14-dev
+TEST_PACKAGES=(g++ musl-tools libssl-dev libx264-dev libc6-dbg elfutils dwz debuginfod libclang-rt-14-dev
     systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps
     util-linux binutils debootstrap systemd-container qemu-system-x86 busybox-static debian-archive-keyring)
 

@@ -49,7 +49,7 @@ class Install(unittest.TestCase):
 
     def test_everything_and_nothing_else(self):
         expected = ("/sbin/cprofd", "/system/cprofd.service", "/system/cprofd.socket", "/sysusers.d/cprofd.conf",
-                    "/cprofd/cprofd.service.d/sys-admin.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
+                    "/cprofd/cprofd.service.d/sys-admin.conf", "/cprofd/cprofd.service.d/debuginfod.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
                     "/licenses/cprofd/LICENSE")
         found = {self.find(ending) for ending in expected}
         ours = {path for path in self.files if not path.startswith(self.prefix + "/include")}
@@ -68,10 +68,16 @@ class Install(unittest.TestCase):
                 self.assertNotRegex(self.text(path), "@[A-Z]+@", path)
 
     def test_manuals_and_drop_in_name_the_drop_in(self):
-        drop_in = self.find("/sys-admin.conf")
-        for path in (drop_in, self.find("/cprofd.8")):
-            self.assertIn(drop_in, self.text(path).replace("\\-", "-"), path)
-        self.assertNotIn("/system/", drop_in)  # installed, not enabled
+        for name in ("/sys-admin.conf", "/debuginfod.conf"):
+            drop_in = self.find(name)
+            for path in (drop_in, self.find("/cprofd.8")):
+                self.assertIn(drop_in, self.text(path).replace("\\-", "-"), path)
+            self.assertNotIn("/system/", drop_in)  # installed, not enabled
+
+    def test_drop_in_makes_the_folder_that_the_setting_names(self):
+        example = self.text(self.find("etc/cprofd/cprofd.conf"))
+        folder = re.search(r"^#debuginfod-cache = /var/cache/(\S+)$", example, re.MULTILINE).group(1)
+        self.assertIn(f"\nCacheDirectory={folder}\n", self.text(self.find("/debuginfod.conf")))
 
     def check_config(self, text):
         """What the installed daemon says of a configuration: its exit status, and standard error."""
