@@ -17,7 +17,8 @@ import urllib.request
 
 import pytest
 
-from daemon import PROGRAMS, descendants, free_port, is_alive, wait_for
+from daemon import DAEMON, PROGRAMS, descendants, free_port, is_alive, wait_for
+from places import AS_SERVICE, SERVICE_USER
 from profiles import load
 
 LIBRARY = "libdebuginfod.so.1"
@@ -255,6 +256,22 @@ def test_confined(start, program, serve, start_target):
         assert names == {b"DEBUGINFOD_URLS"}
 
 
+def test_as_the_service(start, program, folder, serve, start_target):
+    """A daemon that is not root, and has capabilities, gives them up for what speaks with servers."""
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    copy = shutil.copy(DAEMON, folder + "/cprofd")
+    os.mkdir(folder + "/cache", 0o700)
+    os.chown(folder + "/cache", int(SERVICE_USER), int(SERVICE_USER))
+    server = serve(lambda handler: send(handler, program.debug_data()))
+    daemon = start(server.url, options=["--debuginfod-wait=4"], wrapper=AS_SERVICE, program=copy)
+    assert is_named(settled(daemon, start_target("ten_series", path=program.path)))
+    for pid in clients(daemon):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            text = file.read()
+        assert re.search(r"^CapPrm:\t0+$", text, re.M) and re.search(r"^CapAmb:\t0+$", text, re.M), text
+
+
 # How a server answers, and what the profile says of it; whether that is the server's fault.
 BAD_SERVERS = {
     "absent": (lambda handler: handler.send_error(404), "no debuginfod server has its debug file", False),
@@ -351,6 +368,24 @@ def test_slow_server(start, program, serve, start_target):
     go_on.set()
     wait_for(lambda: is_named(profile_of(daemon, target)), "a profile with names", 60)
     assert server.count(program) == 1 and counted(daemon, "late") >= 2
+
+
+def test_reply_that_is_due_before(start, program, serve, start_target):
+    """A profile leaves in time whatever else it would have waited for, and what it waited for still comes."""
+    go_on = threading.Event()
+
+    def answer(handler):
+        go_on.wait(60)
+        send(handler, program.debug_data())
+
+    server = serve(answer)
+    daemon = start(server.url, options=["--debuginfod-wait=4"])
+    target = start_target("ten_series", path=program.path)
+    profile = profile_of(daemon, target, seconds=1)  # go tool pprof would not wait for more than half a second
+    assert not is_named(profile)
+    go_on.set()
+    wait_for(lambda: is_named(profile_of(daemon, target)), "a profile with names", 60)
+    assert server.count(program) == 1
 
 
 def test_never_answers(start, program, serve, start_target):
