@@ -1,6 +1,6 @@
-/* Linkers lay out stubs in many ways (.plt, .plt.sec with control-flow protection, .plt.got), but all of
+/* Linkers lay out stubs in many ways (.plt, .plt.sec with control-flow protection, .plt.got, lld's .iplt), but all of
  * them jump through a slot of the GOT, and a relocation says which function's address the loader writes
- * there. So stubs are decoded: `jmp *slot(%rip)`, after endbr64 and bnd where they are. */
+ * there, or which function chooses it. So stubs are decoded: `jmp *slot(%rip)`, after endbr64 and bnd where they are. */
 #include "symbolize/elf_plt.h"
 
 #include <errno.h>
@@ -42,23 +42,35 @@ static int plt_slots_add(struct plt_slots *slots, struct plt_slot slot)
     return 0;
 }
 
-/* The slots that one section of relocations fills with addresses of functions. */
+/* False: no function's address is written there, or its name can't be read. */
+static bool slot_read(const GElf_Rela *rela, Elf_Data *symbols, uint32_t names, struct plt_slot *ret)
+{
+    unsigned type = GELF_R_TYPE(rela->r_info);
+    GElf_Sym sym;
+    *ret = (struct plt_slot){rela->r_offset, (uint32_t)rela->r_addend, PLT_CHOSEN};
+    if (type == R_X86_64_IRELATIVE)
+        return (uint64_t)rela->r_addend <= UINT32_MAX;
+    if ((type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT) || !symbols || GELF_R_SYM(rela->r_info) > INT32_MAX
+        || !gelf_getsym(symbols, (int)GELF_R_SYM(rela->r_info), &sym) || sym.st_name == 0)
+        return false;
+    *ret = (struct plt_slot){rela->r_offset, sym.st_name, names};
+    return true;
+}
+
+/* The slots that one section of relocations fills with addresses of functions. A static program's has no symbols. */
 static int plt_slots_collect(Elf *elf, Elf_Scn *section, const GElf_Shdr *header, struct plt_slots *ret)
 {
     GElf_Shdr symbols_header;
     Elf_Scn *symbols_section = elf_getscn(elf, header->sh_link);
-    Elf_Data *relocations = elf_getdata(section, NULL), *symbols = elf_getdata(symbols_section, NULL);
-    if (!relocations || !symbols || !gelf_getshdr(symbols_section, &symbols_header)
-        || symbols_header.sh_type != SHT_DYNSYM)
-        return 0;
+    Elf_Data *relocations = elf_getdata(section, NULL), *symbols = NULL;
     GElf_Rela rela;
+    if (!relocations)
+        return 0;
+    if (gelf_getshdr(symbols_section, &symbols_header) && symbols_header.sh_type == SHT_DYNSYM)
+        symbols = elf_getdata(symbols_section, NULL);
     for (int i = 0; ret->n < PLT_SLOTS_MAX && gelf_getrela(relocations, i, &rela); i++) {
-        GElf_Sym sym;
-        unsigned type = GELF_R_TYPE(rela.r_info);
-        if ((type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT) || GELF_R_SYM(rela.r_info) > INT32_MAX
-            || !gelf_getsym(symbols, (int)GELF_R_SYM(rela.r_info), &sym) || sym.st_name == 0)
-            continue;
-        if (plt_slots_add(ret, (struct plt_slot){rela.r_offset, sym.st_name, symbols_header.sh_link}) < 0)
+        struct plt_slot slot;
+        if (slot_read(&rela, symbols, symbols ? symbols_header.sh_link : 0, &slot) && plt_slots_add(ret, slot) < 0)
             return -ENOMEM;
     }
     return 0;
@@ -76,6 +88,8 @@ static bool stub_decode(const uint8_t *bytes, size_t len, uint64_t address, uint
     static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
     int32_t distance;
     size_t at = len >= sizeof(endbr64) && memcmp(bytes, endbr64, sizeof(endbr64)) == 0 ? sizeof(endbr64) : 0;
+    if (at + 6 <= len && bytes[at] == 0x41 && bytes[at + 1] == 0xbb) /* mold's: mov $index, %r11d */
+        at += 6;
     at += at < len && bytes[at] == 0xf2; /* bnd */
     if (len < at + 6 || bytes[at] != 0xff || bytes[at + 1] != 0x25)
         return false;
@@ -109,7 +123,7 @@ static int stubs_collect(Elf *elf, const struct plt_slots *slots, struct plt_stu
     while ((section = elf_nextscn(elf, section))) {
         GElf_Shdr header;
         const char *name = gelf_getshdr(section, &header) ? elf_strptr(elf, names, header.sh_name) : NULL;
-        if (!name || strncmp(name, ".plt", 4) != 0 || header.sh_type != SHT_PROGBITS
+        if (!name || (strncmp(name, ".plt", 4) != 0 && strcmp(name, ".iplt") != 0) || header.sh_type != SHT_PROGBITS
             || !(header.sh_flags & SHF_EXECINSTR))
             continue;
         const Elf_Data *data = elf_getdata(section, NULL);

@@ -18,6 +18,7 @@
 #include "util/cleanup.h"
 
 #define ELF_SYMBOLS_MAX (1u << 24)
+#define STUB_RANK UINT8_MAX
 
 struct symbol_table {
     Elf *elf;
@@ -53,11 +54,14 @@ static int symbol_list_add(struct symbol_list *l, const struct elf_symbol *symbo
     return 0;
 }
 
-/* ARM and RISC-V mark code and data by $x and $d, assemblers leave .L labels behind. */
-static bool is_marker(Elf *elf, size_t names, const GElf_Sym *sym)
+/* What has no name can't be shown, and would hide what has one. ARM and RISC-V mark code and data by $x and $d, assemblers leave .L labels
+ * behind. */
+static bool is_shown(Elf *elf, size_t names, const GElf_Sym *sym)
 {
     const char *name = elf_strptr(elf, names, sym->st_name);
-    return !name || name[0] == '\0' || name[0] == '$' || (name[0] == '.' && name[1] == 'L');
+    if (!name || name[0] == '\0')
+        return false;
+    return GELF_ST_TYPE(sym->st_info) != STT_NOTYPE || (name[0] != '$' && (name[0] != '.' || name[1] != 'L'));
 }
 
 static uint8_t symbol_rank(const GElf_Sym *sym, bool hidden)
@@ -87,9 +91,7 @@ static const GElf_Shdr *symbol_section(const struct symbol_table *t, const GElf_
         return NULL;
     if (sym->st_value < section->sh_addr || sym->st_value - section->sh_addr >= section->sh_size)
         return NULL;
-    if (type == STT_NOTYPE && is_marker(t->elf, t->names, sym))
-        return NULL;
-    return section;
+    return is_shown(t->elf, t->names, sym) ? section : NULL;
 }
 
 static int symbol_table_collect(const struct symbol_table *t, struct symbol_list *ret)
@@ -221,6 +223,7 @@ static int stubs_add(Elf *elf, struct symbol_list *ret)
                                     .end = stubs[i].end,
                                     .name_offset = stubs[i].name_offset,
                                     .names = stubs[i].names,
+                                    .rank = STUB_RANK, /* mold has symbols for its stubs, by names of its own */
                                     .size_known = true,
                                     .stub = true,
                                     .order = (uint32_t)ret->n};
@@ -240,8 +243,13 @@ int elf_symbols_load(Elf *elf, struct elf_symbols *ret)
             continue;
         struct symbol_table t = {elf, sections[i].sh_link, elf_getdata(elf_getscn(elf, i), NULL),
                                  versions_of(elf, sections, n_sections, i), sections, n_sections};
+        size_t before = list.n;
         if (t.symbols && t.symbols->d_buf)
             r = symbol_table_collect(&t, &list);
+        if (r == -E2BIG) { /* no table that a linker makes: another may still be good */
+            list.n = before;
+            r = 0;
+        }
     }
     if (r == 0)
         r = stubs_add(elf, &list);

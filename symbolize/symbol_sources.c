@@ -61,13 +61,17 @@ static void frame_name(struct symbol_frame *frame, const struct symbol_name *nam
 
 /* ---- symbol tables */
 
-/* The function that a stub of an IFUNC is for: its chooser has its name, where that is known. */
+/* The function that a stub of an IFUNC is for: a symbol of its chooser has its name, where there is one. */
 static const struct symbol_name *chosen_name(struct module *m, const struct elf_symbol *stub)
 {
     char unnamed[32];
-    const struct elf_symbol *chooser = elf_symbols_find(&m->symbols, stub->name_offset);
-    const char *raw = chooser && chooser->start == stub->name_offset ? elf_symbol_raw_name(m->file.elf, chooser) : NULL;
-    (void)snprintf(unnamed, sizeof(unnamed), "*ABS*+0x%" PRIx32, stub->name_offset);
+    uint64_t chooser = stub->name_offset;
+    const struct elf_symbol *symbol = elf_symbols_find(&m->symbols, chooser), *end = m->symbols.list + m->symbols.n;
+    while (symbol && symbol < end && symbol->start == chooser && !symbol->ifunc)
+        symbol++;
+    bool is_known = symbol && symbol < end && symbol->start == chooser;
+    const char *raw = is_known ? elf_symbol_raw_name(m->file.elf, symbol) : NULL;
+    (void)snprintf(unnamed, sizeof(unnamed), "*ABS*+0x%" PRIx64, chooser);
     return symbol_name_new(&m->arena, raw ? raw : unnamed, 0);
 }
 

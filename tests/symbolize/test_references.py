@@ -344,6 +344,56 @@ class References(unittest.TestCase):
                 self.assertEqual({a: ours[a][0][0] for a in wanted}, wanted)
                 self.assertEqual("-fno-plt" in flags, "printf@plt" not in wanted.values())
 
+    def test_chosen_stubs(self):
+        """Of functions that are chosen when the program starts (IFUNC): by their names where a symbol has them, else as objdump does."""
+        if not os.uname().machine == "x86_64":
+            self.skipTest("stubs are known on x86-64 alone")
+        for flags in (("-static",), ("-static-pie",)):
+            with self.subTest(flags=flags):
+                path = self.build("gcc", "sample.c", *flags)
+                choosers = collections.defaultdict(set)
+                for line in run("nm", path).splitlines():
+                    address, kind, name = line.rsplit(None, 2) if len(line.split()) == 3 else (None, None, None)
+                    if kind == "i":
+                        choosers[int(address, 16)].add(name + "@plt")
+                sections = re.findall(r" (\.i?plt\S*) +PROGBITS +([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+)", run("readelf", "-SW", path))
+                addresses = [a for _, start, size in sections for a in range(int(start, 16), int(start, 16) + int(size, 16), 8)]
+                ours = {a: frames[0][0] for a, frames in self.resolve(path, addresses, "--fast").items()}
+                run("strip", path)
+                bare = {a: frames[0][0] for a, frames in self.resolve(path, addresses, "--fast").items()}
+                stubs = [a for a, name in ours.items() if name.endswith("@plt")]
+                self.assertGreater(len(stubs), 10)
+                for a in stubs:
+                    chooser = re.fullmatch(r"\*ABS\*\+0x([0-9a-f]+)@plt", bare[a])
+                    self.assertTrue(chooser and ours[a] in choosers[int(chooser[1], 16)], (ours[a], bare[a]))
+
+    def test_malformed_symtab(self):
+        """Its names can't be read, or it is none: .dynsym has some yet."""
+        path = self.build("gcc", "sample.c", "-rdynamic")
+        addresses = range(*self.bounds(path))
+        with open(path, "rb") as file:
+            whole = bytearray(file.read())
+        start, = struct.unpack_from("<Q", whole, 0x28)
+        size, count = struct.unpack_from("<HH", whole, 0x3A)
+        table = next(at for at in range(start, start + size * count, size) if struct.unpack_from("<I", whole, at + 4)[0] == 2)
+        offset, length = struct.unpack_from("<QQ", whole, table + 24)
+        for what, at, value in (("type", table + 4, struct.pack("<I", 1)), ("link to no strings", table + 40, struct.pack("<I", 1)),
+                                ("link beyond all", table + 40, struct.pack("<I", 0xffff)), ("place", table + 24, b"\xff" * 8),
+                                ("length", table + 32, b"\xff" * 8), ("entry size", table + 56, struct.pack("<Q", 1)),
+                                ("names", 0, b"")):
+            with self.subTest(what=what):
+                image = bytearray(whole)
+                if what == "names":
+                    for entry in range(offset, offset + length, 24):
+                        image[entry:entry + 4] = b"\xfe\xff\xff\x7f"
+                else:
+                    image[at:at + len(value)] = value
+                changed = path + ".changed"
+                with open(changed, "wb") as file:
+                    file.write(image)
+                names = {frames[0][0] for frames in self.resolve(changed, addresses, "--fast").values()}
+                self.assertLessEqual({"outermost", "recursive"}, names)
+
     def test_c_library(self):
         places = [f"/lib/{machine}-linux-gnu/libc.so.6" for machine in ("x86_64", "aarch64")]
         libraries = [path for path in places if os.path.exists(path)]
