@@ -177,6 +177,7 @@ static void render_add_facts(struct render_job *job)
 
     facts_set(f, "version", CPROFD_VERSION);
     facts_count(f, "samples", job->result->body.samples);
+    render_note_unavailable(job);
     frames_note_pending(job);
     render_add_verdict(job);
     if (job->filtered > 0)

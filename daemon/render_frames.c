@@ -300,12 +300,13 @@ static const char *user_build_id(struct render_job *job, const struct frame *fra
 {
     bool nameless = frame->key.owner & OWNER_MAPPING;
     bool vdso = nameless && strcmp(mapping_name(job, frame->mapping), MAPPING_VDSO) == 0;
+    const char *mapped = nameless ? NULL : render_build_id(job, frame->key.owner, room);
+
+    if (mapped)
+        return mapped;
     /* What is not read yet is not read for this: a draft must not wait. */
     struct module *module = vdso ? render_vdso(job) : nameless ? NULL : job->objects[frame->key.owner].module;
-
-    if (module)
-        return module_build_id(module);
-    return nameless ? NULL : render_build_id(job, frame->key.owner, room);
+    return module ? module_build_id(module) : NULL;
 }
 
 static uint64_t user_mapping(struct render_job *job, struct profile *p, const struct frame *frame)

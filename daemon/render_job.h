@@ -80,6 +80,7 @@ struct render_object {
     bool excluded;         /* nothing of it is read; */
     bool no_debug;         /* its debug information is not */
     struct module *module; /* NULL: there is none */
+    int error;             /* then: why, once it was tried */
     size_t n_frames;       /* in it, once they have names; */
     size_t n_pending;      /* whose files, lines and inlined calls are not known yet */
     uint64_t weight;       /* of the samples that these are in */
@@ -216,6 +217,8 @@ struct module *render_module(struct render_job *job, uint32_t object);
 /* Its file need not be opened. */
 bool render_is_cached(const struct render_job *job, uint32_t object);
 struct module *render_vdso(struct render_job *job);
+/* Notes which files could not be had. */
+void render_note_unavailable(struct render_job *job);
 /* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);
 const struct kallsyms *render_kallsyms(struct render_job *job);

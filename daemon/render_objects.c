@@ -104,6 +104,13 @@ static void render_unavailable(struct render_job *job, uint32_t object, int erro
     facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
 }
 
+void render_note_unavailable(struct render_job *job)
+{
+    for (uint32_t i = 0; i < job->raw->n_objects; i++)
+        if (job->objects[i].error < 0)
+            render_unavailable(job, i, job->objects[i].error);
+}
+
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM])
 {
     const struct raw_object *o = &job->raw->objects[object];
@@ -173,9 +180,7 @@ struct module *render_module(struct render_job *job, uint32_t object)
     if (!o->tried) {
         o->tried = true;
         render_touch(job, object);
-        int r = render_load(job, object, &o->module);
-        if (r < 0)
-            render_unavailable(job, object, r);
+        o->error = render_load(job, object, &o->module);
     }
     return o->module;
 }

@@ -3,9 +3,11 @@ of one file, under odd names. Wherever that is, names are those of what is mappe
 mapped.
 """
 
+import concurrent.futures
 import os
 import shutil
 import sys
+import time
 
 import pytest
 
@@ -19,6 +21,13 @@ def files(tmp_path):
     shutil.copy(PROGRAM, tmp_path / "late_library")
     shutil.copy(LIBRARY, tmp_path / "liblate_code.so")
     return tmp_path
+
+
+def in_background(function):
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    future = pool.submit(function)
+    pool.shutdown(wait=False)
+    return future
 
 
 def test_where_they_are_expected(either, start_late, files):
@@ -237,3 +246,24 @@ def test_probes(either, start_late, start_inside, files, tmp_path, where):
         pytest.skip(reply.text)
     profile = load(reply)
     assert profile.total(profile.sample_types[0][0]) > 10, (profile.facts, profile.folded())
+
+
+@pytest.mark.parametrize("kept_time", [False, True])
+def test_rewritten_in_place_in_the_window(daemon, start_late, files, kept_time):
+    """The pages that are mapped are the file's: what ran before is not in it any more, and no name is taken from what is. Nor is it where
+    the file's time was set back. (The target may not survive it.)
+    """
+    target = start_late(path=str(files / "late_library"))
+    library = files / "liblate_code.so"
+    times = os.stat(library)
+    pending = in_background(lambda: daemon.profile(target.pid, seconds=3, hz=199))
+    daemon.wait_for_sessions(1)
+    time.sleep(1.5)
+    with open(os.path.join(PROGRAMS, "libsecond_reuse.so"), "rb") as other, open(library, "r+b") as file:
+        file.write(other.read().ljust(times.st_size, b"\0")[: times.st_size])
+    if kept_time:
+        os.utime(library, ns=(times.st_atime_ns, times.st_mtime_ns))
+    profile = load(pending.result(60))
+    why = "what is found there now has other contents than what is mapped" if kept_time else "changed since it was mapped"
+    assert f"cprofd.unavailable={library}: {why}" in profile.comments, (profile.comments, profile.folded())
+    assert all(name.startswith("liblate_code.so+0x") for name in profile.functions_in(str(library))), profile.folded()
