@@ -213,6 +213,12 @@ static uint32_t kind_at(const struct session *s, uint64_t address)
     return kind;
 }
 
+static void wait_kind(const struct session *s, uint64_t address, uint32_t kind)
+{
+    while (!server.sampler.ctl[s->slot].space || kind_at(s, address) != kind)
+        once();
+}
+
 /* Facts of a key, joined by "|". */
 static const char *facts(const struct session *s, const char *key)
 {
@@ -286,8 +292,7 @@ START_TEST(a_space_is_of_its_exec)
     TELL(s, 7, {0x1000, 0x2000, 1});
     while (server.sampler.ctl[0].space >> 32 != 7)
         once();
-    while (kind_at(s, 0x1000) != UNWIND_MAPPING_TABLE)
-        once();
+    wait_kind(s, 0x1000, UNWIND_MAPPING_TABLE);
     session_end(s);
 }
 END_TEST
@@ -312,8 +317,7 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
     ck_assert_uint_eq(kind_at(s, 0x8000), UNWIND_MAPPING_TABLE);
     /* And what went is gone. */
     TELL(s, 0, {0x8000, 0x9000, 1});
-    while (kind_at(s, 0x1000) != 0)
-        once();
+    wait_kind(s, 0x1000, 0);
     session_end(s);
 }
 END_TEST
@@ -364,13 +368,11 @@ START_TEST(what_is_replaced_is_not_used)
     ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
     same.u.mappings.epoch = 5;
     session_unwind_on_mappings(s, &same, -1);
-    while (kind_at(s, 0x1000) != UNWIND_MAPPING_TABLE)
-        once();
+    wait_kind(s, 0x1000, UNWIND_MAPPING_TABLE);
     ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
     same.u.mappings.epoch = 6 + SESSION_UNWIND_MAX_REPLACED + 1;
     session_unwind_on_mappings(s, &same, -1);
-    while (kind_at(s, 0x3000) != UNWIND_MAPPING_TABLE)
-        once();
+    wait_kind(s, 0x3000, UNWIND_MAPPING_TABLE);
     session_end(s);
 }
 END_TEST
@@ -442,8 +444,7 @@ START_TEST(a_target_that_breaks_workers_is_not_read_on)
         once();
     ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "crashed a worker"));
     for (unsigned i = 0; i < 12; i++)
-        while (kind_at(s, mapped[i].start) != UNWIND_MAPPING_NO_CFI)
-            once();
+        wait_kind(s, mapped[i].start, UNWIND_MAPPING_NO_CFI);
     unsigned n_broken = 0;
     for (size_t i = 0; i < s->unwind.n_uses; i++)
         n_broken += s->unwind.uses[i].why == UNWIND_WHY_BROKEN;
@@ -464,10 +465,7 @@ START_TEST(others_files_are_not_held_against_a_target)
     while (a->unwind.n_missing < 3)
         once();
     TELL(b, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x9000, 0xa000, 4});
-    while (b->unwind.n_uses < 4 || b->unwind.uses[3].entry->state != UNWIND_READY)
-        once();
-    while (kind_at(b, 0x9000) != UNWIND_MAPPING_TABLE)
-        once();
+    wait_kind(b, 0x9000, UNWIND_MAPPING_TABLE);
     ck_assert_str_eq(facts(b, "unwind.tables_missing"), "3");
     session_end(a);
     session_end(b);
@@ -528,10 +526,7 @@ START_TEST(claims_pass_on)
         child_kill(TAKE_PTR(a->collector));
         session_unwind_on_collector_gone(a);
     }
-    while (!b->unwind.n_uses || b->unwind.uses[0].entry->state != UNWIND_READY)
-        once();
-    while (kind_at(b, 0x1000) != UNWIND_MAPPING_TABLE)
-        once();
+    wait_kind(b, 0x1000, UNWIND_MAPPING_TABLE);
     session_end(b);
     if (_i == 0)
         return;
