@@ -319,7 +319,8 @@ START_TEST(test_quality)
     static const char *const parts[] = {
         "{\"target\": \"exi\\\"ted\\\\\\u000a\xef\xbf\xbd\", \"window_ns\": 5, \"warning\": [\"one\", \"2\"], ",
         "\"unavailable\": [\"/nonexistent/prog: could not be opened\"], ",
-        "\"samples\": 119, \"rooted\": 100, \"guessed\": 0, \"truncated.bad_fp\": 16, \"truncated.unreadable\": 1, ",
+        "\"samples\": 119, ",
+        "\"rooted\": 100, \"guessed\": 0, \"truncated.bad_fp\": 16, \"truncated.unreadable\": 1, ",
         "\"truncated.no_user\": 2, \"depth.p50\": 1, \"depth.p90\": 2, \"depth.p99\": 2, \"depth.max\": 2, "
         "\"cpu_sampled_ns\": 1190000000, ",
         "\"truncated_by\": [{\"object\": \"/nonexistent/prog\", \"function\": \"prog+0x30\", \"reason\": \"bad_fp\", \"samples\": 9}, "
