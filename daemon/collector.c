@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/collector_check.h"
+#include "daemon/jit_files.h"
 #include "daemon/kallsyms_file.h"
 #include "daemon/mapping_table.h"
 #include "daemon/named_files.h"
@@ -42,6 +43,7 @@ struct collector {
     bool told;                   /* the loop knows the mappings of this version */
     uint64_t told_version;
     bool finished;
+    bool refused;                /* the image that was seen last is not the asker's to see */
     struct {                     /* EPOCH messages that wait to be acted upon together */
         unsigned n, n_exec;
         uint32_t first, first_exec, last_exec;
@@ -63,6 +65,16 @@ static int collector_send_access(const struct collector *c, uint32_t epoch, uint
     m.u.access.status = d->status;
     memcpy(m.u.access.message, d->message, sizeof(m.u.access.message));
     return collector_send(c, &m, -1);
+}
+
+/* May the asker trace what the process is now? 0, or -EACCES with a denial. */
+static int collector_may_see(struct collector *c, struct denial *d)
+{
+    int r = collector_check_again(&c->check, d);
+
+    if (r == 0 || d->status != 404) /* it has not ended */
+        c->refused = r < 0;
+    return r;
 }
 
 /* ---- mappings */
@@ -92,13 +104,13 @@ static int collector_look(struct collector *c, struct denial *d)
 
     for (unsigned i = 0; i < COLLECTOR_IMAGE_TRIES && r == -ESRCH; i++) {
         r = mapping_table_open_image(c->table, &c->check.target);
-        if (collector_check_again(&c->check, d) < 0)
+        if (collector_may_see(c, d) < 0)
             return -EACCES;
         if (r == 0)
             r = mapping_table_set_image(c->table, &c->check.target, c->epoch, c->epoch);
     }
     c->image_epoch = c->epoch;
-    if (r == -ESRCH && collector_check_again(&c->check, d) < 0)
+    if (r == -ESRCH && collector_may_see(c, d) < 0)
         return -EACCES; /* it ended */
     if (r == -ESRCH)
         return deny(d, 503, "process %d executes one program after another: its mappings cannot be read",
@@ -121,7 +133,7 @@ static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
     if (access_is_unlimited(&c->check.access, c->check.request->kernel))
         unseen = begins; /* whatever they were, they were granted */
 
-    if (collector_check_again(&c->check, &d) < 0 || r < 0)
+    if (collector_may_see(c, &d) < 0 || r < 0)
         mapping_table_end_image(c->table, ends);
     else
         (void)mapping_table_set_image(c->table, &c->check.target, ends, begins);
@@ -175,7 +187,7 @@ static int collector_on_recheck(struct collector *c)
     if (!c->finished && mapping_table_snapshot(c->table, &c->check.target, c->epoch) < 0)
         (void)collector_look(c, &d);
     else
-        (void)collector_check_again(&c->check, &d);
+        (void)collector_may_see(c, &d);
     int r = d.status == 0 ? collector_tell_mappings(c) : 0;
     return r < 0 ? r : collector_send_access(c, c->epoch, c->epoch, &d);
 }
@@ -236,6 +248,27 @@ static int collector_open_path(struct collector *c, const struct worker_message 
     return fd >= 0 ? fd : collector_open_named(c, need);
 }
 
+static int collector_open_jitdump(struct collector *c, uint32_t index)
+{
+    const char *path;
+    int fd, r = mapping_table_object(c->table, index, &fd, &path);
+
+    if (r == 0 && !jit_files_is_jitdump(&c->check.status, path))
+        r = -ENOENT;
+    return r < 0 ? r : collector_open_object(c, index);
+}
+
+/* Of the image that runs, or ran last: that one's secrets are in it. */
+static int collector_open_perf_map(struct collector *c, const struct worker_message *need)
+{
+    struct denial d = {0};
+
+    (void)collector_may_see(c, &d);
+    if (c->refused)
+        return -EACCES;
+    return collector_open_named(c, need);
+}
+
 static int collector_open(struct collector *c, const struct worker_message *need)
 {
     switch (need->u.need.kind) {
@@ -249,6 +282,10 @@ static int collector_open(struct collector *c, const struct worker_message *need
         return collector_open_kallsyms(c);
     case WORKER_FILE_VDSO:
         return vdso_open();
+    case WORKER_FILE_PERF_MAP:
+        return collector_open_perf_map(c, need);
+    case WORKER_FILE_JITDUMP:
+        return collector_open_jitdump(c, need->u.need.object);
     }
     return -EINVAL;
 }
@@ -261,7 +298,7 @@ static int collector_on_file(struct collector *c, const struct worker_message *n
     struct denial d;
     AUTO_CLOSE int fd = collector_open(c, need);
     /* A path is looked up in what the process is now, which may have become another image meanwhile. */
-    if (need->u.need.kind == WORKER_FILE_PATH && fd >= 0 && collector_check_again(&c->check, &d) < 0) {
+    if (need->u.need.kind == WORKER_FILE_PATH && fd >= 0 && collector_may_see(c, &d) < 0) {
         close_fd(&fd);
         fd = -EACCES;
     }

@@ -189,7 +189,7 @@ void facts_json_string(FILE *out, const char *text)
 static bool fact_is_list(const char *key)
 {
     static const char *const lists[] = {"warning", "excluded", "unavailable", "debuginfod", "no_symbols", "symbols.pending_in",
-                                        "unwind.no_table"};
+                                        "unwind.no_table", "jit"};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         if (strcmp(key, lists[i]) == 0)

@@ -10,6 +10,7 @@
 
 #include "daemon/debug_files.h"
 #include "daemon/fs_identity.h"
+#include "daemon/jit_files.h"
 #include "daemon/patience.h"
 #include "daemon/target_files.h"
 #include "util/cleanup.h"
@@ -49,6 +50,10 @@ static void named_run(struct patient_work *work)
 
     if (path && w->need.u.need.name[0] == '\0') { /* its program, which the kernel names */
         w->fd = target_files_open_exe(&w->target);
+        return;
+    }
+    if (w->need.u.need.kind == WORKER_FILE_PERF_MAP) {
+        w->fd = jit_files_open_perf_map(&w->target, &w->status, w->root_fd);
         return;
     }
     struct fs_identity *before = fs_identity_assume(&w->status);

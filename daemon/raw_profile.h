@@ -38,6 +38,7 @@ struct raw_params {
                            EVENT_event/count */
     uint32_t pid;
     int64_t time_ns, duration_ns; /* wall clock of the window's start; its length */
+    uint64_t end_monotonic_ns;    /* CLOCK_MONOTONIC of the window's end; 0: now */
     int64_t period;               /* ns or events */
     char type[2][64];             /* sample types, in order */
     char unit[2][16];

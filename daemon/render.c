@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/render_job.h"
+#include "pprof/utf8.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -101,6 +102,7 @@ static void render_job_deinit(struct render_job *job)
     free(job->mapping_ids);
     free(job->samples);
     render_copies_deinit(job);
+    code_names_free(job->jit);
     if (job->has_thread)
         regfree(&job->thread);
     if (job->has_focus)
@@ -257,13 +259,20 @@ static int render_encode_profile(struct render_job *job, uint8_t **ret_data, siz
                                                         : profile_encode_pprof(p, ret_data, ret_len);
 }
 
-/* One line: whoever parses the answer knows no other structure. */
-static void render_symbol_line(FILE *out, uint64_t address, const char *name)
+/* One line of UTF-8: whoever parses the answer knows no other structure. 0 or -ENOMEM. */
+static int render_symbol_line(FILE *out, uint64_t address, const char *name)
 {
+    size_t len = strlen(name);
+    AUTO_FREE char *clean = malloc(UTF8_SANITIZED_BYTES(len) + 1);
+
+    if (!clean)
+        return -ENOMEM;
+    len = utf8_sanitize(name, len, clean);
     fprintf(out, "0x%" PRIx64 " ", address);
-    for (; *name; name++)
-        fputc((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name, out);
+    for (size_t i = 0; i < len; i++)
+        fputc((unsigned char)clean[i] < 0x20 || clean[i] == 0x7f ? '?' : clean[i], out);
     fputc('\n', out);
+    return 0;
 }
 
 /* The frame of an address that a name is wanted of. Only who may see the kernel's frames gets this far with one of its addresses. */
@@ -279,17 +288,18 @@ static int render_encode_symbols(struct render_job *job, uint8_t **ret_data, siz
     const struct raw_profile *raw = job->raw;
     char *data = NULL;
     size_t len;
+    int r = 0;
 
     FILE *out = open_memstream(&data, &len);
     if (!out)
         return -ENOMEM;
     fputs("num_symbols: 1\n", out);
-    for (size_t i = 0; i < raw->n_addresses; i++) {
+    for (size_t i = 0; r == 0 && i < raw->n_addresses; i++) {
         struct frame *frame = render_symbol_frame(job, raw->addresses[i]);
         if (frame && frame_is_named(frame))
-            render_symbol_line(out, raw->addresses[i], frame_inner_name(frame));
+            r = render_symbol_line(out, raw->addresses[i], frame_inner_name(frame));
     }
-    bool failed = ferror(out);
+    bool failed = ferror(out) || r < 0;
     if (fclose(out) != 0 || failed) {
         free(data);
         return -ENOMEM;

@@ -1,5 +1,5 @@
-/* What a frame is, for render_frames.c (which frames there are, and their locations) and render_names.c (the names of those in files).
- * Private to these two. */
+/* What a frame is, for render_frames.c (which frames there are, and their locations), render_names.c (the names of those in files) and
+ * render_jit.c (the names of those in code made at run time). Private to these. */
 #pragma once
 
 #include "daemon/render_job.h"
@@ -14,6 +14,8 @@ struct frame {
     size_t n_lines;
     char *name; /* made here */
     bool known; /* lines come from a symbol */
+    bool made;  /* in code that was made at run time, */
+    bool told;  /* and named by its runtime */
     bool tried; /* by a symbolizer that knows files and lines as well */
     bool unread; /* its name is made up, for drafts, until it is resolved */
     bool pending; /* debug information may tell more */
@@ -36,6 +38,8 @@ struct frame_table {
 void frame_clear_name(struct frame *frame);
 /* A name that is made here. 0 or -ENOMEM. */
 int frame_set_name(struct frame *frame, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* One that lives as long as the job. 0 or -ENOMEM. */
+int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n);
 /* What a symbolizer said, or where that is nothing fallback+0xADDRESS. 0 or -ENOMEM. */
 int frame_name_in(struct frame *frame, struct module *module, const struct symbol_frame *symbols, size_t n, uint64_t offset,
                   const char *fallback);

@@ -17,6 +17,7 @@
 
 #define MAPPING_VSYSCALL "[vsyscall]"
 #define MAPPING_VDSO "[vdso]"
+#define MAPPING_UPROBES "[uprobes]"
 /* Where no address of a process or of the kernel can be: one for each way in which a walk ends. */
 #define END_ADDRESS 0x0100000000000000ull
 
@@ -142,7 +143,7 @@ void frame_clear_name(struct frame *frame)
     frame->known = frame->unread = false;
 }
 
-static int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n)
+int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n)
 {
     free(frame->lines);
     frame->lines = calloc(n, sizeof(*frame->lines));
@@ -227,7 +228,8 @@ static int frame_resolve_nameless(struct render_job *job, struct frame *frame)
         return frame_resolve_vsyscall(frame, offset);
     if (strcmp(name, MAPPING_VDSO) == 0) /* the mapping is the file */
         return frame_resolve_in(job, frame, render_vdso(job), offset, MAPPING_VDSO);
-    /* Code made at run time: only its own address says which. */
+    /* Code made at run time: unless its runtime has a name for it, only its own address says which. */
+    frame->made = strcmp(name, MAPPING_UPROBES) != 0;
     return frame_set_name(frame, "%s+0x%" PRIx64,
                           strncmp(name, "//", 2) == 0 || !name[0] ? "[anon]" : path_basename(name),
                           frame->key.address);
@@ -235,7 +237,8 @@ static int frame_resolve_nameless(struct render_job *job, struct frame *frame)
 
 static int frame_resolve_kernel(struct render_job *job, struct frame *frame)
 {
-    const struct kernel_symbol *symbol = render_kernel_symbol(job, frame->key.address);
+    const struct kallsyms *kallsyms = render_kallsyms(job);
+    const struct kernel_symbol *symbol = kallsyms ? kallsyms_find(kallsyms, frame->key.address) : NULL;
 
     if (!symbol)
         return frame_set_name(frame, "[kernel]+0x%" PRIx64, frame->key.address);

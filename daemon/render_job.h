@@ -1,5 +1,5 @@
-/* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks,
- * filters), render_frames.c (addresses and their locations), render_names.c (their names), render_objects.c (files) and
+/* What the parts of the renderer share: render.c (the whole), render_samples.c (counts joined with stacks, filters), render_frames.c
+ * (addresses and their locations), render_names.c (their names), render_objects.c (files), render_jit.c (code made at run time) and
  * render_quality.c. Private to these. */
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "daemon/render.h"
 #include "daemon/worker_proto.h"
 #include "pprof/profile.h"
+#include "symbolize/code_names.h"
 #include "symbolize/kallsyms.h"
 #include "symbolize/symbolizer.h"
 
@@ -128,7 +129,7 @@ struct render_job {
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
     regex_t thread, focus;
-    bool vdso_tried, kallsyms_tried, kallsyms_read, kallsyms_stale;
+    bool vdso_tried, kallsyms_tried;
     struct module *vdso;
     const struct kallsyms *kallsyms;
     uint32_t touched;            /* the object whose turn the loop was told last */
@@ -137,6 +138,10 @@ struct render_job {
     struct audit_difference *differences;
     size_t n_differences;
     uint64_t copies_until_ns;    /* monotonic: no more are; 0: none was so far */
+    struct code_names *jit;      /* NULL: no code was made at run time, that is known */
+    bool jit_named;              /* it knows some names */
+    bool jit_lines;              /* and files and lines were looked for */
+    bool jit_no_map;             /* the perf map is not to be read */
 };
 
 uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
@@ -222,11 +227,21 @@ void render_note_unavailable(struct render_job *job);
 /* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);
 const struct kallsyms *render_kallsyms(struct render_job *job);
-const struct kernel_symbol *render_kernel_symbol(struct render_job *job, uint64_t address);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
 
 /* Another object's bytes are read from now on; WORKER_TOUCH_NONE: nobody's. */
 void render_touch(struct render_job *job, uint32_t object);
+
+/* Asks the loop for a file: need->u.need says which. 0 with an fd, or -errno; -ECANCELED ends the job. */
+int render_need(struct renderer *r, struct worker_message *need, int *ret_fd);
+
+/* ---- render_jit.c */
+
+/* Is that the path of memory that has no file? */
+bool render_path_is_memory(const char *path);
+/* Names frames whose code was made at run time, where its runtime tells names, and says in the facts what was found. The others keep
+ * theirs. 0, -ENOMEM or -ECANCELED. */
+int frames_resolve_jit(struct render_job *job);
 
 /* ---- render_copies.c */
 

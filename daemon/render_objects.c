@@ -17,7 +17,7 @@
 /* The kernel has one vdso for 64-bit processes; no file has this identity. */
 static const struct file_identity vdso_identity = {.dev = UINT64_MAX, .ino = UINT64_MAX};
 
-static int render_need(struct renderer *r, struct worker_message *need, int *ret_fd)
+int render_need(struct renderer *r, struct worker_message *need, int *ret_fd)
 {
     if (r->cancelled)
         return -ECANCELED;
@@ -49,6 +49,10 @@ void render_exclude(struct render_job *job)
 
     for (uint32_t i = 0; i < n && i < WORKER_MAX_EXCLUDED; i++) {
         uint32_t object = job->message->u.job.excluded[i];
+        if (object == WORKER_TOUCH_PERF_MAP) {
+            job->jit_no_map = true;
+            facts_note(&job->facts, "excluded", "the perf map: %s", render_blame_text(job->message->u.job.blame[i]));
+        }
         if (object >= job->raw->n_objects || job->objects[object].no_debug)
             continue;
         bool wholly = job->message->u.job.wholly[i] != 0;
@@ -106,9 +110,12 @@ static void render_unavailable(struct render_job *job, uint32_t object, int erro
 
 void render_note_unavailable(struct render_job *job)
 {
-    for (uint32_t i = 0; i < job->raw->n_objects; i++)
-        if (job->objects[i].error < 0)
-            render_unavailable(job, i, job->objects[i].error);
+    for (uint32_t i = 0; i < job->raw->n_objects; i++) {
+        int error = job->objects[i].error;
+        bool made = error == -ENOEXEC && render_path_is_memory(render_path(job, i)); /* code at run time, most likely */
+        if (error < 0 && !made)
+            render_unavailable(job, i, error);
+    }
 }
 
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM])
@@ -230,31 +237,11 @@ const struct kallsyms *render_kallsyms(struct render_job *job)
     render_touch(job, WORKER_TOUCH_NONE);
     bool fresh = r->kallsyms && monotonic_ns() - r->kallsyms_ns < RENDER_KALLSYMS_KEEP_NS;
     int e = fresh ? 0 : render_read_kallsyms(r);
-    job->kallsyms_read = !fresh;
     if (e < 0)
-        facts_note(&job->facts, "unavailable", "[kernel.kallsyms]: %s",
-                   e == -EPERM ? "hidden by kernel.kptr_restrict, or without CAP_SYSLOG" : strerror(-e));
+        facts_note(&job->facts, "unavailable", "[kernel.kallsyms]: %s", strerror(-e));
     else
         job->kallsyms = r->kallsyms;
     return job->kallsyms;
-}
-
-/* The kernel's own functions stay where they are; a module or a BPF program may since have come where another one was. */
-const struct kernel_symbol *render_kernel_symbol(struct render_job *job, uint64_t address)
-{
-    const struct kallsyms *kallsyms = render_kallsyms(job);
-    const struct kernel_symbol *symbol = kallsyms ? kallsyms_find(kallsyms, address) : NULL;
-
-    if (!kallsyms || (symbol && !symbol->module))
-        return symbol;
-    if (!job->kallsyms_read) {
-        job->kallsyms_read = true;
-        render_touch(job, WORKER_TOUCH_NONE);
-        job->kallsyms_stale = render_read_kallsyms(job->renderer) < 0;
-        job->kallsyms = job->renderer->kallsyms;
-        symbol = kallsyms_find(job->kallsyms, address);
-    }
-    return job->kallsyms_stale && symbol && symbol->module ? NULL : symbol;
 }
 
 /* Says that there is no such file, for good, rather than that it could not be had this time? */

@@ -138,7 +138,7 @@ void render_add_verdict(struct render_job *job)
     if (v->unmapped > 0)
         facts_count(&job->facts, "unmapped", v->unmapped);
     render_add_depths(job);
-    for (size_t i = 0; i < N_INTERPRETERS; i++)
+    for (size_t i = 0; i < N_INTERPRETERS && !job->jit_named; i++) /* else the runtime's own frames are among them */
         if (v->interpreted[i] > 0)
             facts_note(&job->facts, "interpreter", "%s are not shown, only the interpreter's own (leaf of %llu samples, %s)",
                        interpreters[i].name, (unsigned long long)v->interpreted[i], interpreters[i].file);

@@ -14,6 +14,7 @@ struct session_facts {
     pid_t pid;
     int64_t time_ns;              /* wall clock, of the window's start */
     uint64_t window_ns;
+    uint64_t end_ns;              /* CLOCK_MONOTONIC, of the window's end */
     uint64_t cpu_actual_ns;       /* the kernel's run time of the target in the window */
     bool cpu_actual_known;
     uint64_t daemon_cpu_ns;

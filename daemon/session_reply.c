@@ -94,6 +94,7 @@ void session_render(struct session *s)
     };
     char message[128];
 
+    facts.end_ns = recorder_ctl(s->recorder)->opened_ns + s->window_ns;
     s->phase = PHASE_RENDERING;
     if (s->collector) {
         child_set_deadline(s->collector, 0);

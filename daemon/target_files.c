@@ -23,7 +23,7 @@ int target_files_root(const struct target *t)
 }
 
 /* The inode behind an O_PATH descriptor, to read. */
-static int reopen_regular(int path_fd)
+int target_files_reopen(int path_fd)
 {
     char self[40];
     struct stat st;
@@ -37,16 +37,27 @@ static int reopen_regular(int path_fd)
     return fd < 0 ? -errno : fd;
 }
 
-int target_files_open_beneath(int root_fd, const char *path)
+static int find_beneath(int root_fd, const char *path, unsigned flags)
 {
     struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
+        .flags = O_PATH | O_CLOEXEC | flags,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
-    AUTO_CLOSE int path_fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    return fd < 0 ? -errno : fd;
+}
+
+int target_files_find_beneath(int root_fd, const char *path)
+{
+    return find_beneath(root_fd, path, O_NOFOLLOW);
+}
+
+int target_files_open_beneath(int root_fd, const char *path)
+{
+    AUTO_CLOSE int path_fd = find_beneath(root_fd, path, 0);
     if (path_fd < 0)
-        return -errno;
-    return reopen_regular(path_fd);
+        return path_fd;
+    return target_files_reopen(path_fd);
 }
 
 /* ---- is it the file that is mapped? */
@@ -111,13 +122,13 @@ static int open_by_mapping(const struct target *t, const struct maps_entry *e)
 
     mapping_link(e, name);
     AUTO_CLOSE int path_fd = target_open_file(t, name, O_PATH);
-    return path_fd < 0 ? path_fd : reopen_regular(path_fd);
+    return path_fd < 0 ? path_fd : target_files_reopen(path_fd);
 }
 
 int target_files_open_exe(const struct target *t)
 {
     AUTO_CLOSE int path_fd = target_open_file(t, "exe", O_PATH);
-    return path_fd < 0 ? path_fd : reopen_regular(path_fd);
+    return path_fd < 0 ? path_fd : target_files_reopen(path_fd);
 }
 
 /* What a file is held against. */

@@ -39,6 +39,11 @@ int target_files_open_exe(const struct target *t);
  * never blocks on a FIFO, a device or a lease. fd or -errno. */
 int target_files_open_beneath(int root_fd, const char *path);
 
+/* The two halves of that: finds a path below root_fd, of whatever type it is (a link too: the last name is not followed), without opening
+ * it; and opens what was found, if it is a regular file. fd or -errno. */
+int target_files_find_beneath(int root_fd, const char *path);
+int target_files_reopen(int path_fd);
+
 /* True where the open file is the one that maps shows as this device and inode; on file systems that show
  * other numbers to fstat (btrfs, overlayfs) it is mapped here to compare like with like. */
 bool target_files_same(int fd, const struct maps_entry *e);

@@ -28,6 +28,8 @@ enum worker_file_kind {
     WORKER_FILE_VDSO,       /* an image of the vdso */
     WORKER_FILE_PATH, /* name: an absolute path as the target sees it, "" its main binary; asked by the loop,
                          for probes */
+    WORKER_FILE_PERF_MAP, /* the target's perf map (daemon/jit_files.h) */
+    WORKER_FILE_JITDUMP,  /* objects[index], if it is the target's jitdump */
 };
 
 struct worker_probe {
@@ -39,6 +41,7 @@ struct worker_probe {
 
 #define WORKER_MAX_EXCLUDED 16
 #define WORKER_TOUCH_NONE UINT32_MAX /* TOUCH: what follows parses no object */
+#define WORKER_TOUCH_PERF_MAP (UINT32_MAX - 1) /* TOUCH and excluded: the target's perf map */
 
 /* What an object did to a worker. */
 enum worker_blame { WORKER_BLAME_NOTHING, WORKER_BLAME_CRASH, WORKER_BLAME_HANG, WORKER_BLAME_MEMORY };

@@ -195,12 +195,17 @@ static const char fixture_kallsyms[] = "ffffffff81000000 T _stext\n"
 struct fixture {
     struct renderer *renderer;
     const struct raw_profile *raw; /* of the job under way */
-    unsigned needs[8];             /* by enum worker_file_kind */
+    unsigned needs[16];            /* by enum worker_file_kind */
     uint32_t touched[MAX_ITEMS];
     size_t n_touched;
     int object_error, kallsyms_error, debug_error; /* instead of files */
     mode_t debug_mode; /* a debug file (of no use) with this mode; 0: there is none */
     const char *swap;  /* an object's path: this file instead */
+    const char *perf_map; /* its text; NULL: perf_map_error */
+    int perf_map_error;
+    const void *jitdump;  /* NULL: jitdump_error */
+    size_t jitdump_len;
+    int jitdump_error;
 };
 
 static inline int fixture_text_fd(const char *text)
@@ -232,6 +237,16 @@ static inline int fixture_need(void *userdata, struct worker_message *need, int 
     case WORKER_FILE_VDSO:
         *ret_fd = vdso_open();
         return *ret_fd < 0 ? *ret_fd : 0;
+    case WORKER_FILE_PERF_MAP:
+        if (f->perf_map)
+            *ret_fd = fixture_text_fd(f->perf_map);
+        return f->perf_map ? 0 : f->perf_map_error ? f->perf_map_error : -ENOENT;
+    case WORKER_FILE_JITDUMP:
+        if (!f->jitdump)
+            return f->jitdump_error;
+        *ret_fd = memfd_create("jitdump", MFD_CLOEXEC);
+        ck_assert_int_eq(write(*ret_fd, f->jitdump, f->jitdump_len), (ssize_t)f->jitdump_len);
+        return 0;
     default:
         if (f->debug_error || !f->debug_mode)
             return f->debug_error ? f->debug_error : -ENOENT;

@@ -189,11 +189,18 @@ START_TEST(test_exec_that_is_denied)
     ck_assert_int_eq(chmod(m.exe, 0711), 0);
     struct puppet target = puppet_start(run_mapper, &m);
     struct talk *t = talk_new(target.pid, talk_asker(60001));
+    char map[64];
 
+    (void)snprintf(map, sizeof(map), "/tmp/perf-%d.map", target.pid);
+    AUTO_CLOSE int map_fd = open(map, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    ck_assert(map_fd >= 0 && fchmod(map_fd, 0644) == 0);
     talk_start(t, collector_main);
     (void)talk_expect(t, COLLECTOR_READY, NULL);
     ck_assert_int_eq(talk_recheck(t)->u.access.status, 0);
+    AUTO_CLOSE int granted = talk_file_of_kind(t, WORKER_FILE_PERF_MAP, 0, "");
+    ck_assert_int_ge(granted, 0);
     puppet_do(&target, 'x');
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PERF_MAP, 0, ""), -EACCES); /* it would be the new image's */
     ck_assert_int_eq(talk_recheck(t)->u.access.status, 403);
     talk_epoch(t, 4, true);
     const struct collector_message *access = talk_expect(t, COLLECTOR_ACCESS, NULL);
@@ -204,8 +211,10 @@ START_TEST(test_exec_that_is_denied)
     ck_assert_ptr_null(find_mapping(&p, "/secret", 0));
     check_epochs(program_in(&p, 0), 0, 3);
     raw_profile_close(&p);
-    talk_free(t);
     puppet_end(&target);
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PERF_MAP, 0, ""), -EACCES); /* nor once it is gone */
+    ck_assert_int_eq(unlink(map), 0);
+    talk_free(t);
 }
 END_TEST
 
