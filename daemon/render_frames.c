@@ -237,8 +237,7 @@ static int frame_resolve_nameless(struct render_job *job, struct frame *frame)
 
 static int frame_resolve_kernel(struct render_job *job, struct frame *frame)
 {
-    const struct kallsyms *kallsyms = render_kallsyms(job);
-    const struct kernel_symbol *symbol = kallsyms ? kallsyms_find(kallsyms, frame->key.address) : NULL;
+    const struct kernel_symbol *symbol = render_kernel_symbol(job, frame->key.address);
 
     if (!symbol)
         return frame_set_name(frame, "[kernel]+0x%" PRIx64, frame->key.address);

@@ -129,7 +129,7 @@ struct render_job {
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
     regex_t thread, focus;
-    bool vdso_tried, kallsyms_tried;
+    bool vdso_tried, kallsyms_tried, kallsyms_read, kallsyms_stale;
     struct module *vdso;
     const struct kallsyms *kallsyms;
     uint32_t touched;            /* the object whose turn the loop was told last */
@@ -227,6 +227,7 @@ void render_note_unavailable(struct render_job *job);
 /* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);
 const struct kallsyms *render_kallsyms(struct render_job *job);
+const struct kernel_symbol *render_kernel_symbol(struct render_job *job, uint64_t address);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
 
 /* Another object's bytes are read from now on; WORKER_TOUCH_NONE: nobody's. */

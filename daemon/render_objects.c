@@ -237,11 +237,31 @@ const struct kallsyms *render_kallsyms(struct render_job *job)
     render_touch(job, WORKER_TOUCH_NONE);
     bool fresh = r->kallsyms && monotonic_ns() - r->kallsyms_ns < RENDER_KALLSYMS_KEEP_NS;
     int e = fresh ? 0 : render_read_kallsyms(r);
+    job->kallsyms_read = !fresh;
     if (e < 0)
-        facts_note(&job->facts, "unavailable", "[kernel.kallsyms]: %s", strerror(-e));
+        facts_note(&job->facts, "unavailable", "[kernel.kallsyms]: %s",
+                   e == -EPERM ? "hidden by kernel.kptr_restrict, or without CAP_SYSLOG" : strerror(-e));
     else
         job->kallsyms = r->kallsyms;
     return job->kallsyms;
+}
+
+/* The kernel's own functions stay where they are; a module or a BPF program may since have come where another one was. */
+const struct kernel_symbol *render_kernel_symbol(struct render_job *job, uint64_t address)
+{
+    const struct kallsyms *kallsyms = render_kallsyms(job);
+    const struct kernel_symbol *symbol = kallsyms ? kallsyms_find(kallsyms, address) : NULL;
+
+    if (!kallsyms || (symbol && !symbol->module))
+        return symbol;
+    if (!job->kallsyms_read) {
+        job->kallsyms_read = true;
+        render_touch(job, WORKER_TOUCH_NONE);
+        job->kallsyms_stale = render_read_kallsyms(job->renderer) < 0;
+        job->kallsyms = job->renderer->kallsyms;
+        symbol = kallsyms_find(job->kallsyms, address);
+    }
+    return job->kallsyms_stale && symbol && symbol->module ? NULL : symbol;
 }
 
 /* Says that there is no such file, for good, rather than that it could not be had this time? */

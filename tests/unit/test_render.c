@@ -140,8 +140,26 @@ START_TEST(test_kernel_frames_come_first)
     ck_assert(mapping_of(pb, 0, 1)->has_functions && !mapping_of(pb, 0, 1)->has_filenames);
     reader_free(pb);
     pb = fixture_profile(&f, &b, NULL);
-    ck_assert_uint_eq(f.needs[WORKER_FILE_KALLSYMS], 0); /* kept */
+    ck_assert_uint_eq(f.needs[WORKER_FILE_KALLSYMS], 1); /* a module may have come since */
     reader_free(pb);
+    f.kallsyms_error = -EPERM; /* then only what never moves has a name */
+    pb = fixture_profile(&f, &b, NULL);
+    ck_assert_str_eq(name_of(pb, 0, 0), "[kernel]+0xffffffffc0001000");
+    ck_assert_str_eq(name_of(pb, 0, 1), "do_syscall_64");
+    ck_assert_uint_eq(f.needs[WORKER_FILE_KALLSYMS], 1);
+    reader_free(pb);
+}
+END_TEST
+
+START_TEST(test_kernel_symbols_are_kept)
+{
+    build_count(&b, build_stack(&b, (uint64_t[]){0xffffffff81001000}, 1, NULL, 0, STACK_END_NO_USER), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+        ck_assert_str_eq(name_of(pb, 0, 0), "do_syscall_64");
+        ck_assert_uint_eq(f.needs[WORKER_FILE_KALLSYMS], i == 0);
+        reader_free(pb);
+    }
 }
 END_TEST
 
@@ -152,7 +170,7 @@ START_TEST(test_hidden_kernel_symbols_are_said)
     Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
     ck_assert_str_eq(name_of(pb, 0, 0), "[kernel]+0xffffffff81001000");
     ck_assert_str_eq(name_of(pb, 0, 1), "[truncated: no_user]");
-    ck_assert_ptr_nonnull(comment_of(pb, "cprofd.unavailable=[kernel.kallsyms]: "));
+    ck_assert_ptr_nonnull(comment_of(pb, "cprofd.unavailable=[kernel.kallsyms]: hidden by kernel.kptr_restrict"));
     reader_free(pb);
 }
 END_TEST
@@ -533,6 +551,7 @@ int main(void)
     tcase_add_test(tc, test_a_stack_that_reaches_its_start_is_rooted);
     tcase_add_test(tc, test_addresses_outside_of_code_end_a_stack);
     tcase_add_test(tc, test_kernel_frames_come_first);
+    tcase_add_test(tc, test_kernel_symbols_are_kept);
     tcase_add_test(tc, test_hidden_kernel_symbols_are_said);
     tcase_add_test(tc, test_each_epoch_has_its_own_mapping);
     tcase_add_test(tc, test_one_address_in_two_images);
