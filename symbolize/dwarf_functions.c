@@ -1,6 +1,6 @@
 /* A unit's DIE tree is walked in two steps, each when an address asks for it: functions first, skipping
  * what is inside of them, and one function's inlined calls later. Few functions of a unit are ever
- * sampled, so most of its DIEs are never read.
+ * sampled, so most of its DIEs are never read; those without code are not libdw's business (die_scan.h).
  *
  * The tree comes from a file that somebody else wrote. Each walk has a budget of DIEs (a well-formed unit
  * has fewer than it has bytes), a bound on depth, and goes forward only, so that no cycle of siblings
@@ -45,6 +45,11 @@ static bool spend(struct dwarf_reader *reader)
     return true;
 }
 
+static bool walk_spend(struct die_walk *w)
+{
+    return w->budget-- > 0 && spend(w->reader);
+}
+
 int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value, uint32_t depth,
                      struct range_list *list)
 {
@@ -61,16 +66,6 @@ int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value
             return r;
     }
     return 0;
-}
-
-/* Goes to the next sibling. False at the end, and where it is not further on. */
-static bool die_next(Dwarf_Die *die)
-{
-    Dwarf_Die next;
-    if (dwarf_siblingof(die, &next) != 0 || (const char *)next.addr <= (const char *)die->addr)
-        return false;
-    *die = next;
-    return true;
 }
 
 /* list with room for one more; NULL when memory is short. */
@@ -102,30 +97,44 @@ static int function_add(struct die_walk *w, Dwarf_Die *die, unsigned depth)
     return r;
 }
 
-static int functions_walk(struct die_walk *w, Dwarf_Die *parent, unsigned depth)
+/* All functions of the unit behind its own DIE, in scopes that are entered. */
+static int functions_walk(struct die_walk *w, const struct die_table *dies, const uint8_t *unit)
 {
-    Dwarf_Die die;
-    int r = 0;
-    if (depth > DIE_MAX_DEPTH || dwarf_child(parent, &die) != 0)
+    struct die_cursor c = {dies, unit};
+    struct die_seen seen;
+    if (!die_cursor_next(&c, &seen) || !seen.abbreviation || !seen.abbreviation->children)
         return 0;
-    do {
-        int tag = dwarf_tag(&die);
-        if (w->budget-- == 0 || !spend(w->reader))
+    for (unsigned depth = 1; depth > 0 && die_cursor_next(&c, &seen);) {
+        const struct die_abbreviation *a = seen.abbreviation;
+        if (!a) {
+            depth--;
+            continue;
+        }
+        if (!walk_spend(w))
             return -ELOOP;
-        if (tag == DW_TAG_subprogram)
-            r = function_add(w, &die, depth);
-        if (r == 0 && (w->nested || tag == DW_TAG_namespace || tag == DW_TAG_module))
-            r = functions_walk(w, &die, depth + 1);
-    } while (r == 0 && die_next(&die));
-    return r;
+        if (a->tag == DW_TAG_subprogram && a->code) {
+            Dwarf_Die die = die_seen_die(dies, &seen);
+            int r = function_add(w, &die, depth - 1);
+            if (r < 0)
+                return r;
+        }
+        bool enter = (w->nested || a->tag == DW_TAG_namespace || a->tag == DW_TAG_module) && depth < DIE_MAX_DEPTH;
+        if (a->children && enter)
+            depth++;
+        else if (!die_cursor_skip(&c, &seen, &w->reader->budget))
+            break;
+    }
+    return 0;
 }
 
 int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, struct dwarf_reader *reader, bool nested,
                          struct dwarf_functions *ret)
 {
     CLEANUP(die_walk_deinit) struct die_walk w = {.reader = reader, .budget = info_bytes, .nested = nested};
-    struct dwarf_functions functions = {.nested = nested};
-    int r = functions_walk(&w, unit, 0);
+    CLEANUP(dwarf_functions_deinit) struct dwarf_functions functions = {.nested = nested};
+    int r = die_table_new(unit, info_bytes, &reader->budget, &functions.dies);
+    if (r == 0)
+        r = functions_walk(&w, &functions.dies, unit->addr);
     if (r == -ENOMEM)
         return r;
     r = range_map_build(w.ranges.ranges, w.ranges.n, &functions.map);
@@ -134,6 +143,7 @@ int dwarf_functions_load(Dwarf_Die *unit, uint32_t info_bytes, struct dwarf_read
     functions.list = TAKE_PTR(w.functions);
     functions.n = w.n;
     *ret = functions;
+    functions = (struct dwarf_functions){0};
     return 0;
 }
 
@@ -164,33 +174,67 @@ static int inline_add(struct die_walk *w, Dwarf_Die *die, uint32_t parent, unsig
     return 0;
 }
 
-/* inlined: how many calls were inlined into one another down to here. */
-static int inlines_walk(struct die_walk *w, Dwarf_Die *parent_die, uint32_t parent, unsigned inlined,
-                        unsigned depth)
+/* What a list of children belongs to. */
+struct inline_scope {
+    uint32_t parent;
+    unsigned inlined; /* how many calls were inlined into one another down to here */
+};
+
+/* The DIE's children are of interest: *ret is their scope. */
+static bool inline_enter(struct die_walk *w, const struct die_seen *seen, const struct inline_scope *scope,
+                         struct inline_scope *ret)
 {
-    Dwarf_Die die;
-    int r = 0;
-    if (depth > DIE_MAX_DEPTH || inlined >= SYMBOL_MAX_INLINED - 1 || dwarf_child(parent_die, &die) != 0)
-        return 0;
-    do {
-        int tag = dwarf_tag(&die);
-        if (w->budget-- == 0 || !spend(w->reader))
-            return -ELOOP;
-        if (tag == DW_TAG_inlined_subroutine) {
-            r = inline_add(w, &die, parent, inlined + 1);
-            if (r == 0)
-                r = inlines_walk(w, &die, (uint32_t)w->n - 1, inlined + 1, depth + 1);
-        } else if (tag == DW_TAG_lexical_block || tag == DW_TAG_try_block || tag == DW_TAG_catch_block) {
-            r = inlines_walk(w, &die, parent, inlined, depth + 1);
-        }
-    } while (r == 0 && die_next(&die));
-    return r;
+    *ret = *scope;
+    switch (seen->abbreviation->tag) {
+    case DW_TAG_inlined_subroutine:
+        *ret = (struct inline_scope){(uint32_t)w->n - 1, scope->inlined + 1};
+        return ret->inlined < SYMBOL_MAX_INLINED - 1;
+    case DW_TAG_lexical_block:
+    case DW_TAG_try_block:
+    case DW_TAG_catch_block:
+        return true;
+    default:
+        return false;
+    }
 }
 
-static int inlines_load(struct dwarf_function *function, uint32_t info_bytes, struct dwarf_reader *reader)
+static int inlines_walk(struct die_walk *w, const struct die_table *dies, const uint8_t *function)
+{
+    struct inline_scope scopes[DIE_MAX_DEPTH];
+    struct die_cursor c = {dies, function};
+    struct die_seen seen;
+    if (!die_cursor_next(&c, &seen) || !seen.abbreviation || !seen.abbreviation->children)
+        return 0;
+    scopes[0] = (struct inline_scope){INLINE_NONE, 0};
+    for (unsigned depth = 1; depth > 0 && die_cursor_next(&c, &seen);) {
+        const struct inline_scope *scope = &scopes[depth - 1];
+        struct inline_scope inner;
+        if (!seen.abbreviation) {
+            depth--;
+            continue;
+        }
+        if (!walk_spend(w))
+            return -ELOOP;
+        if (seen.abbreviation->tag == DW_TAG_inlined_subroutine) {
+            Dwarf_Die die = die_seen_die(dies, &seen);
+            int r = inline_add(w, &die, scope->parent, scope->inlined + 1);
+            if (r < 0)
+                return r;
+        }
+        bool enter = inline_enter(w, &seen, scope, &inner) && depth < DIE_MAX_DEPTH;
+        if (seen.abbreviation->children && enter)
+            scopes[depth++] = inner;
+        else if (!die_cursor_skip(&c, &seen, &w->reader->budget))
+            break;
+    }
+    return 0;
+}
+
+static int inlines_load(struct dwarf_function *function, const struct die_table *dies, uint32_t info_bytes,
+                        struct dwarf_reader *reader)
 {
     CLEANUP(die_walk_deinit) struct die_walk w = {.reader = reader, .budget = info_bytes};
-    int r = inlines_walk(&w, &function->die, INLINE_NONE, 0, 0);
+    int r = inlines_walk(&w, dies, function->die.addr);
     if (r == -ENOMEM)
         return r;
     r = range_map_build(w.ranges.ranges, w.ranges.n, &function->map);
@@ -209,7 +253,7 @@ struct dwarf_function *dwarf_functions_find(struct dwarf_functions *functions, s
         return NULL;
     struct dwarf_function *function = &functions->list[i];
     if (!function->inlines_loaded)
-        function->inlines_loaded = inlines_load(function, info_bytes, reader) == 0;
+        function->inlines_loaded = inlines_load(function, &functions->dies, info_bytes, reader) == 0;
     return function;
 }
 
@@ -221,12 +265,14 @@ void dwarf_functions_deinit(struct dwarf_functions *functions)
     }
     free(functions->list);
     range_map_deinit(&functions->map);
+    die_table_deinit(&functions->dies);
     *functions = (struct dwarf_functions){0};
 }
 
 size_t dwarf_functions_bytes(const struct dwarf_functions *functions)
 {
-    size_t bytes = functions->n * sizeof(*functions->list) + range_map_bytes(&functions->map);
+    size_t bytes =
+        functions->n * sizeof(*functions->list) + range_map_bytes(&functions->map) + die_table_bytes(&functions->dies);
     for (size_t i = 0; i < functions->n; i++)
         bytes += functions->list[i].n_inlines * sizeof(struct dwarf_inline)
                  + range_map_bytes(&functions->list[i].map);

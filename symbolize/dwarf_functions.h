@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "symbolize/die_scan.h"
 #include "symbolize/elf_segments.h"
 #include "symbolize/line_header.h"
 #include "symbolize/range_map.h"
@@ -45,6 +46,7 @@ struct dwarf_function {
 };
 
 struct dwarf_functions {
+    struct die_table dies;
     struct dwarf_function *list;
     size_t n;
     struct range_map map; /* address -> function */

@@ -6,28 +6,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <zlib.h>
 #ifdef HAVE_ZSTD
 #include <zstd.h>
 #endif
 
 #include "symbolize/elf_section.h"
+#include "tests/unit/section_file.h"
 #include "util/cleanup.h"
 
-#define MAX_SECTIONS 80
 #define PLAIN_BYTES (3u << 20)
 
 enum { AS_ZLIB = 1, AS_ZSTD = 2 };
-
-struct given {
-    const char *name;
-    uint64_t flags;
-    const uint8_t *bytes;
-    size_t n;
-    uint32_t type; /* 0: SHT_PROGBITS */
-};
 
 static uint8_t *plain; /* PLAIN_BYTES that compress a little */
 
@@ -47,37 +37,13 @@ static void plain_free(void)
 }
 
 /* The ELF file of some sections, opened. */
-static struct elf_file file_of(const struct given *given, size_t n, const uint8_t ident[EI_NIDENT])
+static struct elf_file file_of(const struct section_given *given, size_t n, const uint8_t ident[EI_NIDENT])
 {
     struct elf_file file = {0};
-    char names[4096] = "";
-    size_t names_n = 1;
-    Elf64_Shdr headers[MAX_SECTIONS + 2] = {0};
-    Elf64_Ehdr header = {.e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_ehsize = sizeof(header),
-                         .e_shentsize = sizeof(*headers), .e_shnum = (Elf64_Half)(n + 2), .e_shstrndx = (Elf64_Half)(n + 1)};
-    AUTO_CLOSE int fd = memfd_create("file", MFD_CLOEXEC);
-    off_t at = sizeof(header);
-    memcpy(header.e_ident, ident, EI_NIDENT);
-    for (size_t i = 0; i < n; i++) {
-        headers[i + 1] = (Elf64_Shdr){.sh_name = (Elf64_Word)names_n, .sh_type = given[i].type ? given[i].type : SHT_PROGBITS,
-                                      .sh_flags = given[i].flags, .sh_offset = (Elf64_Off)at, .sh_size = given[i].n, .sh_addralign = 1};
-        names_n += (size_t)sprintf(names + names_n, "%s", given[i].name) + 1;
-        if (given[i].type == SHT_NOBITS)
-            continue;
-        ck_assert_int_eq(pwrite(fd, given[i].bytes, given[i].n, at), (ssize_t)given[i].n);
-        at += (off_t)given[i].n;
-    }
-    headers[n + 1] = (Elf64_Shdr){.sh_name = 0, .sh_type = SHT_STRTAB, .sh_offset = (Elf64_Off)at, .sh_size = names_n, .sh_addralign = 1};
-    ck_assert_int_eq(pwrite(fd, names, names_n, at), (ssize_t)names_n);
-    header.e_shoff = (Elf64_Off)(at + (off_t)names_n + 15) & ~15ull;
-    ck_assert_int_gt(pwrite(fd, headers, (n + 2) * sizeof(*headers), (off_t)header.e_shoff), 0);
-    ck_assert_int_gt(pwrite(fd, &header, sizeof(header), 0), 0);
+    AUTO_CLOSE int fd = section_file(given, n, ident);
     ck_assert_int_eq(elf_file_open(fd, &file), 0);
     return file;
 }
-
-static const uint8_t here[EI_NIDENT] = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64,
-                                        __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? ELFDATA2LSB : ELFDATA2MSB, EV_CURRENT};
 
 /* Compressed bytes behind SHF_COMPRESSED's header. */
 static size_t compress_into(int how, const uint8_t *bytes, size_t n, uint8_t *out, size_t room)
@@ -130,7 +96,7 @@ START_TEST(test_compressions)
     AUTO_FREE uint8_t *zlib = malloc(room);
     AUTO_FREE uint8_t *zstd = malloc(room);
     AUTO_FREE uint8_t *gnu = malloc(room);
-    struct given given[] = {
+    struct section_given given[] = {
         {".debug_info", SHF_COMPRESSED, zlib, compress_into(AS_ZLIB, plain, PLAIN_BYTES, zlib, room)},
         {".debug_line", SHF_COMPRESSED, zstd, compress_into(AS_ZSTD, plain, PLAIN_BYTES / 2, zstd, room)},
         {".zdebug_str", 0, gnu, compress_gnu(plain, 1000, gnu, room)},
@@ -142,7 +108,7 @@ START_TEST(test_compressions)
         {".debug_frame", 0, plain + 5, 50},
         {".text", 0, plain, 100},
     };
-    CLEANUP(elf_file_close) struct elf_file file = file_of(given, sizeof(given) / sizeof(*given), here);
+    CLEANUP(elf_file_close) struct elf_file file = file_of(given, sizeof(given) / sizeof(*given), section_file_ident);
     CLEANUP(debug_image_free) struct debug_image image = {0};
     ck_assert(debug_image_is_wanted(&file));
     ck_assert_int_eq(debug_image_new(&file, DEBUG_IMAGE_NAMES, &image), 0);
@@ -169,9 +135,9 @@ END_TEST
 
 START_TEST(test_nothing_to_do)
 {
-    struct given given[] = {{".debug_info", 0, plain, 100}, {".text", 0, plain, 100}, {".zdebug_line", 0, plain, 100, SHT_NOBITS}};
-    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 3, here);
-    CLEANUP(elf_file_close) struct elf_file other = file_of(given + 1, 1, here);
+    struct section_given given[] = {{".debug_info", 0, plain, 100}, {".text", 0, plain, 100}, {".zdebug_line", 0, plain, 100, SHT_NOBITS}};
+    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 3, section_file_ident);
+    CLEANUP(elf_file_close) struct elf_file other = file_of(given + 1, 1, section_file_ident);
     struct debug_image image = {0};
     ck_assert(!debug_image_is_wanted(&file));
     ck_assert_int_eq(debug_image_new(&other, DEBUG_IMAGE_NAMES, &image), -ENOENT);
@@ -183,8 +149,8 @@ END_TEST
 /* A section that says it's something else than it is stays empty; the others are there. */
 static void check_left_out(const char *name, uint64_t flags, const uint8_t *bytes, size_t n)
 {
-    struct given given[] = {{name, flags, bytes, n}, {".debug_abbrev", 0, plain, 33}};
-    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 2, here);
+    struct section_given given[] = {{name, flags, bytes, n}, {".debug_abbrev", 0, plain, 33}};
+    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 2, section_file_ident);
     CLEANUP(debug_image_free) struct debug_image image = {0};
     ck_assert_int_eq(debug_image_new(&file, DEBUG_IMAGE_NAMES, &image), 0);
     ck_assert(lacks(&image, ".debug_info"));
@@ -226,8 +192,8 @@ END_TEST
 
 START_TEST(test_outside_of_file)
 {
-    struct given given[] = {{".debug_info", 0, plain, 100}};
-    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 1, here);
+    struct section_given given[] = {{".debug_info", 0, plain, 100}};
+    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 1, section_file_ident);
     struct elf_section section;
     GElf_Shdr header = {.sh_type = SHT_PROGBITS, .sh_offset = file.map_bytes - 10, .sh_size = 10};
     ck_assert_int_eq(elf_section_locate(&file, &header, ".x", &section), 0);
@@ -246,17 +212,17 @@ START_TEST(test_too_much)
     size_t n = compress_into(AS_ZLIB, plain, 5000, bytes, sizeof(bytes));
     struct debug_image image = {0};
     ((Elf64_Chdr *)bytes)->ch_size = 3ull << 30;
-    struct given one[] = {{".debug_info", SHF_COMPRESSED, bytes, n}};
-    CLEANUP(elf_file_close) struct elf_file file = file_of(one, 1, here);
+    struct section_given one[] = {{".debug_info", SHF_COMPRESSED, bytes, n}};
+    CLEANUP(elf_file_close) struct elf_file file = file_of(one, 1, section_file_ident);
     ck_assert_int_eq(debug_image_new(&file, DEBUG_IMAGE_NAMES, &image), -EFBIG);
     ((Elf64_Chdr *)bytes)->ch_size = 3ull << 29;
-    struct given two[] = {{".debug_info", SHF_COMPRESSED, bytes, n}, {".debug_line", SHF_COMPRESSED, bytes, n}};
-    CLEANUP(elf_file_close) struct elf_file both = file_of(two, 2, here);
+    struct section_given two[] = {{".debug_info", SHF_COMPRESSED, bytes, n}, {".debug_line", SHF_COMPRESSED, bytes, n}};
+    CLEANUP(elf_file_close) struct elf_file both = file_of(two, 2, section_file_ident);
     ck_assert_int_eq(debug_image_new(&both, DEBUG_IMAGE_NAMES, &image), -EFBIG);
-    struct given many[MAX_SECTIONS];
-    for (size_t i = 0; i < MAX_SECTIONS; i++)
-        many[i] = (struct given){".debug_info", 0, plain, 1};
-    CLEANUP(elf_file_close) struct elf_file crowd = file_of(many, MAX_SECTIONS, here);
+    struct section_given many[SECTION_FILE_MAX];
+    for (size_t i = 0; i < SECTION_FILE_MAX; i++)
+        many[i] = (struct section_given){".debug_info", 0, plain, 1};
+    CLEANUP(elf_file_close) struct elf_file crowd = file_of(many, SECTION_FILE_MAX, section_file_ident);
     ck_assert_int_eq(debug_image_new(&crowd, DEBUG_IMAGE_NAMES, &image), -EFBIG);
 }
 END_TEST
@@ -265,13 +231,13 @@ START_TEST(test_other_machines)
 {
     uint8_t ident[EI_NIDENT];
     struct debug_image image = {0};
-    struct given given[] = {{".debug_info", 0, plain, 100}};
-    memcpy(ident, here, EI_NIDENT);
+    struct section_given given[] = {{".debug_info", 0, plain, 100}};
+    memcpy(ident, section_file_ident, EI_NIDENT);
     ident[EI_CLASS] = ELFCLASS32;
     CLEANUP(elf_file_close) struct elf_file small = file_of(given, 1, ident);
     ck_assert_int_eq(debug_image_new(&small, DEBUG_IMAGE_NAMES, &image), -ENOTSUP);
     ident[EI_CLASS] = ELFCLASS64;
-    ident[EI_DATA] = ELFDATA2LSB + ELFDATA2MSB - here[EI_DATA];
+    ident[EI_DATA] = ELFDATA2LSB + ELFDATA2MSB - section_file_ident[EI_DATA];
     CLEANUP(elf_file_close) struct elf_file swapped = file_of(given, 1, ident);
     ck_assert_int_eq(debug_image_new(&swapped, DEBUG_IMAGE_NAMES, &image), -ENOTSUP);
 }
@@ -280,8 +246,8 @@ END_TEST
 START_TEST(test_no_dwarf)
 {
     struct debug_dwarf dwarf = {0};
-    struct given given[] = {{".debug_str", 0, plain, 100}, {".zdebug_loc", 0, plain, 100}};
-    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 2, here);
+    struct section_given given[] = {{".debug_str", 0, plain, 100}, {".zdebug_loc", 0, plain, 100}};
+    CLEANUP(elf_file_close) struct elf_file file = file_of(given, 2, section_file_ident);
     ck_assert_int_eq(debug_dwarf_open(&file, DEBUG_IMAGE_NAMES, &dwarf), -ENOEXEC);
     ck_assert_ptr_null(dwarf.image.map);
     ck_assert_int_eq(debug_dwarf_open(&file, DEBUG_IMAGE_FRAMES, &dwarf), -ENOENT);
