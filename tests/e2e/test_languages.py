@@ -2,13 +2,14 @@
 adds up.
 """
 
+import lzma
 import os
 import shutil
 import subprocess
 
 import pytest
 
-from daemon import PROGRAMS, ROOT
+from daemon import DAEMON, PROGRAMS, ROOT
 from profiles import fetch
 from target import Recorder, total_error
 
@@ -22,6 +23,12 @@ def need(command):
     if not path:
         pytest.skip(f"needs {command}")
     return path
+
+
+def has_lzma():
+    """Whether the daemon was built with it; a part of libelf may use it, too."""
+    with open(DAEMON, "rb") as file:
+        return b"lzma_stream_decoder" in file.read()
 
 
 def run(target, daemon, lanes=1, **parameters):
@@ -50,6 +57,24 @@ def test_c_with_inlined_functions(daemon, start_target):
     assert [os.path.basename(frame.filename) for frame in deepest.stack[:3]] == ["inlined.c"] * 3
     assert all(frame.line > 0 and frame.start_line > 0 for frame in deepest.stack[:3])
     assert all(frame.filename.startswith("/") for frame in deepest.stack[:3])
+
+
+def test_mini_debug_information(daemon, start_target, tmp_path):
+    """A stripped program that has a symbol table in .gnu_debugdata, as some distributions make them."""
+    program, table = str(tmp_path / "inlined"), str(tmp_path / "table")
+    whole = os.path.join(PROGRAMS, "inlined")
+    subprocess.run([need("objcopy"), "--only-keep-debug", whole, table], check=True)
+    subprocess.run(["objcopy", "--strip-all", "--keep-symbol=hot_outer", table], check=True)
+    with open(table, "rb") as plain, open(table + ".xz", "wb") as packed:
+        packed.write(lzma.compress(plain.read()))
+    subprocess.run([need("strip"), "-o", program, whole], check=True)
+    assert "hot_outer" not in run(start_target("inlined", path=program), daemon).functions()
+    subprocess.run(["objcopy", "--add-section", f".gnu_debugdata={table}.xz", program, program + ".mini"], check=True)
+    profile = run(start_target("inlined", path=program + ".mini"), daemon)
+    if "hot_outer" not in profile.functions() and not has_lzma():
+        pytest.skip("built without liblzma")
+    shares = profile.by_function(["hot_outer"], "samples")
+    assert shares["hot_outer"] > 0.9 * profile.total("samples"), profile.folded()
 
 
 def test_symbolize_fast_and_none(daemon, start_target):
