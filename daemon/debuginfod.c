@@ -232,8 +232,10 @@ int debuginfod_set(struct debuginfod *d, const struct settings *settings)
     debuginfod_forget_settings(d);
     d->unusable = d->told = false;
     int r = debuginfod_take_settings(d, settings);
-    if (r == 0 && d->n_servers > 0)
+    if (r == 0 && d->n_servers > 0) {
+        log_info("debug files that are not here are fetched: build IDs of what is profiled go to %s", d->command.urls);
         slots_begin(d);
+    }
     return r;
 }
 

@@ -68,16 +68,18 @@ static int client_on_progress(debuginfod_client *handle, long a, long b)
 
 /* ---- a question */
 
-/* What the library's last error was, where a server did answer, is the last line of what it told. */
+/* Did the server say that there is no such file? ret_text: how the library puts what happened, where it does. */
 static bool client_was_refused(const struct client *c, char *ret_text, size_t len)
 {
+    static const char words[] = "server response ";
     char told[CLIENT_MAX_TOLD + 1] = "";
     ssize_t n = pread(c->told_fd, told, CLIENT_MAX_TOLD, 0);
 
     told[n > 0 ? n : 0] = '\0';
-    const char *response = strstr(told, "server response ");
+    const char *response = strstr(told, words);
     if (!response || strstr(response, "returned error: 404"))
         return true;
+    response += sizeof(words) - 1;
     (void)snprintf(ret_text, len, "%.*s", (int)strcspn(response, "\n"), response);
     return false;
 }
@@ -124,7 +126,8 @@ static int client_download(struct client *c, const struct debuginfod_message *m,
     }
     if (watch.error == -EFBIG) /* that there is none is remembered: else it would be fetched again and again */
         return -EFBIG;
-    if (watch.error == 0 && own == -ENOENT && client_was_refused(c, ret_text, len))
+    bool was_refused = client_was_refused(c, ret_text, len);
+    if (watch.error == 0 && own == -ENOENT && was_refused)
         return -ENOENT;
     if (own == -EFBIG)
         return -EFBIG;

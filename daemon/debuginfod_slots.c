@@ -32,6 +32,25 @@ static void slot_kill(struct debuginfod_slot *slot)
     slot->ready = false;
 }
 
+static struct fetch *slots_next(struct debuginfod *d, enum fetch_stage stage)
+{
+    struct fetch *f;
+
+    TAILQ_FOREACH(f, &d->fetches, link)
+        if (f->stage == stage)
+            return f;
+    return NULL;
+}
+
+/* No client can be had for those that wait for one now. */
+static void slot_refuse(struct debuginfod_slot *slot)
+{
+    struct fetch *f;
+
+    while ((f = slots_next(slot->d, slot_downloads(slot) ? FETCH_QUEUED : FETCH_UNKNOWN)))
+        fetch_finish(slot->d, f, -EAGAIN, -1);
+}
+
 /* 0 or -errno. */
 static int slot_start(struct debuginfod_slot *slot)
 {
@@ -170,10 +189,14 @@ static void slot_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void
     struct debuginfod_slot *slot = userdata;
 
     slot->child = NULL;
-    if (slot->ready && !slot->fetch)
+    if (slot->ready && !slot->fetch) {
         slot->ready = false;
-    else
+    } else if (!slot->ready && timed_out) { /* a machine that has no time for it may have some later */
+        log_warning("debuginfod: a client did not begin in time");
+        slot_refuse(slot);
+    } else {
         slot_lost(slot, timed_out ? "no answer in time" : "what asks it died");
+    }
 }
 
 static const struct child_ops *slot_ops(void)
@@ -183,16 +206,6 @@ static const struct child_ops *slot_ops(void)
 }
 
 /* ---- giving work */
-
-static struct fetch *slots_next(struct debuginfod *d, enum fetch_stage stage)
-{
-    struct fetch *f;
-
-    TAILQ_FOREACH(f, &d->fetches, link)
-        if (f->stage == stage)
-            return f;
-    return NULL;
-}
 
 static void slot_ask(struct debuginfod_slot *slot, struct fetch *f, uint32_t type, uint32_t server, uint64_t deadline_ns)
 {
@@ -260,7 +273,7 @@ void slots_pump(struct debuginfod *d)
         else if (slot->child || slot_start(slot) == 0)
             starting += slot_downloads(slot);
         else
-            debuginfod_finish_all(d, -EAGAIN);
+            slot_refuse(slot);
     }
 }
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -35,6 +36,9 @@ def no_proxy():
 
 @pytest.fixture(scope="module", autouse=True)
 def library():
+    with open(DAEMON, "rb") as file:
+        if LIBRARY.encode() not in file.read():
+            pytest.skip("needs a build with libdebuginfod")
     libraries = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
     found = re.search(rf"{re.escape(LIBRARY)} .*=> (\S+)", libraries)
     if not found:
@@ -87,9 +91,11 @@ def program(folder):
 
 
 class Server:
-    """A server of one's own. answer(handler) speaks with the client; asked holds the paths that were asked for."""
+    """A server of one's own. answer(handler) speaks with the client; asked holds the paths that were asked for. tls: a certificate and
+    its key.
+    """
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         self.asked = []
         outer = self
 
@@ -105,6 +111,12 @@ class Server:
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+            self.http.handle_error = lambda *_: None
+            self.url = f"https://localhost:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def count(self, program):
@@ -408,6 +420,28 @@ def test_second_server(start, program, serve, start_target):
     profile = settled(daemon, start_target("ten_series", path=program.path))
     assert is_named(profile) and "debuginfod" not in profile.facts
     assert lacks.count(program) == garbles.count(program) == has.count(program) == 1
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_tls(start, program, folder, start_target, trusted):
+    """Names are resolved, and certificates checked, inside of the sandbox."""
+    authorities = "/etc/ssl/certs/ca-certificates.crt"
+    if not shutil.which("openssl") or not os.path.exists(authorities):
+        pytest.skip(f"needs openssl and {authorities}")
+    make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    key, certificate = folder + "/key.pem", folder + "/certificate.pem"
+    subprocess.run(["openssl", *make.split(), "-keyout", key, "-out", certificate], capture_output=True, check=True)
+    mine = ["unshare", "-m", "sh", "-c", f'mount --bind {certificate} {authorities} && exec "$0" "$@"']
+    if subprocess.run([*mine, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount")
+    server = Server(lambda handler: send(handler, program.debug_data()), (certificate, key))
+    try:
+        daemon = start(server.url, options=["--debuginfod-wait=4"], wrapper=mine if trusted else ())
+        profile = settled(daemon, start_target("ten_series", path=program.path))
+    finally:
+        server.stop()
+    assert is_named(profile) == trusted, (profile.facts, daemon.log())
+    assert ("could be asked" in profile.facts.get("debuginfod", "")) == (not trusted)
 
 
 def test_symbol(start, program, serve, start_target):

@@ -23,7 +23,8 @@ static const char *page(const struct metrics_sources *sources)
 
 static const struct metrics_sources sources = {
     .sessions = 3, .worker_restarts = 2, .table_bytes = 5, .cache_bytes = 1234567890123, .cpu_loop_ns = 1000000001,
-    .cpu_collector_ns = 999999999, .cpu_worker_ns = 12000000000,
+    .cpu_collector_ns = 999999999, .cpu_worker_ns = 12000000000, .cpu_debuginfod_ns = 7, .debuginfod_found = 1, .debuginfod_absent = 2,
+    .debuginfod_failed = 3, .debuginfod_late = 4,
 };
 
 START_TEST(test_all_names_are_there)
@@ -32,6 +33,9 @@ START_TEST(test_all_names_are_there)
         "\ncprofd_sessions 3\n", "\ncprofd_worker_restarts_total 2\n", "\ncprofd_table_bytes 5\n",
         "\ncprofd_cache_bytes 1234567890123\n", "\ncprofd_cpu_seconds_total{role=\"loop\"} 1.000000001\n",
         "\ncprofd_cpu_seconds_total{role=\"collector\"} 0.999999999\n", "\ncprofd_cpu_seconds_total{role=\"worker\"} 12.000000000\n",
+        "\ncprofd_cpu_seconds_total{role=\"debuginfod\"} 0.000000007\n", "\n# TYPE cprofd_debuginfod_total counter\n",
+        "\ncprofd_debuginfod_total{result=\"found\"} 1\n", "\ncprofd_debuginfod_total{result=\"absent\"} 2\n",
+        "\ncprofd_debuginfod_total{result=\"failed\"} 3\n", "\ncprofd_debuginfod_total{result=\"late\"} 4\n",
         "\ncprofd_build_info{version=\"" CPROFD_VERSION "\"} 1\n", "\n# TYPE cprofd_requests_total counter\n",
         "\n# TYPE cprofd_samples_total counter\n", "\n# TYPE cprofd_lost_total counter\n", "\n# TYPE cprofd_sessions gauge\n",
     };
