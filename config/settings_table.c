@@ -96,13 +96,13 @@ const struct setting settings_table[] = {
      .min = 0x1p28, .max = 0x1p40, .value = "SIZE", .fallback = "4G",
      .brief = "address space of one worker (suffix K, M or G)",
      .manual = "The address space that one worker may use, with a suffix K, M or G. A worker maps the "
-               "files that it reads, so this must exceed the largest binary and its debug information. A "
-               "worker that needs more ends, and the profile names the file that it could not read."},
+               "files that it reads, so this must exceed the largest binary and its debug information. "
+               "What finds no room is done without, and the profile names the file."},
     {.name = "worker-cache", .section = "workers", .type = SETTING_BYTES, AT(worker_cache_bytes),
      .min = 0x1p20, .max = 0x1p40, .value = "SIZE", .fallback = "256M",
      .brief = "symbol cache of one worker (suffix K, M or G)",
      .manual = "What one worker keeps of symbols between requests, with a suffix K, M or G. At most half "
-               "of worker-memory."},
+               "of worker-memory. Where a program's debug information is larger, what it answered is kept."},
     {.name = "table-memory", .section = "workers", .type = SETTING_BYTES, AT(table_memory_bytes),
      .min = 0x1p22, .max = 0x1p32, .value = "SIZE", .fallback = "256M",
      .brief = "unwinding tables of all processes that are profiled (suffix K, M or G)",
@@ -115,7 +115,8 @@ const struct setting settings_table[] = {
      .min = 0.1, .max = 3600, .value = "SECONDS", .fallback = "30",
      .brief = "how long a worker may take for one profile",
      .manual = "How long a worker may take for one profile, in seconds. After that it is ended, and the "
-               "profile is made without the file that it was reading."},
+               "profile is made without the file that it was reading. Replies don't wait for that: they "
+               "leave in time with what is known, and workers read on behind them."},
 
     {.name = "debuginfod-urls", .section = "debuginfod", .type = SETTING_URLS, AT(debuginfod_urls),
      .value = "URL", .example = "https://debuginfod.debian.net",

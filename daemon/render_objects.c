@@ -104,6 +104,7 @@ static void render_unavailable(struct render_job *job, uint32_t object, int erro
                       : error == -ENOEXEC   ? "no ELF file"
                       : error == -ENODEV    ? "could not be opened"
                       : error == -ETIMEDOUT ? "could not be opened in time"
+                      : error == -ENOMEM    ? "larger than the setting worker-memory has room for"
                                             : strerror(-error);
     facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
 }
@@ -116,6 +117,10 @@ void render_note_unavailable(struct render_job *job)
         if (error < 0 && !made)
             render_unavailable(job, i, error);
     }
+    for (uint32_t i = 0; i < job->raw->n_objects; i++)
+        if (job->objects[i].module && module_debug_is_too_large(job->objects[i].module))
+            facts_note(&job->facts, "excluded", "%s: its debug information is larger than the setting worker-memory has room for",
+                       render_path(job, i));
 }
 
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM])

@@ -43,8 +43,10 @@ static int file_request(struct debug_files *files, const struct symbolizer_ops *
 {
     AUTO_CLOSE int fd = -1;
     int r = ops->open_debug_file(userdata, request, &fd);
-    if (r == 0)
+    if (r == 0) {
         r = elf_file_open(fd, ret);
+        files->too_large = files->too_large || r == -ENOMEM;
+    }
     files->incomplete = files->incomplete || is_passing(r);
     return r;
 }
@@ -112,6 +114,13 @@ static int separate_open(struct debug_files *files, const struct elf_file *main,
     return r;
 }
 
+static int dwarf_open(struct debug_files *files, const struct elf_file *file, struct debug_dwarf *ret)
+{
+    int r = debug_dwarf_open(file, DEBUG_IMAGE_NAMES, ret);
+    files->too_large = files->too_large || r == -ENOMEM || r == -EFBIG;
+    return r;
+}
+
 static int common_open(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata)
 {
     const char *name, *inner_name;
@@ -127,7 +136,7 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
         r = file_by_id(files, ops, userdata, &by_server, &files->common);
     if (r < 0)
         return r;
-    r = debug_dwarf_open(&files->common, DEBUG_IMAGE_NAMES, &files->common_dwarf);
+    r = dwarf_open(files, &files->common, &files->common_dwarf);
     if (r < 0)
         return r;
     if (dwelf_dwarf_gnu_debugaltlink(files->common_dwarf.dwarf, &inner_name, &inner_id) > 0)
@@ -144,7 +153,7 @@ void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *
     if (!own)
         (void)separate_open(&files, main, ops, userdata);
     if (own || (files.separate.elf && has_dwarf(&files.separate)))
-        (void)debug_dwarf_open(own ? main : &files.separate, DEBUG_IMAGE_NAMES, &files.dwarf);
+        (void)dwarf_open(&files, own ? main : &files.separate, &files.dwarf);
     if (files.dwarf.dwarf && common_open(&files, ops, userdata) < 0)
         debug_dwarf_close(&files.dwarf);
     *ret = files;

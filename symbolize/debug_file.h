@@ -15,6 +15,7 @@ struct debug_files {
     struct debug_dwarf common_dwarf;
     struct debug_dwarf frames; /* what an image of names has not; opened when asked for */
     bool frames_tried;
+    bool too_large;           /* there is more than memory has room for */
     bool incomplete;          /* a file could not be had this time, but may be had the next */
 };
 

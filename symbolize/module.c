@@ -98,6 +98,7 @@ int module_need_debug(struct module *m)
         r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
     if (r != -ENOMEM && m->debug.dwarf.dwarf)
         r = dwarf_index_new(m->debug.dwarf.dwarf, &m->segments, &m->index);
+    m->debug.too_large = m->debug.too_large || r == -ENOMEM;
     m->incomplete = m->incomplete || m->debug.incomplete || r == -ENOMEM;
     return r == -ENOMEM ? r : 0;
 }
@@ -176,6 +177,11 @@ uint64_t module_vaddr(const struct module *m, uint64_t file_offset)
     uint64_t address = file_offset;
     (void)elf_segments_address(&m->segments, file_offset, &address);
     return address;
+}
+
+bool module_debug_is_too_large(const struct module *m)
+{
+    return m->debug.too_large;
 }
 
 int module_recall(const struct module *m, uint64_t file_offset, struct symbol_frame out[SYMBOL_MAX_INLINED])

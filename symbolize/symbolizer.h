@@ -83,6 +83,9 @@ enum symbolize_mode { SYMBOLIZE_FULL, SYMBOLIZE_FAST /* symbol tables alone */ }
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
                       struct symbol_frame out[SYMBOL_MAX_INLINED]);
 
+/* A full lookup found debug information that memory has no room for, and did with less. */
+bool module_debug_is_too_large(const struct module *m);
+
 /* What module_resolve found at the offset in an earlier full lookup, with nothing read: n frames as there, or -1: it was not
  * asked. */
 int module_recall(const struct module *m, uint64_t file_offset, struct symbol_frame out[SYMBOL_MAX_INLINED]);

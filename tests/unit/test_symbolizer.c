@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -302,6 +303,34 @@ START_TEST(test_passing_failure)
 }
 END_TEST
 
+/* Neither a crash nor silence: what is known without it, and a word. */
+START_TEST(test_debug_information_without_room)
+{
+    char path[] = "/tmp/test_symbolizer.XXXXXX";
+    struct answers answers = {.path = path};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    struct rlimit limit = {4ull << 30, RLIM_INFINITY};
+    char bytes[65536];
+    int from = open(debug_path, O_RDONLY | O_CLOEXEC), to = mkstemp(path);
+    for (ssize_t n; (n = read(from, bytes, sizeof(bytes))) > 0;)
+        ck_assert_int_eq(write(to, bytes, (size_t)n), n);
+    ck_assert_int_eq(ftruncate(to, 64ll << 30), 0);
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *m = open_module(s, stripped_path, 1, &answers);
+    ck_assert(!module_debug_is_too_large(m));
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+    ck_assert_int_gt(answers.asked[DEBUG_FILE_BUILD_ID], 0);
+    ck_assert(module_debug_is_too_large(m));
+    symbolizer_trim(s);
+    ck_assert(!symbolizer_has(s, &(struct file_identity){.ino = 1})); /* another time there may be room */
+    symbolizer_free(s);
+    close(from);
+    close(to);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(test_find_function)
 {
     struct answers none = {0};
@@ -434,6 +463,8 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_passing_failure);
     tcase_add_test(tc, test_server);
     tcase_add_test(tc, test_server_passing);
+    if (!dlsym(RTLD_DEFAULT, "__asan_init")) /* whose shadow is larger than any limit */
+        tcase_add_test(tc, test_debug_information_without_room);
     tcase_add_test(tc, test_find_function);
     tcase_add_test(tc, test_find_demangled);
     tcase_add_test(tc, test_c_library);
