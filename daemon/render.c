@@ -25,7 +25,7 @@ struct renderer *renderer_new(const struct render_ops *ops, void *userdata, size
     if (!r)
         return NULL;
     *r = (struct renderer){
-        .ops = ops, .userdata = userdata, .cache_bytes = cache_bytes, .object = WORKER_TOUCH_NONE};
+        .ops = ops, .userdata = userdata, .object = WORKER_TOUCH_NONE};
     r->symbolizer = symbolizer_new(&render_symbolizer_ops, cache_bytes);
     if (!r->symbolizer) {
         free(r);
@@ -43,16 +43,8 @@ void renderer_free(struct renderer *r)
     free(r);
 }
 
-/* A module remembers its debug file, or that it has none; it must not where that holds for this job alone. */
 void renderer_trim(struct renderer *r)
 {
-    struct symbolizer *fresh = r->doubtful ? symbolizer_new(&render_symbolizer_ops, r->cache_bytes) : NULL;
-
-    if (fresh) {
-        symbolizer_free(r->symbolizer);
-        r->symbolizer = fresh;
-        r->doubtful = false;
-    }
     symbolizer_trim(r->symbolizer);
 }
 
@@ -444,6 +436,7 @@ int renderer_render(struct renderer *r, const struct raw_profile *p, const struc
 
     *ret = (struct render_result){0};
     r->cancelled = false;
+    symbolizer_begin(r->symbolizer, message->u.job.key);
     r->job = &job;
     int e = render_run(&job);
     r->job = NULL;

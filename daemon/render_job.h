@@ -22,12 +22,10 @@ struct renderer {
     const struct render_ops *ops;
     void *userdata;
     struct symbolizer *symbolizer;
-    size_t cache_bytes;
     struct kallsyms *kallsyms; /* NULL: none yet */
     uint64_t kallsyms_ns;      /* monotonic: when they were read */
     struct render_job *job;    /* under way */
     uint32_t object;           /* whose debug files the symbolizer asks for now */
-    bool doubtful;             /* what is cached has, or lacks, a debug file for this job alone */
     bool cancelled;            /* a need was answered by -ECANCELED */
 };
 

@@ -283,7 +283,7 @@ static bool render_error_is_final(int error)
 
 /* A module goes on with the debug file that it was given, for whoever asks next. A target finds its debug
  * files in a root directory of its own making, and their build ids are easily forged: only root's are good
- * for others. */
+ * for others, and any for who asks about the same program of the same user again. */
 static bool render_fit_for_all(int fd)
 {
     struct stat st;
@@ -336,7 +336,10 @@ int render_open_debug_file(void *userdata, const struct debug_file_request *requ
             render_note_server(r, e);
         return e;
     }
-    if (e < 0 ? !render_error_is_final(e) : !render_fit_for_all(*ret_fd))
-        r->doubtful = true;
+    struct module *module = r->job->objects[r->object].module;
+    if (module && e < 0 && !render_error_is_final(e))
+        module_keep_for(module, 0);
+    else if (module && e == 0 && !render_fit_for_all(*ret_fd))
+        module_keep_for(module, r->job->message->u.job.key);
     return e;
 }

@@ -1,6 +1,8 @@
 /* The clients' limits (http-contract), less what a finished body still takes on its way to them. */
 #include "daemon/reply_due.h"
 
+#include <sys/random.h>
+
 #include "daemon/collector.h"
 #include "util/clock.h"
 
@@ -22,10 +24,16 @@ uint64_t reply_due_ns(uint64_t request_ns, uint64_t duration_ns, uint64_t end_ns
     return due_ns < end_ns + REPLY_LEAST_NS ? end_ns + REPLY_LEAST_NS : due_ns;
 }
 
-/* FNV-1a. Whoever makes two programs meet in one worker gains nothing by it. */
+/* FNV-1a, salted: programs choose their paths, and must not choose to be taken for another. */
 uint64_t reply_key(const struct collector_target *target)
 {
-    uint64_t hash = 0xcbf29ce484222325ull ^ target->uid;
+    static uint64_t salt;
+    if (salt == 0 && getrandom(&salt, sizeof(salt), GRND_NONBLOCK) < 0)
+        salt = (uintptr_t)&salt ^ realtime_ns(); /* at boot, the layout's randomness is all there is */
+    uint64_t hash = salt;
+
+    for (size_t i = 0; i < sizeof(target->uid); i++)
+        hash = (hash ^ (target->uid >> 8 * i & 0xff)) * 0x100000001b3ull;
 
     for (const char *c = target->exe; *c; c++)
         hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;

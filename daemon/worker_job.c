@@ -224,6 +224,7 @@ int worker_job_set_due(struct worker_job *job, const struct worker_due *due)
     uint64_t now_ns = monotonic_ns();
 
     job->due = *due;
+    job->message.u.job.key = due->key;
     if (due->deadline_ns == 0)
         return 0;
     job->clock = event_new(job->pool->base, -1, 0, worker_job_on_clock, job);

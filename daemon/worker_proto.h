@@ -72,6 +72,7 @@ struct worker_message {
             uint32_t blame[WORKER_MAX_EXCLUDED];    /* enum worker_blame of each */
             uint32_t wholly[WORKER_MAX_EXCLUDED];   /* 0: only its debug information is left out */
             uint32_t spare, spare_blame; /* enum worker_spare, enum worker_blame */
+            uint64_t key; /* who asks about what: what only they may share in a cache is known by it; 0: nobody else */
             uint64_t deadline_ns;        /* monotonic: drafts are of use until then; 0: none are */
             struct worker_probe probe;
         } job;

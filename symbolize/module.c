@@ -179,6 +179,12 @@ uint64_t module_vaddr(const struct module *m, uint64_t file_offset)
     return address;
 }
 
+void module_keep_for(struct module *m, uint64_t key)
+{
+    m->key = key;
+    m->incomplete = m->incomplete || key == 0;
+}
+
 bool module_debug_is_too_large(const struct module *m)
 {
     return m->debug.too_large;

@@ -25,6 +25,7 @@ struct module {
     char build_id[BUILD_ID_HEX_ROOM];
     size_t read_bytes;           /* of its files, about, since their pages were given back */
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
+    uint64_t key;                /* on whose behalf alone it may be used; 0: all */
     bool incomplete;             /* what it knows should not be kept for the next job */
     struct debug_files debug;
     struct elf_symbols symbols;  /* of the file */

@@ -106,6 +106,14 @@ void symbolizer_trim(struct symbolizer *s)
     }
 }
 
+void symbolizer_begin(struct symbolizer *s, uint64_t key)
+{
+    struct cache_entry *entry, *next;
+    DL_FOREACH_SAFE(s->by_use, entry, next)
+        if (entry->module && entry->module->key && entry->module->key != key)
+            cache_drop(s, entry);
+}
+
 static struct cache_entry *cache_find(const struct symbolizer *s, const struct file_identity *id)
 {
     struct cache_entry *entry;

@@ -55,6 +55,11 @@ bool symbolizer_has(const struct symbolizer *s, const struct file_identity *id);
 int symbolizer_module(struct symbolizer *s, const struct file_identity *id, int fd, void *userdata,
                       struct module **ret_module);
 
+/* What comes is on behalf of key: modules that another key's alone were leave the cache. */
+void symbolizer_begin(struct symbolizer *s, uint64_t key);
+/* The module's debug file is none that others should see: it stays for lookups on behalf of that key; 0: it goes with the next trim. */
+void module_keep_for(struct module *m, uint64_t key);
+
 /* Drops what the cache's bound has no room for, least recently used modules first: of each its DWARF, and
  * all of it where that isn't enough; and modules whose debug
  * file could not be had for a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
