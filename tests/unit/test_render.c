@@ -413,26 +413,6 @@ START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_job)
 }
 END_TEST
 
-/* Who asks about the same finds it again; nobody else does, and what others had before is not his either. */
-START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_key)
-{
-    static const struct {
-        uint64_t key;
-        bool asks;
-    } jobs[] = {{7, true}, {7, false}, {8, true}, {8, false}, {7, true}, {0, true}, {0, true}};
-    struct worker_message job = {.type = WORKER_JOB, .u.job.kind = WORKER_RENDER};
-    build_own(&b, (void *)getppid);
-    build_user(&b, (uint64_t[]){GETPPID}, 1, STACK_END_ROOT, 1);
-    f.debug_mode = 0664;
-    for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++) {
-        job.u.job.key = jobs[i].key;
-        reader_free(fixture_profile(&f, &b, &job));
-        ck_assert_int_eq(f.needs[WORKER_FILE_DEBUG] > 0, jobs[i].asks);
-        ck_assert_int_eq(f.needs[WORKER_FILE_OBJECT] > 0, jobs[i].asks);
-    }
-}
-END_TEST
-
 START_TEST(test_excluded_objects_have_names_without_symbols)
 {
     struct worker_message job = {
@@ -585,7 +565,6 @@ int main(void)
     tcase_add_test(tc, test_objects_are_asked_for_once);
     tcase_add_test(tc, test_a_debug_file_that_was_late_is_asked_for_again);
     tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_job);
-    tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_key);
     tcase_add_test(tc, test_excluded_objects_have_names_without_symbols);
     tcase_add_test(tc, test_symbolize_fast_and_none);
     tcase_add_test(tc, test_the_main_binary_is_the_first_mapping);

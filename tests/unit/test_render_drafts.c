@@ -284,6 +284,28 @@ START_TEST(test_symbols_are_drafted)
 }
 END_TEST
 
+/* Who asks about the same finds it again; nobody else does, and what others had before is not his either. */
+START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_key)
+{
+    static const struct {
+        uint64_t key;
+        bool asks;
+    } jobs[] = {{7, true}, {7, false}, {8, true}, {8, false}, {7, true}, {0, true}, {0, true}};
+    int fd;
+    build_init(&b); /* the C library alone, which has no debug information of its own */
+    build_own(&b, (void *)getppid);
+    build_user(&b, (uint64_t[]){GETPPID}, 1, STACK_END_ROOT, 1);
+    f.debug_mode = 0664;
+    for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++) {
+        job.u.job.key = jobs[i].key;
+        (void)render(&fd);
+        close(fd);
+        ck_assert_int_eq(f.needs[WORKER_FILE_DEBUG] > 0, jobs[i].asks);
+        ck_assert_int_eq(f.needs[WORKER_FILE_OBJECT] > 0, jobs[i].asks);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("render_drafts");
@@ -299,6 +321,7 @@ int main(void)
     tcase_add_test(tc, test_fast_reads_no_debug_information);
     tcase_add_test(tc, test_none_has_addresses_and_build_ids);
     tcase_add_test(tc, test_symbols_are_drafted);
+    tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_key);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
