@@ -1,8 +1,8 @@
-/* Debug files by build id, debuglink and altlink. Owns nothing.
+/* Debug files by build id, debuglink and altlink; of split DWARF by their own names. Owns nothing.
  *
  * Every name is checked before it becomes a part of a path: a build id is hexadecimal, a debuglink has no
- * slash, an altlink leads into /usr/lib/debug. Symbolic links cannot leave the root directory, and the reader
- * compares build id or checksum. */
+ * slash, an altlink leads into /usr/lib/debug, a .dwo file is called so, a package has the program's name.
+ * Symbolic links cannot leave the root directory, and the reader compares build id, checksum or unit id. */
 #include "daemon/debug_files.h"
 
 #include <errno.h>
@@ -153,6 +153,30 @@ static int open_by_altlink(const struct search *s, const char *name, const char 
     return fd;
 }
 
+/* Where the compiler wrote it, which may be anywhere in the target's root, or beside the program. */
+static int open_dwo(const struct search *s, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t len = strlen(name), suffix = strlen(".dwo");
+
+    if (path[0] != '/' || len <= suffix || strcmp(name + len - suffix, ".dwo") != 0)
+        return -EINVAL;
+    int fd = try_path(s, s->roots->target, "%s", path);
+    if (fd < 0)
+        fd = try_path(s, s->roots->target, "%.*s%s", s->directory_len, s->directory, name);
+    return fd;
+}
+
+static int open_package(const struct search *s, const char *object_path)
+{
+    int fd = try_path(s, s->roots->target, "%s.dwp", object_path);
+    if (fd < 0)
+        fd = try_path(s, s->roots->target, DEBUG_DIR "%s.dwp", object_path);
+    if (fd < 0)
+        fd = try_path(s, s->roots->host, DEBUG_DIR "%s.dwp", object_path);
+    return fd;
+}
+
 int debug_file_open(const struct debug_roots *roots, const char *object_path, int object_fd,
                     const struct worker_message *need)
 {
@@ -171,6 +195,10 @@ int debug_file_open(const struct debug_roots *roots, const char *object_path, in
         return open_by_debuglink(&s, name);
     case DEBUG_FILE_ALTLINK:
         return open_by_altlink(&s, name, build_id);
+    case DEBUG_FILE_DWO:
+        return open_dwo(&s, name);
+    case DEBUG_FILE_DWP:
+        return open_package(&s, object_path);
     case DEBUG_FILE_SERVER:
         return -ENOSYS;
     }

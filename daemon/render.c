@@ -173,6 +173,7 @@ static void render_add_facts(struct render_job *job)
     facts_count(f, "samples", job->result->body.samples);
     render_note_unavailable(job);
     frames_note_pending(job);
+    render_note_split(job);
     render_add_verdict(job);
     if (job->filtered > 0)
         facts_count(f, "filtered", job->filtered);

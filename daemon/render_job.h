@@ -214,6 +214,9 @@ int render_draft_before(struct render_job *job, uint32_t object);
 
 /* ---- render_objects.c. NULL: there is none, and if it's worth a word, a note says so. */
 
+/* Says what split DWARF was asked for in vain. */
+void render_note_split(struct render_job *job);
+
 /* Marks what the loop wants left out. */
 void render_exclude(struct render_job *job);
 struct module *render_module(struct render_job *job, uint32_t object);

@@ -97,6 +97,17 @@ static int render_object_fd(struct render_job *job, uint32_t object, int *ret_fd
     return 0;
 }
 
+void render_note_split(struct render_job *job)
+{
+    for (uint32_t i = 0; i < job->raw->n_objects; i++) {
+        const char *first = NULL;
+        size_t n = job->objects[i].module ? module_missing_dwos(job->objects[i].module, &first) : 0;
+        if (n > 0)
+            facts_note(&job->facts, "split_missing", "%s: %zu .dwo files could not be had or are of another build, the first one %s",
+                       render_path(job, i), n, first ? first : "?");
+    }
+}
+
 static void render_unavailable(struct render_job *job, uint32_t object, int error)
 {
     const char *why = error == -ESTALE      ? "changed since it was mapped"

@@ -18,8 +18,7 @@ static bool has_dwarf(const struct elf_file *file)
     return elf_file_has_data(file, ".debug_info") || elf_file_has_data(file, ".zdebug_info");
 }
 
-/* Not an answer about the file: asked again, it may be another. */
-static bool is_passing(int error)
+bool debug_file_is_passing(int error)
 {
     switch (-error) {
     case ETIMEDOUT:
@@ -47,7 +46,7 @@ static int file_request(struct debug_files *files, const struct symbolizer_ops *
         r = elf_file_open(fd, ret);
         files->too_large = files->too_large || r == -ENOMEM;
     }
-    files->incomplete = files->incomplete || is_passing(r);
+    files->incomplete = files->incomplete || debug_file_is_passing(r);
     return r;
 }
 

@@ -19,6 +19,9 @@ struct debug_files {
     bool incomplete;          /* a file could not be had this time, but may be had the next */
 };
 
+/* True for what is no answer about a file: asked again, it may be another. */
+bool debug_file_is_passing(int error);
+
 /* Finds and checks what there is, which may be nothing. main outlives *ret. */
 void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *ops, void *userdata,
                       struct debug_files *ret);

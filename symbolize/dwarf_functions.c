@@ -58,6 +58,8 @@ int dwarf_ranges_add(Dwarf_Die *die, struct dwarf_reader *reader, uint32_t value
     while ((offset = dwarf_ranges(die, offset, &base, &low, &high)) > 0) {
         if (!spend(reader))
             return -ELOOP;
+        low += reader->bias;
+        high += reader->bias;
         /* Linkers leave the ranges of code that they dropped at 0, 1 or -1. */
         if (!elf_segments_is_code(reader->segments, low))
             continue;

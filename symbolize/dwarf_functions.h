@@ -20,6 +20,7 @@ struct dwarf_reader {
     const struct elf_segments *segments;
     uint64_t budget; /* DIEs and ranges */
     struct line_sections lines;
+    uint64_t bias;   /* what addresses of the unit that is read lack (split_dwarf.h) */
 };
 #define DWARF_BUDGET (1ull << 28)
 

@@ -43,9 +43,13 @@ static int units_collect(struct dwarf_index *index, Dwarf *dwarf)
     uint8_t type;
     size_t room = 0;
     while (dwarf_get_units(dwarf, cu, &cu, NULL, &type, &die, NULL) == 0) {
-        if ((type != DW_UT_compile && type != DW_UT_skeleton) || dwarf_tag(&die) == DW_TAG_partial_unit)
+        /* libdw takes skeletons that have children for split units, before DWARF 5. */
+        if ((type != DW_UT_compile && type != DW_UT_skeleton && type != DW_UT_split_compile)
+            || dwarf_tag(&die) == DW_TAG_partial_unit)
             continue;
         int r = units_add(index, &room, &die);
+        if (r == 0 && index->split && type != DW_UT_compile)
+            r = split_dwarf_note(index->split, &die);
         if (r < 0)
             return r;
     }
@@ -65,12 +69,14 @@ static int units_map(struct dwarf_index *index)
     return range_map_build(ranges.ranges, ranges.n, &index->map);
 }
 
-int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct dwarf_index **ret)
+int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct split_dwarf *split,
+                    struct dwarf_index **ret)
 {
     CLEANUP(index_cleanup) struct dwarf_index *index = calloc(1, sizeof(*index));
     if (!index)
         return -ENOMEM;
     index->dwarf = dwarf;
+    index->split = split;
     index->reader = (struct dwarf_reader){.segments = segments, .budget = DWARF_BUDGET};
     dwarf_lines_sections(dwarf, &index->reader.lines);
     int r = units_collect(index, dwarf);
@@ -89,6 +95,7 @@ void dwarf_index_free(struct dwarf_index *index)
     for (size_t i = 0; i < index->n_units; i++) {
         dwarf_functions_deinit(&index->units[i].functions);
         dwarf_lines_deinit(&index->units[i].lines);
+        split_unit_close(&index->units[i].split);
     }
     free(index->units);
     range_map_deinit(&index->map);
@@ -107,14 +114,31 @@ static uint32_t unit_info_bytes(Dwarf *dwarf, Dwarf_Die *die)
     return end - start > UINT32_MAX ? UINT32_MAX : (uint32_t)(end - start);
 }
 
+/* What reads a unit's functions. */
+static struct dwarf_reader *unit_reader(struct dwarf_index *index, const struct dwarf_unit *unit)
+{
+    index->reader.bias = unit->split.bias;
+    return &index->reader;
+}
+
+static int unit_load_functions(struct dwarf_index *index, struct dwarf_unit *unit, bool nested)
+{
+    return dwarf_functions_load(unit->split.image.dwarf ? &unit->split.die : &unit->die, unit->info_bytes,
+                                unit_reader(index, unit), nested, &unit->functions);
+}
+
 /* What can't be read stays empty: the symbol table may still have a name. */
 static void unit_load(struct dwarf_index *index, struct dwarf_unit *unit)
 {
     if (unit->loaded)
         return;
     unit->loaded = true;
-    unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
-    (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, false, &unit->functions);
+    if (index->split && split_dwarf_is_skeleton(&unit->die)
+        && split_dwarf_open(index->split, &unit->die, &unit->split) == 0)
+        unit->info_bytes = unit_info_bytes(unit->split.image.dwarf, &unit->split.die);
+    else
+        unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
+    (void)unit_load_functions(index, unit, false);
     (void)dwarf_lines_load(&unit->die, &index->reader, &unit->lines);
     index->read_bytes += unit->info_bytes + unit->lines.table.header.program.n;
 }
@@ -125,11 +149,12 @@ static void others_map(struct dwarf_index *index)
     index->others_made = true;
     for (size_t i = 0; i < index->n_units; i++) {
         struct dwarf_unit *unit = &index->units[i];
-        if (unit->ranged)
+        /* A skeleton says where its code is, or there is none. */
+        if (unit->ranged || split_dwarf_is_skeleton(&unit->die))
             continue;
         unit_load(index, unit);
         for (size_t f = 0; f < unit->functions.n; f++)
-            if (dwarf_ranges_add(&unit->functions.list[f].die, &index->reader, (uint32_t)i, 0, &ranges) < 0)
+            if (dwarf_ranges_add(&unit->functions.list[f].die, unit_reader(index, unit), (uint32_t)i, 0, &ranges) < 0)
                 break;
     }
     (void)range_map_build(ranges.ranges, ranges.n, &index->others);
@@ -154,13 +179,13 @@ struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwa
 {
     struct dwarf_functions *functions = &unit->functions;
     struct dwarf_function *function =
-        dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
+        dwarf_functions_find(functions, unit_reader(index, unit), unit->info_bytes, address);
     if (function || functions->nested)
         return function;
     dwarf_functions_deinit(functions);
     functions->nested = true;
-    (void)dwarf_functions_load(&unit->die, unit->info_bytes, &index->reader, true, functions);
-    return dwarf_functions_find(functions, &index->reader, unit->info_bytes, address);
+    (void)unit_load_functions(index, unit, true);
+    return dwarf_functions_find(functions, unit_reader(index, unit), unit->info_bytes, address);
 }
 
 size_t dwarf_index_bytes(const struct dwarf_index *index)

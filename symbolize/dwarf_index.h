@@ -9,9 +9,11 @@
 #include "symbolize/dwarf_functions.h"
 #include "symbolize/dwarf_lines.h"
 #include "symbolize/range_map.h"
+#include "symbolize/split_dwarf.h"
 
 struct dwarf_unit {
     Dwarf_Die die;
+    struct split_unit split; /* where its functions are, if die is a skeleton */
     uint32_t info_bytes; /* of .debug_info */
     bool ranged;         /* it says itself where its code is */
     bool loaded;
@@ -28,10 +30,12 @@ struct dwarf_index {
     struct range_map others; /* the same of the functions of units that don't say where their code is */
     bool others_made;
     size_t read_bytes; /* of sections; the owner sets it back */
+    struct split_dwarf *split; /* NULL: skeletons stay without functions */
 };
 
-/* dwarf and segments outlive the index. 0 or -errno. */
-int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct dwarf_index **ret);
+/* dwarf, segments and split (or NULL) outlive the index. 0 or -errno. */
+int dwarf_index_new(Dwarf *dwarf, const struct elf_segments *segments, struct split_dwarf *split,
+                    struct dwarf_index **ret);
 void dwarf_index_free(struct dwarf_index *index);
 /* The unit of an address, its functions and lines loaded, or NULL. */
 struct dwarf_unit *dwarf_index_find(struct dwarf_index *index, uint64_t address);

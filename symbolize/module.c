@@ -77,6 +77,7 @@ void module_free(struct module *m)
     mini_debug_close(&m->mini);
     symbol_names_deinit(&m->names);
     dwarf_index_free(m->index);
+    split_dwarf_free(m->split);
     elf_symbols_deinit(&m->debug_symbols);
     elf_symbols_deinit(&m->symbols);
     debug_files_close(&m->debug);
@@ -96,8 +97,10 @@ int module_need_debug(struct module *m)
     m->read_bytes += debug_files_mapped_bytes(&m->debug);
     if (m->debug.separate.elf)
         r = elf_symbols_load(m->debug.separate.elf, &m->debug_symbols);
-    if (r != -ENOMEM && m->debug.dwarf.dwarf)
-        r = dwarf_index_new(m->debug.dwarf.dwarf, &m->segments, &m->index);
+    if (r != -ENOMEM && m->debug.dwarf.dwarf) {
+        m->split = split_dwarf_new(dwarf_getelf(m->debug.dwarf.dwarf), m->ops, &m->userdata);
+        r = m->split ? dwarf_index_new(m->debug.dwarf.dwarf, &m->segments, m->split, &m->index) : -ENOMEM;
+    }
     m->debug.too_large = m->debug.too_large || r == -ENOMEM;
     m->incomplete = m->incomplete || m->debug.incomplete || r == -ENOMEM;
     return r == -ENOMEM ? r : 0;
@@ -105,9 +108,15 @@ int module_need_debug(struct module *m)
 
 void module_shed_debug(struct module *m)
 {
+    const char *missing;
+    m->missing_dwos = module_missing_dwos(m, &missing);
+    if (missing && !m->first_missing_dwo)
+        m->first_missing_dwo = arena_strndup(&m->arena, missing, SIZE_MAX);
     symbol_names_deinit(&m->names);
     dwarf_index_free(m->index);
     m->index = NULL;
+    split_dwarf_free(m->split);
+    m->split = NULL;
     elf_symbols_deinit(&m->debug_symbols);
     debug_files_close(&m->debug);
     m->debug_tried = false;
@@ -159,12 +168,25 @@ size_t module_bytes(const struct module *m)
     return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
            + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
            + debug_files_bytes(&m->debug) + mini_debug_bytes(&m->mini) + m->names.scopes.bytes + module_cfi_bytes(m)
-           + (m->index ? dwarf_index_bytes(m->index) : 0);
+           + (m->index ? dwarf_index_bytes(m->index) : 0) + (m->split ? split_dwarf_bytes(m->split) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)
 {
-    return m->file.map_bytes + debug_files_mapped_bytes(&m->debug);
+    return m->file.map_bytes + debug_files_mapped_bytes(&m->debug) + (m->split ? split_dwarf_mapped_bytes(m->split) : 0);
+}
+
+bool module_is_incomplete(const struct module *m)
+{
+    return m->incomplete || (m->split && split_dwarf_is_incomplete(m->split));
+}
+
+size_t module_missing_dwos(const struct module *m, const char **ret_first)
+{
+    const char *first = NULL;
+    size_t n = m->split ? split_dwarf_missing(m->split, &first) : 0;
+    *ret_first = first ? first : m->first_missing_dwo;
+    return n > m->missing_dwos ? n : m->missing_dwos;
 }
 
 const char *module_build_id(const struct module *m)

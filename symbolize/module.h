@@ -14,6 +14,7 @@
 #include "symbolize/frame_cache.h"
 #include "symbolize/go_symbols.h"
 #include "symbolize/mini_debug.h"
+#include "symbolize/split_dwarf.h"
 #include "symbolize/symbol_names.h"
 #include "symbolize/symbolizer.h"
 
@@ -26,7 +27,7 @@ struct module {
     size_t read_bytes;           /* of its files, about, since their pages were given back */
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
     uint64_t key;                /* on whose behalf alone it may be used; 0: all */
-    bool incomplete;             /* what it knows should not be kept for the next job */
+    bool incomplete;             /* see module_is_incomplete */
     struct debug_files debug;
     struct elf_symbols symbols;  /* of the file */
     struct elf_symbols debug_symbols; /* of its separate debug file */
@@ -34,6 +35,9 @@ struct module {
     bool mini_tried;
     struct mini_debug mini;      /* once it was needed */
     struct dwarf_index *index;   /* NULL: no DWARF */
+    struct split_dwarf *split;   /* what its units have in other files; NULL: no DWARF */
+    size_t missing_dwos;         /* when debug information was last shed */
+    const char *first_missing_dwo;
     struct arena arena;          /* all strings that were handed out */
     struct symbol_names names;
     struct frame_cache frames;   /* of full lookups */
@@ -58,6 +62,8 @@ const struct mini_debug *module_need_mini(struct module *m);
  * call is counted as a lookup, since libdw keeps what it looked up. */
 Dwarf_CFI *module_cfi(struct module *m);
 Dwarf_CFI *module_debug_cfi(struct module *m);
+/* True where what it knows should not be kept for the next job. */
+bool module_is_incomplete(const struct module *m);
 /* Memory that the module holds, pages of its files aside. */
 size_t module_bytes(const struct module *m);
 /* Address space of its files. */

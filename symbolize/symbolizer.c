@@ -96,7 +96,7 @@ void symbolizer_trim(struct symbolizer *s)
             module_drop_pages(entry->module);
         if (entry->module && !has_room(s, &kept, entry))
             module_shed_debug(entry->module);
-        if (!has_room(s, &kept, entry) || (entry->module && entry->module->incomplete)) {
+        if (!has_room(s, &kept, entry) || (entry->module && module_is_incomplete(entry->module))) {
             cache_drop(s, entry);
             continue;
         }

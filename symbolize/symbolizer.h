@@ -27,6 +27,8 @@ enum debug_file_kind {
     DEBUG_FILE_ALTLINK, /* name: from .gnu_debugaltlink (dwz); build_id says which is wanted */
     DEBUG_FILE_SERVER,  /* name: build id in hex, of a debuginfod server; asked last. -EAGAIN: it is on its way; -EHOSTUNREACH, -EBADMSG:
                            no server answered, or one with nonsense: all of them pass */
+    DEBUG_FILE_DWO,     /* name: the path of a .dwo file, as its compiler wrote it: split DWARF of one unit */
+    DEBUG_FILE_DWP,     /* name: "". BINARY.dwp beside the binary: split DWARF of all units */
 };
 
 struct debug_file_request {
@@ -37,7 +39,7 @@ struct debug_file_request {
 
 struct symbolizer_ops {
     /* Opens a further file for the module whose userdata this is. 0 with an fd that becomes the
-     * symbolizer's, or -errno (-ENOENT: there is none). The symbolizer checks that build id or CRC agree. */
+     * symbolizer's, or -errno (-ENOENT: there is none). The symbolizer checks that build id, CRC or unit ids agree. */
     int (*open_debug_file)(void *userdata, const struct debug_file_request *request, int *ret_fd);
 };
 
@@ -64,6 +66,10 @@ void module_keep_for(struct module *m, uint64_t key);
  * all of it where that isn't enough; and modules whose debug
  * file could not be had for a passing reason (-ETIMEDOUT, -EAGAIN, -ENOMEM, ...); called between jobs. */
 void symbolizer_trim(struct symbolizer *s);
+
+/* Units of split DWARF that were asked for, and whose file (.dwo, or .dwp) could not be had or is another
+ * build's: how many, and the first one's .dwo. Their functions have symbol tables' names. 0: none. */
+size_t module_missing_dwos(const struct module *m, const char **ret_first);
 
 /* Lower-case hex; NULL where the file has none. */
 const char *module_build_id(const struct module *m);

@@ -37,7 +37,7 @@ static int open_in(const char *dir, const char *format, const char *a, const cha
 {
     char path[PATH_MAX], name[PATH_MAX];
     (void)snprintf(name, sizeof(name), format, a, b);
-    if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+    if (snprintf(path, sizeof(path), "%s%s%s", dir, dir[0] ? "/" : "", name) >= (int)sizeof(path))
         return -ENAMETOOLONG;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
@@ -48,8 +48,13 @@ static int open_debug_file(void *userdata, const struct debug_file_request *requ
     const struct resolve *r = userdata;
     const char *id = request->build_id;
     int fd = -ENOENT;
+    if (request->kind == DEBUG_FILE_DWO || request->kind == DEBUG_FILE_DWP) {
+        /* A package stands for all, so that it can't be missing some unnoticed. */
+        AUTO_CLOSE int package = open_in("", "%s%s", r->path, ".dwp");
+        fd = package >= 0 ? TAKE_FD(package) : open_in("", "%s%s", request->name, "");
+    }
     for (size_t i = 0; fd < 0 && i < r->n_dirs; i++) {
-        if (request->kind != DEBUG_FILE_DEBUGLINK && id && strlen(id) > 2)
+        if (request->kind <= DEBUG_FILE_ALTLINK && request->kind != DEBUG_FILE_DEBUGLINK && id && strlen(id) > 2)
             fd = open_in(r->dirs[i], ".build-id/%.2s/%s.debug", id, id + 2);
         else if (request->kind == DEBUG_FILE_DEBUGLINK && !strchr(request->name, '/'))
             fd = open_in(r->dirs[i], "%s%s", request->name, "");

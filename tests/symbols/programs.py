@@ -74,6 +74,15 @@ class Folder:
             self.run("objcopy", "--add-gnu-debuglink=" + name + ".debug", name + ".stripped", name + ".debuglink")
             self.add(name + ".debuglink", name, ["."])
 
+    def pack(self, name, packed):
+        """A package of the .dwo files. binutils' dwp 2.40 crashes at DWARF 5, LLVM's 14 never ends with GCC's."""
+        for packer in ("dwp", "llvm-dwp"):
+            if shutil.which(packer):
+                command = ["timeout", "10", packer, "-e", name, "-o", packed + ".dwp"]
+                if subprocess.run(command, cwd=self.path, capture_output=True, check=False).returncode == 0:
+                    return True
+        return False
+
 
 def build_libc(folder):
     """The machine's own, whose debug file its distribution ships, with what dwz made of it."""
@@ -137,6 +146,33 @@ def build_dwz(folder):
         folder.add(name + ".common", name, ["."])
 
 
+def build_split(folder):
+    """Functions in .dwo files, and in a package of them; DWARF 4 with GNU's extensions and DWARF 5. A program of several sections, whose
+    lists of ranges count from nothing; and lists that count from where the unit begins."""
+    for compiler, version, name, *flags in (
+        ("g++", "4", "gcc-4"),
+        ("g++", "5", "gcc-5"),
+        ("g++", "5", "gcc-5.sections", "-ffunction-sections", "-gz", "-fno-reorder-functions"),
+        ("clang++", "4", "clang-4", "-std=c++17"),
+        ("clang++", "5", "clang-5", "-std=c++17"),
+        ("clang++", "5", "clang-5.inlining", "-std=c++17", "-fsplit-dwarf-inlining"),
+        ("g++", "4", "gcc-4.one", "-std=c++17", "-fno-exceptions"),
+        ("g++", "5", "gcc-5.one", "-std=c++17", "-fno-exceptions"),
+        ("clang++", "4", "clang-4.one", "-std=c++17", "-fno-exceptions"),
+        ("clang++", "5", "clang-5.one", "-std=c++17", "-fno-exceptions"),
+    ):
+        sources = ["one.cc", "one_main.cc"] if "one" in name else ["wide.cc", "wide_other.cc"]
+        folder.compile(compiler, "-gsplit-dwarf", "-gdwarf-" + version, *flags, out=name, sources=sources)
+        folder.add(name)
+        if folder.pack(name, name + ".packed"):
+            shutil.copy(folder.at(name), folder.at(name + ".packed"))
+            folder.add(name + ".packed", name)
+    folder.compile("g++", "-gsplit-dwarf", "-gdwarf-5", out="lost")
+    for path in ("lost-wide.dwo", "lost-wide_other.dwo"):
+        os.remove(folder.at(path))
+    folder.add("lost")
+
+
 def build_rust(folder):
     need("rustc")
     folder.run("rustc", "-g", "-O", "-C", "link-arg=-Wl,--build-id", os.path.join(SOURCES, "wide.rs"), "-o", "rust")
@@ -167,6 +203,7 @@ CLASSES = {
     "lto": build_lto,
     "clang": build_clang,
     "dwz": build_dwz,
+    "split": build_split,
     "rust": build_rust,
     "go": build_go,
 }

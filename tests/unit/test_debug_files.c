@@ -127,6 +127,37 @@ START_TEST(test_debuglink_refused)
 }
 END_TEST
 
+START_TEST(test_split)
+{
+    static const char *const bad[] = {"", "x.dwo", "../x.dwo", "/opt/x", "/opt/.dwo", "/opt/x.dwo/", "/opt/x.dwo/passwd"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        ck_assert_msg(find(DEBUG_FILE_DWO, bad[i], "", -1) == -EINVAL, "%s", bad[i]);
+    close(scratch_file("host/opt/x.dwo", '!'));
+    close(scratch_file("x.dwo", '!'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWO, "/opt/x.dwo", "", -1), -ENOENT);
+    ck_assert_int_eq(find(DEBUG_FILE_DWO, "/../x.dwo", "", -1), -ENOENT);
+    close(scratch_file("target/opt/app/x.dwo", 'b'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWO, "/build/x.dwo", "", -1), 'b');
+    close(scratch_file("target/opt/x.dwo", 'a'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWO, "/opt/x.dwo", "", -1), 'a');
+    ck_assert_int_eq(symlink("/etc/passwd", scratch_path("target/opt/out.dwo")), 0);
+    ck_assert_int_eq(find(DEBUG_FILE_DWO, "/opt/out.dwo", "", -1), -ENOENT);
+}
+END_TEST
+
+START_TEST(test_package)
+{
+    close(scratch_file("host/opt/app/program.dwp", '!'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWP, "", "", -1), -ENOENT);
+    close(scratch_file("host/usr/lib/debug/opt/app/program.dwp", '1'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWP, "", "", -1), '1');
+    close(scratch_file("target/usr/lib/debug/opt/app/program.dwp", '2'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWP, "", "", -1), '2');
+    close(scratch_file("target/opt/app/program.dwp", '3'));
+    ck_assert_int_eq(find(DEBUG_FILE_DWP, "/etc/passwd", "", -1), '3'); /* no name is listened to */
+}
+END_TEST
+
 START_TEST(test_altlink)
 {
     close(scratch_file("host/usr/lib/debug/.dwz/x86_64/common.debug", 'h'));
@@ -205,6 +236,8 @@ int main(void)
     tcase_add_test(tc, test_build_id_refused);
     tcase_add_test(tc, test_debuglink);
     tcase_add_test(tc, test_debuglink_refused);
+    tcase_add_test(tc, test_split);
+    tcase_add_test(tc, test_package);
     tcase_add_test(tc, test_altlink);
     tcase_add_test(tc, test_altlink_refused);
     tcase_add_test(tc, test_another_build_hides_none);

@@ -1,0 +1,6 @@
+int one(int n);
+
+int main(int argc, char **)
+{
+    return one(argc);
+}
