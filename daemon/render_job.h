@@ -80,6 +80,7 @@ struct render_object {
     bool no_debug;         /* its debug information is not */
     struct module *module; /* NULL: there is none */
     int error;             /* then: why, once it was tried */
+    int debug_error;       /* why there may be a debug file that could not be had */
     size_t n_frames;       /* in it, once they have names; */
     size_t n_pending;      /* whose files, lines and inlined calls are not known yet */
     uint64_t weight;       /* of the samples that these are in */

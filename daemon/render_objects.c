@@ -127,6 +127,10 @@ void render_note_unavailable(struct render_job *job)
         bool made = error == -ENOEXEC && render_path_is_memory(render_path(job, i)); /* code at run time, most likely */
         if (error < 0 && !made)
             render_unavailable(job, i, error);
+        int debug_error = job->objects[i].debug_error;
+        if (debug_error < 0)
+            facts_note(&job->facts, "unavailable", "%s: its debug file: %s", render_path(job, i),
+                       debug_error == -ETIMEDOUT ? "could not be opened in time" : strerror(-debug_error));
     }
     for (uint32_t i = 0; i < job->raw->n_objects; i++)
         if (job->objects[i].module && module_debug_is_too_large(job->objects[i].module))
@@ -348,6 +352,8 @@ int render_open_debug_file(void *userdata, const struct debug_file_request *requ
         return e;
     }
     struct module *module = r->job->objects[r->object].module;
+    if (e < 0 && e != -ECANCELED && !render_error_is_final(e))
+        r->job->objects[r->object].debug_error = e;
     if (module && e < 0 && !render_error_is_final(e))
         module_keep_for(module, 0);
     else if (module && e == 0 && !render_fit_for_all(*ret_fd))

@@ -385,7 +385,9 @@ START_TEST(test_a_debug_file_that_was_late_is_asked_for_again)
     build_own(&b, (void *)getppid); /* distributions strip it */
     build_user(&b, (uint64_t[]){GETPPID}, 1, STACK_END_ROOT, 1);
     f.debug_error = -ETIMEDOUT;
-    reader_free(fixture_profile(&f, &b, NULL));
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_ptr_nonnull(strstr(comment_of(pb, "cprofd.unavailable="), ": its debug file: could not be opened in time"));
+    reader_free(pb);
     unsigned asked = f.needs[WORKER_FILE_DEBUG];
     ck_assert_uint_gt(asked, 0);
     f.debug_error = 0;
