@@ -148,12 +148,26 @@ def serve():
 
 
 @pytest.fixture
-def start(new_daemon, folder):
+def own_daemon(new_daemon):
+    """Starts daemons that end, and must end well, with the test: there are many."""
+    started = []
+
+    def start_daemon(*arguments, **options):
+        started.append(new_daemon(*arguments, **options))
+        return started[-1]
+
+    yield start_daemon
+    for daemon in started:
+        daemon.stop()
+
+
+@pytest.fixture
+def start(own_daemon, folder):
     """Starts a daemon that asks these servers."""
 
     def start_daemon(*urls, options=(), cache=None, **more):
         arguments = [f"--debuginfod-cache={cache or folder + '/cache'}", *options]
-        return new_daemon(*arguments, *(f"--debuginfod-urls={url}" for url in urls), **more)
+        return own_daemon(*arguments, *(f"--debuginfod-urls={url}" for url in urls), **more)
 
     return start_daemon
 
@@ -195,11 +209,11 @@ def clients(daemon):
     return found
 
 
-def test_off_by_default(new_daemon, program, start_target, serve, monkeypatch):
+def test_off_by_default(own_daemon, program, start_target, serve, monkeypatch):
     """Whatever the environment says."""
     server = serve(lambda handler: send(handler, program.debug_data()))
     monkeypatch.setenv("DEBUGINFOD_URLS", server.url)
-    daemon = new_daemon()
+    daemon = own_daemon()
     target = start_target("ten_series", path=program.path)
     profile = profile_of(daemon, target)
     assert not is_named(profile) and "debuginfod" not in profile.facts
@@ -302,22 +316,17 @@ def test_bad_server(start, program, serve, start_target, kind):
     server = serve(answer)
     daemon = start(server.url, options=["--debuginfod-wait=4"])
     target = start_target("ten_series", path=program.path)
-    for _ in range(3):
-        profile = settled(daemon, target)
-        assert not is_named(profile)
-    assert server.count(program) == 1, server.asked  # the others came too soon
-    first = counted(daemon, "failed" if at_fault else "absent")
-    assert first >= 1, daemon.get("/metrics").text
-    assert ("not asked again for 30 s" in daemon.log()) == at_fault, daemon.log()
-
-
-@pytest.mark.parametrize("kind", BAD_SERVERS)
-def test_what_the_profile_says(start, program, serve, start_target, kind):
-    answer, comment, _ = BAD_SERVERS[kind]
-    daemon = start(serve(answer).url, options=["--debuginfod-wait=4"])
-    profile = settled(daemon, start_target("ten_series", path=program.path))
+    # At once where the machine is not too busy; then the first profile would say that it is on its way, and a later one why not.
+    profile = settled(daemon, target)
     said = [each for each in profile.comments if each.startswith("cprofd.debuginfod=") and program.path in each]
-    assert len(said) == 1 and comment in said[0], profile.comments
+    late = counted(daemon, "late") > 0
+    assert not is_named(profile) and (late or len(said) == 1), profile.comments
+    assert late or comment in said[0], profile.comments
+    for _ in range(2):
+        assert not is_named(profile_of(daemon, target))
+    assert server.count(program) == 1, server.asked  # the others came too soon
+    assert counted(daemon, "failed" if at_fault else "absent") >= 1, daemon.get("/metrics").text
+    assert ("not asked again for 30 s" in daemon.log()) == at_fault, daemon.log()
 
 
 def test_file_of_another(start, program, folder, serve, start_target):
@@ -517,7 +526,7 @@ def test_folder_of_root(start, program, folder, serve, start_target):
     assert not os.listdir(folder + "/mine")
 
 
-def test_reload_switches_on_and_off(new_daemon, program, folder, serve, start_target):
+def test_reload_switches_on_and_off(own_daemon, program, folder, serve, start_target):
     server = serve(lambda handler: send(handler, program.debug_data()))
     config = os.path.join(folder, "cprofd.conf")
 
@@ -526,7 +535,7 @@ def test_reload_switches_on_and_off(new_daemon, program, folder, serve, start_ta
             file.write(text)
 
     configure("")
-    daemon = new_daemon(f"--config={config}", "--debuginfod-wait=4", f"--debuginfod-cache={folder}/cache")
+    daemon = own_daemon(f"--config={config}", "--debuginfod-wait=4", f"--debuginfod-cache={folder}/cache")
     target = start_target("ten_series", path=program.path)
     assert not is_named(settled(daemon, target)) and not clients(daemon)
     configure(f"[debuginfod]\ndebuginfod-urls = {server.url}\n")
