@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -183,6 +184,45 @@ START_TEST(test_parent)
 }
 END_TEST
 
+/* Kernels without it, and service managers that refuse it: the rest of the sandbox is entered, and what is missing is told. */
+START_TEST(test_without_landlock)
+{
+    static const int errors[] = {ENOSYS, EPERM, EOPNOTSUPP};
+    int status;
+    pid_t parent = getpid(), pid = fork();
+
+    if (pid == 0) {
+        struct sandbox_network s = {.parent = parent, .memory_bytes = 1ull << 31, .file_bytes = FILE_BYTES, .folder = folder};
+        bool confined = true;
+        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        if (seccomp_rule_add(filter, SCMP_ACT_ERRNO((unsigned)errors[_i]), SYS_landlock_create_ruleset, 0) < 0 || seccomp_load(filter) < 0)
+            _exit(3);
+        if (sandbox_enter_network(&s, &confined) < 0 || confined)
+            _exit(1);
+        _exit(try_exec() == REFUSED && try_unix() == REFUSED && has_its_folder() ? 0 : 2);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+START_TEST(test_wrong_folder)
+{
+    int status;
+    pid_t parent = getpid(), pid = fork();
+
+    if (pid == 0) { /* no right to a folder that is not there, and so to none */
+        struct sandbox_network s = {.parent = parent, .memory_bytes = 1ull << 31, .file_bytes = FILE_BYTES, .folder = "/nonexistent"};
+        bool confined;
+        if (sandbox_enter_network(&s, &confined) < 0)
+            _exit(1);
+        _exit(!confined || try_make_outside() == REFUSED ? 0 : 2);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("sandbox_network");
@@ -191,6 +231,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, test_attempt, 0, (int)(sizeof(attempts) / sizeof(attempts[0])));
     tcase_add_test(t, test_parent);
+    tcase_add_loop_test(t, test_without_landlock, 0, 3);
+    tcase_add_test(t, test_wrong_folder);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
