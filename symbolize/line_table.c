@@ -179,15 +179,27 @@ static int mark_compare(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static void marks_finish(struct line_table *t)
+static void marks_sort(struct line_table *t)
 {
-    struct line_mark *shrunk = reallocarray(t->marks, t->n_marks ? t->n_marks : 1, sizeof(*shrunk));
-    t->marks = shrunk ? shrunk : t->marks;
     for (size_t i = 1; i < t->n_marks; i++)
         if (mark_compare(&t->marks[i - 1], &t->marks[i]) > 0) {
             qsort(t->marks, t->n_marks, sizeof(*t->marks), mark_compare);
             break;
         }
+}
+
+/* An end where something begins says nothing: functions mostly lie side by side, each with a sequence of its
+ * own. */
+static void marks_finish(struct line_table *t)
+{
+    size_t n = 0;
+    marks_sort(t);
+    for (size_t i = 0; i < t->n_marks; i++)
+        if (t->marks[i].next != LINE_MARK_END || i + 1 == t->n_marks || t->marks[i + 1].address != t->marks[i].address)
+            t->marks[n++] = t->marks[i];
+    struct line_mark *shrunk = reallocarray(t->marks, n ? n : 1, sizeof(*shrunk));
+    t->marks = shrunk ? shrunk : t->marks;
+    t->n_marks = n;
 }
 
 static int marks_read(struct line_table *t, const struct elf_segments *segments)

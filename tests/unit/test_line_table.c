@@ -401,9 +401,7 @@ START_TEST(test_opcode_bases)
 {
     static struct written w;
     CLEANUP(line_table_deinit) struct line_table few = {0}, many = {0};
-    begin(&w, 3, false, 4, 1);
-    lists(&w);
-    set_address(&w, 0x10);
+    begin(&w, 3, false, 4, 1), lists(&w), set_address(&w, 0x10);
     put(&w, 4 + 2 * LINE_RANGE + 7, 1); /* 0x12, line 3 */
     put(&w, DW_LNS_advance_pc, 1);
     put_uleb(&w, 1);
@@ -413,9 +411,7 @@ START_TEST(test_opcode_bases)
     check_none(&few, 0x11);
     check_row(&few, 0x12, 1, 3);
     check_none(&few, 0x13);
-    begin(&w, 3, false, 14, 1);
-    lists(&w);
-    set_address(&w, 0x10);
+    begin(&w, 3, false, 14, 1), lists(&w), set_address(&w, 0x10);
     put(&w, 13, 1); /* with three operands */
     for (int i = 0; i < 3; i++)
         put_uleb(&w, 1000);
@@ -456,8 +452,8 @@ START_TEST(test_dropped)
     const struct elf_segments segments = {&code, 1};
     begin(&w, 4, false, OPCODE_BASE, 1);
     lists(&w);
-    static const uint64_t starts[] = {0, 0x1080, UINT64_MAX, 0x1000};
-    for (size_t i = 0; i < 4; i++) {
+    static const uint64_t starts[] = {0, 0x1080, UINT64_MAX, 0x1000, 0x1028};
+    for (size_t i = 0; i < 5; i++) {
         set_address(&w, starts[i]);
         special(&w, 0, 1 + (int)i);
         special(&w, 8, 1);
@@ -468,12 +464,15 @@ START_TEST(test_dropped)
     end_sequence(&w); /* of nothing */
     end(&w);
     ck_assert_int_eq(read_with(&w, &segments, &t), 0);
-    ck_assert_uint_eq(t.n_marks, 4);
+    ck_assert_uint_eq(t.n_marks, 5); /* the last one begins where another ends */
     check_none(&t, 0);
     check_none(&t, UINT64_MAX);
     check_row(&t, 0x1007, 1, 5);
     check_row(&t, 0x1008, 1, 6);
-    check_none(&t, 0x1028);
+    check_row(&t, 0x1027, 1, 6);
+    check_row(&t, 0x1028, 1, 6);
+    check_row(&t, 0x104f, 1, 7);
+    check_none(&t, 0x1050);
     check_row(&t, 0x1080, 1, 3);
     check_none(&t, 0x10a8);
 }
