@@ -194,7 +194,7 @@ int frame_name_in(struct frame *frame, struct module *module, const struct symbo
         frame->known = true;
         return frame_set_lines(frame, symbols, n);
     }
-    return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_vaddr(module, offset) : offset);
+    return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_code_start(module, offset) : offset);
 }
 
 int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module,

@@ -74,6 +74,7 @@ void module_free(struct module *m)
     (void)dwarf_cfi_end(m->cfi);
     frame_cache_deinit(&m->frames);
     go_symbols_deinit(&m->go);
+    code_starts_deinit(&m->starts);
     mini_debug_close(&m->mini);
     symbol_names_deinit(&m->names);
     dwarf_index_free(m->index);
@@ -167,8 +168,8 @@ size_t module_bytes(const struct module *m)
 {
     return sizeof(*m) + m->arena.bytes + elf_file_bytes(&m->file) + frame_cache_bytes(&m->frames)
            + elf_symbols_bytes(&m->symbols) + elf_symbols_bytes(&m->debug_symbols)
-           + debug_files_bytes(&m->debug) + mini_debug_bytes(&m->mini) + m->names.scopes.bytes + module_cfi_bytes(m)
-           + (m->index ? dwarf_index_bytes(m->index) : 0) + (m->split ? split_dwarf_bytes(m->split) : 0);
+           + debug_files_bytes(&m->debug) + mini_debug_bytes(&m->mini) + code_starts_bytes(&m->starts) + m->names.scopes.bytes
+           + module_cfi_bytes(m) + (m->index ? dwarf_index_bytes(m->index) : 0) + (m->split ? split_dwarf_bytes(m->split) : 0);
 }
 
 size_t module_mapped_bytes(const struct module *m)
@@ -226,6 +227,15 @@ static void module_note_lookup(struct module *m)
     }
     if (m->read_bytes > PAGES_MAX_BYTES)
         module_drop_pages(m);
+}
+
+uint64_t module_code_start(struct module *m, uint64_t file_offset)
+{
+    if (!m->starts_tried) {
+        m->starts_tried = true;
+        m->incomplete = code_starts_load(&m->file, &m->starts) < 0 || m->incomplete;
+    }
+    return code_starts_find(&m->starts, module_vaddr(m, file_offset));
 }
 
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "symbolize/arena.h"
+#include "symbolize/code_starts.h"
 #include "symbolize/debug_file.h"
 #include "symbolize/dwarf_index.h"
 #include "symbolize/elf_file.h"
@@ -34,6 +35,8 @@ struct module {
     struct go_symbols go;
     bool mini_tried;
     struct mini_debug mini;      /* once it was needed */
+    bool starts_tried;
+    struct code_starts starts;   /* once they were needed */
     struct dwarf_index *index;   /* NULL: no DWARF */
     struct split_dwarf *split;   /* what its units have in other files; NULL: no DWARF */
     size_t missing_dwos;         /* when debug information was last shed */

@@ -12,7 +12,7 @@
  *
  * Go's table goes before DWARF: it says the same of Go's code, in the words of Go's own profiles, and costs a hundredth to read.
  * Within the symbol tables elf_symbols.c says which of several names is shown. Code that none of them knows is "FILE+0x1234" to whoever shows
- * it. What is no file (the kernel, JIT code) has sources of its own.
+ * it, by where its function begins (module_code_start). What is no file (the kernel, JIT code) has sources of its own.
  *
  * To add a source: a row in symbol_sources.c, where its rank is, and one here. */
 #pragma once

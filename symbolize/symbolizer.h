@@ -88,7 +88,7 @@ enum symbolize_mode { SYMBOLIZE_FULL, SYMBOLIZE_FAST /* symbol tables alone */ }
 
 /* The functions at a file offset, innermost inlined one first: out[0..n). Frame lines of callers are their
  * call sites. Returns n; 0: nothing is known of that offset (the caller then names it
- * "libfoo.so+0x1234" with module_vaddr). An ELF entry point without a symbol is "_start".
+ * "libfoo.so+0x1234" with module_code_start). An ELF entry point without a symbol is "_start".
  * Pass the address itself for a leaf, the return address minus one for a caller.
  * The strings live as long as the module. */
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
@@ -103,6 +103,10 @@ int module_recall(const struct module *m, uint64_t file_offset, struct symbol_fr
 
 /* The link-time address of a file offset (by PT_LOAD); the offset itself outside of all. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);
+
+/* The link-time address where the function at a file offset begins, by unwind information: code without a name goes by it, so that all
+ * of a function is shown as one. The offset's own address where nothing tells. */
+uint64_t module_code_start(struct module *m, uint64_t file_offset);
 
 /* Where a uprobe on a function goes: the file offset of its entry, plus offset. name as in the symbol
  * table (mangled), or demangled where exactly one matches. Functions only: an IFUNC's symbol is its

@@ -51,6 +51,7 @@ static void resolve_some(struct module *m, size_t size)
         check_frames(frames, module_resolve(m, offset, SYMBOLIZE_FAST, frames));
         check_frames(frames, module_resolve(m, offset, SYMBOLIZE_FULL, frames));
         (void)module_vaddr(m, offset);
+        (void)module_code_start(m, offset);
     }
 }
 

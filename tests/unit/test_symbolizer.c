@@ -427,6 +427,27 @@ START_TEST(test_usdt)
 }
 END_TEST
 
+/* What is stripped has bounds of functions still. */
+START_TEST(test_code_start)
+{
+    struct answers none = {0};
+    uint64_t outermost, recursive;
+    struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
+    struct module *whole = open_module(s, sample_path, 1, &none), *m = open_module(s, stripped_path, 2, &none);
+    ck_assert_int_eq(module_find_function(whole, "outermost", 0, &outermost), 0);
+    ck_assert_int_eq(module_find_function(whole, "recursive", 0, &recursive), 0);
+    size_t before = symbolizer_cache_bytes(s);
+    for (uint64_t i = 0; i < 12; i++) {
+        ck_assert_uint_eq(module_code_start(m, outermost + i), module_vaddr(m, outermost));
+        ck_assert_uint_eq(module_code_start(m, recursive + i), module_vaddr(m, recursive));
+    }
+    ck_assert_uint_gt(symbolizer_cache_bytes(s), before);
+    ck_assert_uint_eq(module_code_start(m, 0), module_vaddr(m, 0));
+    ck_assert_uint_eq(module_code_start(m, UINT64_MAX), UINT64_MAX);
+    symbolizer_free(s);
+}
+END_TEST
+
 START_TEST(test_offsets_out_of_all)
 {
     struct answers none = {0};
@@ -469,6 +490,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_find_demangled);
     tcase_add_test(tc, test_c_library);
     tcase_add_test(tc, test_usdt);
+    tcase_add_test(tc, test_code_start);
     tcase_add_test(tc, test_offsets_out_of_all);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
