@@ -48,7 +48,7 @@ START_TEST(test_refused)
     size_t n = 0;
     ck_assert_int_eq(unxz(p->bytes, p->n, PLAIN_BYTES - 1, &out, &n), -EFBIG);
     ck_assert_int_eq(unxz(p->bytes, p->n, 0, &out, &n), -EFBIG);
-    for (size_t len = 0; len < p->n; len++)
+    for (size_t len = 0; len < p->n; len += 1 + p->n / 64)
         ck_assert_int_eq(unxz(p->bytes, len, PLAIN_BYTES + 1, &out, &n), -ENOEXEC);
     p->bytes[p->n / 2] ^= 1;
     ck_assert_int_eq(unxz(p->bytes, p->n, PLAIN_BYTES, &out, &n), -ENOEXEC);
@@ -79,6 +79,7 @@ int main(void)
 {
     Suite *s = suite_create("unxz");
     TCase *c = tcase_create("unxz");
+    tcase_set_timeout(c, 60);
     tcase_add_test(c, test_whole);
     tcase_add_test(c, test_refused);
     tcase_add_test(c, test_memory);
