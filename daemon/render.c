@@ -387,6 +387,19 @@ int render_draft(struct render_job *job, enum draft_reason reason)
     return 0;
 }
 
+#define RENDER_PART_LEAST_NS (100 * NSEC_PER_MSEC)
+
+uint64_t render_until_ns(const struct render_job *job, uint64_t most_ns)
+{
+    uint64_t now_ns = monotonic_ns(), deadline_ns = job->message->u.job.deadline_ns, ns = most_ns;
+
+    if (deadline_ns > 0)
+        ns = deadline_ns > now_ns ? (deadline_ns - now_ns) / 2 : 0;
+    if (ns < RENDER_PART_LEAST_NS)
+        ns = RENDER_PART_LEAST_NS;
+    return now_ns + (ns < most_ns ? ns : most_ns);
+}
+
 /* Makes all frames, whose names are what takes time. */
 static int render_make_frames(struct render_job *job)
 {

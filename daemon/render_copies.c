@@ -11,7 +11,6 @@
 
 /* Of a job, for all its copies. What is left over then keeps its innermost frame. */
 #define COPIES_MAX_NS (10 * NSEC_PER_SEC)
-#define COPIES_LEAST_NS (100 * NSEC_PER_MSEC)
 
 struct copied_stack {
     struct copied_stack *next;
@@ -65,16 +64,6 @@ static uint64_t flags_of(const struct copy_frame *frame)
     return (frame->exact ? STACK_FRAME_EXACT : 0) | (frame->guessed ? STACK_FRAME_GUESSED : 0) | (frame->fp ? STACK_FRAME_FP : 0);
 }
 
-/* Without stacks there is nothing to reply: where the reply is due, they may take half of the time. */
-static uint64_t copies_until_ns(const struct render_job *job)
-{
-    uint64_t now_ns = monotonic_ns(), deadline_ns = job->message->u.job.deadline_ns;
-
-    if (deadline_ns == 0)
-        return now_ns + COPIES_MAX_NS;
-    return deadline_ns > now_ns ? now_ns + (deadline_ns - now_ns) / 2 : now_ns + COPIES_LEAST_NS;
-}
-
 /* The frames of a copy's user stack. Returns how many, at most CPROFD_MAX_FRAMES. */
 static size_t copy_walk_user(struct render_job *job, const struct copy_record *copy, struct copy_frame *frames, enum stack_end *ret_end)
 {
@@ -91,7 +80,7 @@ static size_t copy_walk_user(struct render_job *job, const struct copy_record *c
         return 0;
     }
     if (job->copies_until_ns == 0)
-        job->copies_until_ns = copies_until_ns(job);
+        job->copies_until_ns = render_until_ns(job, COPIES_MAX_NS); /* without stacks there is nothing to reply */
     *ret_end = end_of(copy_unwind(&stack, &ops, &walk, job->copies_until_ns, frames, CPROFD_MAX_FRAMES, &n));
     return n;
 }

@@ -17,7 +17,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-/* All that names of such code may cost a reply. */
+/* All that names of such code may cost a reply: no draft interrupts it. */
 #define RENDER_JIT_NS (1 * NSEC_PER_SEC)
 #define RENDER_MAX_JITDUMPS 4
 
@@ -280,7 +280,7 @@ static int jit_read_map(struct render_job *job, uint64_t deadline_ns, struct jit
 /* Looks for the names of addresses (ascending, distinct). 0, -ENOMEM or -ECANCELED. */
 static int jit_read(struct render_job *job, const uint64_t *addresses, size_t n)
 {
-    uint64_t deadline_ns = monotonic_ns() + RENDER_JIT_NS;
+    uint64_t deadline_ns = render_until_ns(job, RENDER_JIT_NS);
     struct jit_text said = {.len = 0};
     size_t named = 0;
     bool any = false;

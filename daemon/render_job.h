@@ -213,6 +213,10 @@ int render_draft(struct render_job *job, enum draft_reason reason);
 /* The same, before an object's file is read. */
 int render_draft_before(struct render_job *job, uint32_t object);
 
+/* Until when (monotonic) something may take that no draft interrupts: half of what is left before the reply is due, some time in any
+ * case, and most_ns at most. */
+uint64_t render_until_ns(const struct render_job *job, uint64_t most_ns);
+
 /* ---- render_objects.c. NULL: there is none, and if it's worth a word, a note says so. */
 
 /* Says what split DWARF was asked for in vain. */

@@ -1,4 +1,5 @@
 /* What a reply has that is due before all names are there, in which order names come, and what a job does without. */
+#include "daemon/render_job.h"
 #include "tests/unit/render_fixture.h"
 
 #define FAR_NS (600 * NSEC_PER_SEC)
@@ -306,6 +307,27 @@ START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_key)
 }
 END_TEST
 
+static uint64_t until_ns(uint64_t deadline_ns, uint64_t most_ns)
+{
+    struct worker_message m = {.u.job.deadline_ns = deadline_ns};
+    struct render_job part = {.message = &m};
+    return render_until_ns(&part, most_ns);
+}
+
+/* Copied stacks, and names of code made at run time: no draft interrupts these, so they leave half of the time to the others. */
+START_TEST(test_what_no_draft_interrupts_leaves_time)
+{
+    uint64_t before_ns = monotonic_ns(), soon_ns = before_ns + FAR_NS;
+    uint64_t free_ns = until_ns(0, NSEC_PER_SEC), half_ns = until_ns(soon_ns, 2 * FAR_NS), most_ns = until_ns(soon_ns, NSEC_PER_SEC),
+             late_ns = until_ns(1, NSEC_PER_SEC), little_ns = until_ns(1, 1000), after_ns = monotonic_ns();
+    ck_assert(free_ns >= before_ns + NSEC_PER_SEC && free_ns <= after_ns + NSEC_PER_SEC);
+    ck_assert(half_ns >= before_ns + FAR_NS / 2 && half_ns <= after_ns + FAR_NS / 2);
+    ck_assert(most_ns >= before_ns + NSEC_PER_SEC && most_ns <= after_ns + NSEC_PER_SEC);
+    ck_assert(late_ns > before_ns && late_ns < after_ns + NSEC_PER_SEC / 2);
+    ck_assert(little_ns >= before_ns + 1000 && little_ns <= after_ns + 1000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("render_drafts");
@@ -322,6 +344,7 @@ int main(void)
     tcase_add_test(tc, test_none_has_addresses_and_build_ids);
     tcase_add_test(tc, test_symbols_are_drafted);
     tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_key);
+    tcase_add_test(tc, test_what_no_draft_interrupts_leaves_time);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
