@@ -120,6 +120,34 @@ static void render_unavailable(struct render_job *job, uint32_t object, int erro
     facts_note(&job->facts, "unavailable", "%s: %s", render_path(job, object), why);
 }
 
+static const char *render_debug_error_text(int error)
+{
+    switch (error) {
+    case -EFBIG:
+        return "is larger than what is decompressed";
+    case -E2BIG:
+        return "takes too much work to read: not all of it was";
+    case -ENOMEM:
+        return "is larger than the setting worker-memory has room for";
+    case -ENOTSUP:
+        return "is in a form that is not known";
+    case -ENOLINK:
+        return "needs a further file, which could not be had";
+    default:
+        return "is malformed";
+    }
+}
+
+/* Else names of symbol tables, without files, lines and inlined calls, would pass for all that there is. */
+static void render_note_debug_error(struct render_job *job, uint32_t object)
+{
+    const struct module *module = job->objects[object].module;
+    int error = module ? module_debug_error(module) : 0;
+
+    if (error < 0)
+        facts_note(&job->facts, "excluded", "%s: its debug information %s", render_path(job, object), render_debug_error_text(error));
+}
+
 void render_note_unavailable(struct render_job *job)
 {
     for (uint32_t i = 0; i < job->raw->n_objects; i++) {
@@ -131,11 +159,8 @@ void render_note_unavailable(struct render_job *job)
         if (debug_error < 0)
             facts_note(&job->facts, "unavailable", "%s: its debug file: %s", render_path(job, i),
                        debug_error == -ETIMEDOUT ? "could not be opened in time" : strerror(-debug_error));
+        render_note_debug_error(job, i);
     }
-    for (uint32_t i = 0; i < job->raw->n_objects; i++)
-        if (job->objects[i].module && module_debug_is_too_large(job->objects[i].module))
-            facts_note(&job->facts, "excluded", "%s: its debug information is larger than the setting worker-memory has room for",
-                       render_path(job, i));
 }
 
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM])

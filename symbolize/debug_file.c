@@ -44,7 +44,7 @@ static int file_request(struct debug_files *files, const struct symbolizer_ops *
     int r = ops->open_debug_file(userdata, request, &fd);
     if (r == 0) {
         r = elf_file_open(fd, ret);
-        files->too_large = files->too_large || r == -ENOMEM;
+        files->error = r == -ENOMEM ? r : files->error;
     }
     files->incomplete = files->incomplete || debug_file_is_passing(r);
     return r;
@@ -113,13 +113,6 @@ static int separate_open(struct debug_files *files, const struct elf_file *main,
     return r;
 }
 
-static int dwarf_open(struct debug_files *files, const struct elf_file *file, struct debug_dwarf *ret)
-{
-    int r = debug_dwarf_open(file, DEBUG_IMAGE_NAMES, ret);
-    files->too_large = files->too_large || r == -ENOMEM || r == -EFBIG;
-    return r;
-}
-
 static int common_open(struct debug_files *files, const struct symbolizer_ops *ops, void *userdata)
 {
     const char *name, *inner_name;
@@ -135,7 +128,7 @@ static int common_open(struct debug_files *files, const struct symbolizer_ops *o
         r = file_by_id(files, ops, userdata, &by_server, &files->common);
     if (r < 0)
         return r;
-    r = dwarf_open(files, &files->common, &files->common_dwarf);
+    r = debug_dwarf_open(&files->common, DEBUG_IMAGE_NAMES, &files->common_dwarf);
     if (r < 0)
         return r;
     if (dwelf_dwarf_gnu_debugaltlink(files->common_dwarf.dwarf, &inner_name, &inner_id) > 0)
@@ -152,9 +145,13 @@ void debug_files_open(const struct elf_file *main, const struct symbolizer_ops *
     if (!own)
         (void)separate_open(&files, main, ops, userdata);
     if (own || (files.separate.elf && has_dwarf(&files.separate)))
-        (void)dwarf_open(&files, own ? main : &files.separate, &files.dwarf);
-    if (files.dwarf.dwarf && common_open(&files, ops, userdata) < 0)
+        files.error = debug_dwarf_open(own ? main : &files.separate, DEBUG_IMAGE_NAMES, &files.dwarf);
+    int r = files.dwarf.dwarf ? common_open(&files, ops, userdata) : 0;
+    if (r < 0) {
         debug_dwarf_close(&files.dwarf);
+        files.error = r == -ENOMEM || r == -EFBIG ? r : -ENOLINK;
+    }
+    files.incomplete = files.incomplete || files.error == -ENOMEM;
     *ret = files;
 }
 

@@ -15,8 +15,8 @@ struct debug_files {
     struct debug_dwarf common_dwarf;
     struct debug_dwarf frames; /* what an image of names has not; opened when asked for */
     bool frames_tried;
-    bool too_large;           /* there is more than memory has room for */
     bool incomplete;          /* a file could not be had this time, but may be had the next */
+    int error;                /* why DWARF that is there is not used: as module_debug_error has it; 0: it is */
 };
 
 /* True for what is no answer about a file: asked again, it may be another. */

@@ -138,8 +138,8 @@ static void unit_load(struct dwarf_index *index, struct dwarf_unit *unit)
         unit->info_bytes = unit_info_bytes(unit->split.image.dwarf, &unit->split.die);
     else
         unit->info_bytes = unit_info_bytes(index->dwarf, &unit->die);
-    (void)unit_load_functions(index, unit, false);
-    (void)dwarf_lines_load(&unit->die, &index->reader, &unit->lines);
+    int r = unit_load_functions(index, unit, false), r_lines = dwarf_lines_load(&unit->die, &index->reader, &unit->lines);
+    index->out_of_memory = index->out_of_memory || r == -ENOMEM || r_lines == -ENOMEM;
     index->read_bytes += unit->info_bytes + unit->lines.table.header.program.n;
 }
 
@@ -184,7 +184,7 @@ struct dwarf_function *dwarf_unit_function(struct dwarf_index *index, struct dwa
         return function;
     dwarf_functions_deinit(functions);
     functions->nested = true;
-    (void)unit_load_functions(index, unit, true);
+    index->out_of_memory = unit_load_functions(index, unit, true) == -ENOMEM || index->out_of_memory;
     return dwarf_functions_find(functions, unit_reader(index, unit), unit->info_bytes, address);
 }
 

@@ -29,6 +29,7 @@ struct dwarf_index {
     struct range_map map;    /* address -> unit */
     struct range_map others; /* the same of the functions of units that don't say where their code is */
     bool others_made;
+    bool out_of_memory; /* something was left out for that reason */
     size_t read_bytes; /* of sections; the owner sets it back */
     struct split_dwarf *split; /* NULL: skeletons stay without functions */
 };

@@ -45,12 +45,15 @@ int dwarf_lines_load(Dwarf_Die *unit, struct dwarf_reader *reader, struct dwarf_
     *ret = lines;
     if (dwarf_formudata(dwarf_attr(unit, DW_AT_stmt_list, &attr), &offset) != 0)
         return 0;
+    if (reader->budget == 0)
+        return 0;
     int r = line_table_read(&reader->lines, offset, reader->segments, &lines.table);
     if (r < 0)
         return r == -ENOMEM ? r : 0;
     uint64_t cost = lines.table.header.program.n / LINE_BYTES_PER_DIE + lines.table.header.n_files;
     if (cost > reader->budget) {
         line_table_deinit(&lines.table);
+        reader->budget = 0;
         return 0;
     }
     reader->budget -= cost;

@@ -88,6 +88,13 @@ void module_free(struct module *m)
     free(m);
 }
 
+/* The first one stays. */
+static void module_note_debug_error(struct module *m, int error)
+{
+    if (m->debug_error == 0)
+        m->debug_error = error;
+}
+
 int module_need_debug(struct module *m)
 {
     int r = 0;
@@ -102,8 +109,9 @@ int module_need_debug(struct module *m)
         m->split = split_dwarf_new(dwarf_getelf(m->debug.dwarf.dwarf), m->ops, &m->userdata);
         r = m->split ? dwarf_index_new(m->debug.dwarf.dwarf, &m->segments, m->split, &m->index) : -ENOMEM;
     }
-    m->debug.too_large = m->debug.too_large || r == -ENOMEM;
     m->incomplete = m->incomplete || m->debug.incomplete || r == -ENOMEM;
+    module_note_debug_error(m, m->debug.error);
+    module_note_debug_error(m, m->debug.dwarf.dwarf || r == -ENOMEM ? r : 0);
     return r == -ENOMEM ? r : 0;
 }
 
@@ -195,6 +203,11 @@ const char *module_build_id(const struct module *m)
     return m->build_id[0] ? m->build_id : NULL;
 }
 
+int module_debug_error(const struct module *m)
+{
+    return m->debug_error;
+}
+
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset)
 {
     uint64_t address = file_offset;
@@ -208,11 +221,6 @@ void module_keep_for(struct module *m, uint64_t key)
     m->incomplete = m->incomplete || key == 0;
 }
 
-bool module_debug_is_too_large(const struct module *m)
-{
-    return m->debug.too_large;
-}
-
 int module_recall(const struct module *m, uint64_t file_offset, struct symbol_frame out[SYMBOL_MAX_INLINED])
 {
     return frame_cache_find(&m->frames, file_offset, out);
@@ -222,6 +230,8 @@ static void module_note_lookup(struct module *m)
 {
     m->read_bytes += LOOKUP_BYTES;
     if (m->index) {
+        m->incomplete = m->incomplete || m->index->out_of_memory;
+        module_note_debug_error(m, m->index->out_of_memory ? -ENOMEM : m->index->reader.budget == 0 ? -E2BIG : 0);
         m->read_bytes += m->index->read_bytes;
         m->index->read_bytes = 0;
     }

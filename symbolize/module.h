@@ -26,6 +26,7 @@ struct module {
     struct elf_segments segments;
     char build_id[BUILD_ID_HEX_ROOM];
     size_t read_bytes;           /* of its files, about, since their pages were given back */
+    int debug_error;             /* what module_debug_error says; it stays when debug information is shed */
     bool debug_tried;            /* debug, debug_symbols and index are made when first needed */
     uint64_t key;                /* on whose behalf alone it may be used; 0: all */
     bool incomplete;             /* see module_is_incomplete */

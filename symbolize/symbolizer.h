@@ -94,12 +94,14 @@ enum symbolize_mode { SYMBOLIZE_FULL, SYMBOLIZE_FAST /* symbol tables alone */ }
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,
                       struct symbol_frame out[SYMBOL_MAX_INLINED]);
 
-/* A full lookup found debug information that memory has no room for, and did with less. */
-bool module_debug_is_too_large(const struct module *m);
-
 /* What module_resolve found at the offset in an earlier full lookup, with nothing read: n frames as there, or -1: it was not
  * asked. */
 int module_recall(const struct module *m, uint64_t file_offset, struct symbol_frame out[SYMBOL_MAX_INLINED]);
+
+/* Why debug information that was looked for, and is there, was not read, or not all of it: 0: it was, so far; -EFBIG: it is too large;
+ * -E2BIG: it takes too much work; -ENOMEM; -ENOTSUP: its compression, byte order or class is not known; -ENOLINK: the file that it has in
+ * common with others could not be had; others: malformed. */
+int module_debug_error(const struct module *m);
 
 /* The link-time address of a file offset (by PT_LOAD); the offset itself outside of all. */
 uint64_t module_vaddr(const struct module *m, uint64_t file_offset);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "symbolize/symbolizer.h"
+#include "tests/unit/section_file.h"
 #include "util/cleanup.h"
 
 static const char *sample_path; /* whole */
@@ -283,6 +284,39 @@ START_TEST(test_server_passing)
 }
 END_TEST
 
+/* Debug information that is there is used, or it is said why not, also to who finds its names in the cache later. */
+START_TEST(test_debug_information_that_is_not_read)
+{
+    static const uint8_t zeros[100], link[] = "common\0" "0123456789012345678";
+    const Elf64_Chdr huge = {.ch_type = ELFCOMPRESS_ZLIB, .ch_size = 3ull << 30}, unknown = {.ch_type = 99, .ch_size = 100};
+    const struct section_given large[] = {{".debug_info", SHF_COMPRESSED, (const uint8_t *)&huge, sizeof(huge), 0}},
+                               strange[] = {{".debug_info", SHF_COMPRESSED, (const uint8_t *)&unknown, sizeof(unknown), 0}},
+                               half[] = {{".debug_info", 0, zeros, sizeof(zeros), 0}, {".gnu_debugaltlink", 0, link, sizeof(link), 0}},
+                               none[] = {{".text", 0, zeros, sizeof(zeros), 0}};
+    const struct {
+        const struct section_given *given;
+        size_t n;
+        int error;
+    } cases[] = {{large, 1, -EFBIG}, {strange, 1, -ENOENT}, {half, 2, -ENOLINK}, {none, 1, 0}};
+    struct answers answers = {0};
+    struct symbol_frame frames[SYMBOL_MAX_INLINED];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct file_identity id = {.ino = 1};
+        struct symbolizer *s = symbolizer_new(&ops, 64 << 10);
+        struct module *m = NULL;
+        ck_assert_int_eq(symbolizer_module(s, &id, section_file(cases[i].given, cases[i].n, section_file_ident), &answers, &m), 0);
+        (void)module_resolve(m, 0x1000, SYMBOLIZE_FAST, frames);
+        ck_assert_int_eq(module_debug_error(m), 0); /* not looked for */
+        (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
+        ck_assert_int_eq(module_debug_error(m), cases[i].error);
+        symbolizer_trim(s);
+        ck_assert_int_eq(symbolizer_module(s, &id, -1, &answers, &m), 0);
+        ck_assert_int_eq(module_debug_error(m), cases[i].error);
+        symbolizer_free(s);
+    }
+}
+END_TEST
+
 START_TEST(test_passing_failure)
 {
     struct answers answers = {.error = -ETIMEDOUT};
@@ -317,11 +351,11 @@ START_TEST(test_debug_information_without_room)
     ck_assert_int_eq(ftruncate(to, 64ll << 30), 0);
     struct symbolizer *s = symbolizer_new(&ops, SIZE_MAX);
     struct module *m = open_module(s, stripped_path, 1, &answers);
-    ck_assert(!module_debug_is_too_large(m));
+    ck_assert_int_eq(module_debug_error(m), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
     (void)module_resolve(m, 0x1000, SYMBOLIZE_FULL, frames);
     ck_assert_int_gt(answers.asked[DEBUG_FILE_BUILD_ID], 0);
-    ck_assert(module_debug_is_too_large(m));
+    ck_assert_int_eq(module_debug_error(m), -ENOMEM);
     symbolizer_trim(s);
     ck_assert(!symbolizer_has(s, &(struct file_identity){.ino = 1})); /* another time there may be room */
     symbolizer_free(s);
@@ -482,6 +516,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_debug_file);
     tcase_add_test(tc, test_wrong_debug_file);
     tcase_add_test(tc, test_passing_failure);
+    tcase_add_test(tc, test_debug_information_that_is_not_read);
     tcase_add_test(tc, test_server);
     tcase_add_test(tc, test_server_passing);
     if (!dlsym(RTLD_DEFAULT, "__asan_init")) /* whose shadow is larger than any limit */
