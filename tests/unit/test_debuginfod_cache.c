@@ -135,8 +135,9 @@ START_TEST(test_trim)
     make("aa04", "debuginfo.AbCdEf", 256 << 10, 0); /* is being written */
     ck_assert_int_eq(debuginfod_cache_trim(root, 8 << 20), 0);
     ck_assert(is_there("aa01", "debuginfo") && is_there("aa02", "debuginfo") && is_there("aa03", "debuginfo"));
-    AUTO_CLOSE int used = debuginfod_cache_find(server, "aa01");
-    ck_assert_int_ge(used, 0);
+    (void)usleep(50000); /* file systems' clocks tick some hundred times a second */
+    AUTO_CLOSE int used = debuginfod_cache_find(server, "aa01"), too = debuginfod_cache_find(server, "aa03");
+    ck_assert(used >= 0 && too >= 0);
     ck_assert_int_eq(debuginfod_cache_trim(root, 800 << 10), 0);
     ck_assert(is_there("aa01", "debuginfo") && !is_there("aa02", "debuginfo") && is_there("aa03", "debuginfo"));
     ck_assert_int_eq(debuginfod_cache_trim(root, 0), 0);
