@@ -16,6 +16,9 @@
 #include "util/cleanup.h"
 
 #define DELETED " (deleted)"
+/* How often a name with ".." is tried that cannot be resolved for certain, since something on this machine was renamed meanwhile
+ * (openat2(2), EAGAIN). */
+#define BENEATH_TRIES 32
 
 int target_files_root(const struct target *t)
 {
@@ -43,7 +46,11 @@ static int find_beneath(int root_fd, const char *path, unsigned flags)
         .flags = O_PATH | O_CLOEXEC | flags,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
-    int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    int fd = -1;
+
+    errno = EAGAIN;
+    for (unsigned i = 0; fd < 0 && errno == EAGAIN && i < BENEATH_TRIES; i++)
+        fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
     return fd < 0 ? -errno : fd;
 }
 

@@ -2,6 +2,7 @@
  * mapped one. */
 #include <errno.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -251,6 +252,48 @@ START_TEST(test_beneath)
 }
 END_TEST
 
+/* Changes what "swapped" is, all the time. */
+static void run_swapper(int in, int out, void *arg)
+{
+    char link[PATH_MAX], other[PATH_MAX], name[PATH_MAX], inside[PATH_MAX];
+
+    (void)snprintf(inside, sizeof(inside), "%s", scratch_path("root/inside"));
+    (void)snprintf(name, sizeof(name), "%s", scratch_path("root/swapped"));
+    (void)snprintf(link, sizeof(link), "%s", scratch_path("link"));
+    (void)snprintf(other, sizeof(other), "%s", scratch_path("other"));
+    (void)!write(out, "!", 1);
+    for (struct pollfd p = {.fd = in, .events = POLLIN}; poll(&p, 1, 0) == 0;)
+        if (symlink("../../../outside", link) < 0 || rename(link, name) < 0 || linkat(AT_FDCWD, inside, AT_FDCWD, other, 0) < 0 ||
+            rename(other, name) < 0)
+            _exit(1);
+}
+
+/* Whenever a name is changed, what is opened lies within the root; and what others rename keeps nobody from opening. */
+START_TEST(test_beneath_while_names_change)
+{
+    ck_assert_int_eq(mkdir(scratch_path("root"), 0755), 0);
+    ck_assert_int_eq(mkdir(scratch_path("root/up"), 0755), 0);
+    AUTO_CLOSE int outside = scratch_file("outside", 'o'), inside = scratch_file("root/inside", 'i');
+    ck_assert_int_eq(symlink("../up/../inside", scratch_path("root/up/steady")), 0);
+    AUTO_CLOSE int root = open(scratch_path("root"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct puppet p = puppet_start(run_swapper, NULL);
+    unsigned n_opened = 0;
+
+    for (unsigned i = 0; i < 20000; i++) {
+        int swapped = target_files_open_beneath(root, "/swapped"), steady = target_files_open_beneath(root, "/up/steady");
+        ck_assert_msg(steady >= 0, "%d", steady);
+        ck_assert(is_file(steady, inode_of(inside)));
+        n_opened += swapped >= 0;
+        if (swapped >= 0)
+            ck_assert(is_file(swapped, inode_of(inside)));
+        else
+            ck_assert_msg(swapped == -ENOENT || swapped == -EAGAIN, "%d", swapped);
+    }
+    ck_assert_uint_gt(n_opened, 0);
+    puppet_end(&p);
+}
+END_TEST
+
 /* A lease that its holder does not give up would make an opener wait. */
 START_TEST(test_lease)
 {
@@ -281,6 +324,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_newlines_and_backslashes);
     tcase_add_test(tc, test_same_file);
     tcase_add_test(tc, test_beneath);
+    tcase_add_test(tc, test_beneath_while_names_change);
     tcase_add_test(tc, test_lease);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
