@@ -50,7 +50,7 @@ void renderer_trim(struct renderer *r)
 
 size_t renderer_cache_bytes(const struct renderer *r)
 {
-    return symbolizer_cache_bytes(r->symbolizer);
+    return symbolizer_cache_bytes(r->symbolizer) + (r->kallsyms ? kallsyms_bytes(r->kallsyms) : 0);
 }
 
 static int __attribute__((format(printf, 3, 4)))

@@ -15,6 +15,7 @@
 
 struct kallsyms {
     char *text;
+    size_t text_len;
     struct kernel_symbol *symbols; /* by address */
     size_t n;
     uint64_t start, end;
@@ -133,10 +134,9 @@ static void text_bounds(struct kallsyms *k)
 int kallsyms_new(int fd, struct kallsyms **ret)
 {
     struct kallsyms *k = calloc(1, sizeof(*k));
-    size_t len = 0;
-    int r = k ? text_read(fd, &k->text, &len) : -ENOMEM;
+    int r = k ? text_read(fd, &k->text, &k->text_len) : -ENOMEM;
     if (r == 0)
-        r = symbols_parse(k, len);
+        r = symbols_parse(k, k->text_len);
     if (r < 0) {
         kallsyms_free(k);
         return r;
@@ -154,6 +154,11 @@ void kallsyms_free(struct kallsyms *k)
     free(k->symbols);
     free(k->text);
     free(k);
+}
+
+size_t kallsyms_bytes(const struct kallsyms *k)
+{
+    return sizeof(*k) + k->text_len + k->n * sizeof(*k->symbols);
 }
 
 const struct kernel_symbol *kallsyms_find(const struct kallsyms *k, uint64_t address)

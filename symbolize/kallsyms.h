@@ -10,6 +10,8 @@ struct kallsyms;
  * (kptr_restrict); -ENODATA; -ENOMEM. */
 int kallsyms_new(int fd, struct kallsyms **ret);
 void kallsyms_free(struct kallsyms *k);
+/* Memory that is held. */
+size_t kallsyms_bytes(const struct kallsyms *k);
 
 struct kernel_symbol {
     const char *name;

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from daemon import wait_for
 from profiles import load
 from target import Target
 
@@ -112,6 +113,16 @@ def test_the_symbol_endpoint_has_what_is_known(new_daemon, slow_target):
     body = "+".join(hex(address) for address in addresses)
     reply = daemon.request("POST", f"/pid/{slow_target.pid}/debug/pprof/symbol", body=body)
     assert reply.status == 200 and "slow_burn" in reply.text, reply
+
+
+def test_the_cache_is_bounded_and_told(new_daemon, slow_target):
+    """What was read is larger than the cache: what it answered is kept all the same, and no more is said to be held than may be."""
+    bound = 64 << 20
+    daemon = new_daemon("--worker-cache", "64M", "--workers", "1")
+    wait_for_names(daemon, slow_target)
+    wait_for(lambda: 0 < daemon.metric("cprofd_cache_bytes") <= bound, "the cache is at rest", 60)
+    again = wait_for_names(daemon, slow_target)
+    assert start_lines(again) == {LINE}, again.comments
 
 
 def test_fast_reads_no_debug_information(new_daemon, slow_target):
