@@ -14,8 +14,7 @@ struct frame {
     size_t n_lines;
     char *name; /* made here */
     bool known; /* lines come from a symbol */
-    bool made;  /* in code that was made at run time, */
-    bool told;  /* and named by its runtime */
+    bool made;  /* in code that was made at run time */
     bool tried; /* by a symbolizer that knows files and lines as well */
     bool unread; /* its name is made up, for drafts, until it is resolved */
     bool pending; /* debug information may tell more */

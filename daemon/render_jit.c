@@ -319,7 +319,8 @@ static int jit_name_frame(struct render_job *job, struct frame *frame)
     if (!code)
         return 0;
     frame_clear_name(frame);
-    frame->known = frame->told = true;
+    frame->known = true;
+    job->progress.news = true;
     return frame_set_lines(frame, &(struct symbol_frame){.name = code->name, .filename = code->filename, .line = code->line}, 1);
 }
 
@@ -357,5 +358,20 @@ int frames_resolve_jit(struct render_job *job)
     HASH_ITER(hh, t->by_key, frame, next)
         if (frame->made && job->raw->mappings[frame->mapping].last_epoch >= epoch)
             frames[n++] = frame;
-    return n == 0 ? 0 : jit_name_frames(job, frames, n);
+    if (n == 0)
+        return 0;
+    int r = render_draft(job, DRAFT_BEFORE_DEBUG);
+    return r < 0 ? r : jit_name_frames(job, frames, n);
+}
+
+size_t frames_count_untold(const struct render_job *job)
+{
+    struct frame *frame, *next;
+    size_t n = 0;
+
+    if (job->jit || job->message->u.job.no_symbols)
+        return 0;
+    HASH_ITER(hh, job->frames->by_key, frame, next)
+        n += frame->made;
+    return n;
 }

@@ -247,8 +247,10 @@ int render_need(struct renderer *r, struct worker_message *need, int *ret_fd);
 /* Is that the path of memory that has no file? */
 bool render_path_is_memory(const char *path);
 /* Names frames whose code was made at run time, where its runtime tells names, and says in the facts what was found. The others keep
- * theirs. 0, -ENOMEM or -ECANCELED. */
+ * theirs. All others must have theirs, for a draft: what a target keeps its names in may take long to read. 0, -ENOMEM or -ECANCELED. */
 int frames_resolve_jit(struct render_job *job);
+/* How many of such frames it has not come to yet. */
+size_t frames_count_untold(const struct render_job *job);
 
 /* ---- render_copies.c */
 

@@ -1,6 +1,7 @@
 /* The names of all frames of a job. Those that are in no file come first; then those in files, in two passes: first of all, from what is
  * cached and from symbol tables, the smallest file first; then of those that debug information is still to be asked for, the file first
- * that most samples are in, huge ones last. A profile that is due before the end has what is there by then, and says what is to come. */
+ * that most samples are in, huge ones last. In between comes code that was made at run time, which its runtime tells of in files of its
+ * own. A profile that is due before the end has what is there by then, and says what is to come. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -144,7 +145,7 @@ static int frames_resolve_files(struct render_job *job)
         job->objects[i].effort = render_is_cached(job, i) ? 0 : job->raw->objects[i].id.size;
     qsort_r(t->in_files, t->n_in_files, sizeof(struct frame *), frame_compare_effort, job);
     for (size_t i = 0; r == 0 && i < t->n_in_files; i++) {
-        r = t->in_files[i]->told ? 0 : frame_resolve_file(job, t->in_files[i]);
+        r = frame_resolve_file(job, t->in_files[i]);
         if (job->renderer->cancelled)
             r = -ECANCELED;
     }
@@ -186,9 +187,9 @@ int frames_resolve(struct render_job *job)
     if (r == 0 && job->renderer->cancelled)
         r = -ECANCELED;
     if (r == 0)
-        r = frames_resolve_jit(job);
-    if (r == 0)
         r = frames_resolve_files(job);
+    if (r == 0)
+        r = frames_resolve_jit(job);
     if (r == 0)
         r = frames_resolve_pending(job);
     render_touch(job, WORKER_TOUCH_NONE);
@@ -220,9 +221,12 @@ void frames_note_pending(struct render_job *job)
 
     for (size_t i = 0; i < t->n_in_files; i++)
         pending += t->in_files[i]->pending || t->in_files[i]->unread;
-    if (pending == 0)
+    size_t n_made = frames_count_untold(job);
+    if (pending + n_made == 0)
         return;
-    facts_count(&job->facts, "symbols.pending", pending);
+    facts_count(&job->facts, "symbols.pending", pending + n_made);
+    if (n_made > 0)
+        facts_note(&job->facts, "symbols.pending_in", "code that was made at run time: all names");
     for (size_t i = 0; i < job->raw->n_objects; i++) {
         const struct render_object *o = &job->objects[i];
         if (o->n_pending > 0)

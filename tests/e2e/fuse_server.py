@@ -14,6 +14,7 @@ import signal
 import stat
 import struct
 import sys
+import time
 
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT, OPENDIR, ACCESS, INTERRUPT, BATCH_FORGET = (
     1, 2, 3, 14, 15, 17, 18, 25, 26, 27, 34, 36, 42)
@@ -27,7 +28,7 @@ class Server:
     """Inode 1 is the directory, the files follow."""
 
     def __init__(self, directory, hang, paths):
-        self.hang = hang
+        self.hang, self.time = hang, int(time.time())
         self.names = {os.path.basename(path).encode(): number for number, path in enumerate(paths, ROOT + 1)}
         self.contents = {ROOT: b""}
         for number, path in enumerate(paths, ROOT + 1):
@@ -42,7 +43,7 @@ class Server:
     def attributes(self, number):
         mode = stat.S_IFDIR | 0o755 if number == ROOT else stat.S_IFREG | 0o755
         size = len(self.contents[number])
-        return struct.pack("<6Q10I", number, size, (size + 511) // 512, 1, 1, 1, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+        return struct.pack("<6Q10I", number, size, (size + 511) // 512, *[self.time] * 3, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 
     def answer(self, opcode, number, data):
         """The body of an answer; an error number; or None where there is to be none."""

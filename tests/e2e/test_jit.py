@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +16,7 @@ import pytest
 
 from daemon import PROGRAMS, ROOT, descendants
 from places import name_of, namespace_is_refused
-from profiles import fetch
+from profiles import fetch, load
 from target import Recorder, share_error
 
 SOURCES = os.path.join(ROOT, "tests", "programs")
@@ -259,6 +260,27 @@ def test_a_map_that_changes_all_the_time(daemon, start_jit):
         ended.set()
         thread.join()
     assert daemon.metric("cprofd_worker_restarts_total") == 0
+
+
+@pytest.mark.parametrize("what", ["lookup", "open", "read"])
+def test_a_map_that_cannot_be_read(daemon, start_target, tmp_path, what):
+    """Its file system does not answer: the profile comes all the same, with the names of all else."""
+    switches = ("--mount", "--pid", "--fork")
+    refused = namespace_is_refused(*switches) or (None if os.access("/dev/fuse", os.R_OK | os.W_OK) else "no /dev/fuse")
+    if refused:
+        pytest.skip(f"needs namespaces and FUSE: {refused}")
+    plain(tmp_path / "perf-1.map", "1 1 x\n")
+    shell = f"""mount -t tmpfs tmpfs /mnt; mkdir /mnt/programs /mnt/files
+        mount --bind {PROGRAMS} /mnt/programs; mount --bind {tmp_path} /mnt/files
+        exec {sys.executable} {ROOT}/tests/e2e/fuse_server.py /tmp /mnt/files/hang /mnt/files/perf-1.map -- /mnt/programs/jit"""
+    target = start_target("jit", argv=["unshare", *switches, "sh", "-e", "-c", shell])
+    inside = next(pid for pid in descendants(target.pid) if name_of(pid) == "jit")
+    plain(tmp_path / "hang", what)
+    reply = daemon.profile(inside, seconds=0.5, hz=199)
+    profile = load(reply)
+    assert "run" in profile.functions() and jit_stacks(profile), profile.folded()
+    said = "its file system does not answer" if what != "read" else "symbols.pending_in=code that was made at run time: all names"
+    assert any(said in comment for comment in profile.comments), profile.comments
 
 
 # ---- the reference
