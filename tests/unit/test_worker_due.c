@@ -6,7 +6,7 @@ START_TEST(test_a_reply_that_is_due_has_what_is_known)
 {
     struct outcome o = {.hold = true, .keep = true};
     setup_pool(1, LONG_NS);
-    start_due(&o, 1, SHORT_NS, "draft first\ndraft second\nneed 1\nneed 404\nwrite last");
+    start_due(&o, 1, 2 * NSEC_PER_SEC, "draft first\ndraft second\nneed 1\nneed 404\nwrite last");
     wait_for(&o.more, 1);
     ck_assert_str_eq(o.draft, "second");
     wait_for(&o.needs, 1);
