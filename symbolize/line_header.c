@@ -3,6 +3,7 @@
 
 #include <dwarf.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,11 @@ void line_header_deinit(struct line_header *header)
     *header = (struct line_header){0};
 }
 
-/* NULL where the section has no such string. */
+/* NULL where the section has no such string, or it is too long for a path: many names may point into the same endless one. */
 static const char *string_at(const struct line_bytes *section, uint64_t offset)
 {
-    if (offset >= section->n || !memchr(section->bytes + offset, '\0', section->n - offset))
+    size_t room = offset < section->n ? section->n - (size_t)offset : 0;
+    if (room == 0 || !memchr(section->bytes + offset, '\0', room < PATH_MAX ? room : PATH_MAX))
         return NULL;
     return (const char *)section->bytes + offset;
 }
