@@ -4,7 +4,6 @@
 #include <check.h>
 #include <dwarf.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -288,31 +287,6 @@ START_TEST(test_forms)
     ck_assert_ptr_null(t.header.files[1].name);
     ck_assert_uint_eq(t.header.files[1].directory, 1);
     check_none(&t, 0);
-}
-END_TEST
-
-/* The longest path, and one that is none. */
-START_TEST(test_long_names)
-{
-    static struct written w;
-    static uint8_t text[2 * PATH_MAX];
-    CLEANUP(line_table_deinit) struct line_table t = {0};
-    memset(text, 'a', sizeof(text) - 1);
-    begin(&w, 5, false, OPCODE_BASE, 1);
-    put(&w, 0, 2); /* no directories */
-    put(&w, 1, 1);
-    put_uleb(&w, DW_LNCT_path);
-    put_uleb(&w, DW_FORM_line_strp);
-    put_uleb(&w, 2);
-    put(&w, PATH_MAX, 4);
-    put(&w, PATH_MAX - 1, 4);
-    end_header(&w);
-    end(&w);
-    struct line_sections sections = {.line = {w.bytes, w.n}, .line_str = {text, sizeof(text)}};
-    ck_assert_int_eq(line_table_read(&sections, 0, NULL, &t), 0);
-    ck_assert_uint_eq(t.header.n_files, 2);
-    ck_assert_ptr_eq(t.header.files[0].name, text + PATH_MAX);
-    ck_assert_ptr_null(t.header.files[1].name);
 }
 END_TEST
 
@@ -607,7 +581,6 @@ int main(void)
     TCase *tcase = tcase_create("line_table");
     tcase_add_test(tcase, test_versions);
     tcase_add_test(tcase, test_forms);
-    tcase_add_test(tcase, test_long_names);
     tcase_add_test(tcase, test_malformed_headers);
     tcase_add_test(tcase, test_cut);
     tcase_add_test(tcase, test_defined_files);
