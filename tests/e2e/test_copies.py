@@ -180,7 +180,8 @@ def test_a_stack_longer_than_its_copy_says_so(daemon, start_target):
     profile = fetch(daemon, target.pid, seconds=1, hz=199, unwind="copy")
     cut = profile.fact("truncated.unreadable") + profile.fact("truncated.too_deep")
     # Once in a thousand samples it is on its way down, where a stack is still whole.
-    assert cut == profile.fact("samples") - profile.fact("rooted") >= 0.9 * profile.fact("samples") > 0
+    samples, rooted = profile.fact("samples"), profile.fact("rooted")
+    assert 0 < cut <= samples - rooted and cut >= 0.9 * samples - 3, profile.facts
     for sample in profile.samples:
         functions = [frame.function for frame in sample.stack]
         assert functions[-1].startswith("[truncated: ") or "bottom_work" not in functions, functions[:3]

@@ -129,6 +129,13 @@ static int burn_and_leave(int sock, void *arg)
     return 0;
 }
 
+_Noreturn static int burn_and_hang(int sock, void *arg)
+{
+    (void)burn_and_leave(sock, arg);
+    (void)fdmsg_send(sock, "burnt", 5, NULL, 0);
+    hang(sock, arg);
+}
+
 static int send_many(int sock, void *arg)
 {
     for (int i = 0; i < 100; i++) {
@@ -201,10 +208,13 @@ START_TEST(test_end_is_told_once_with_cpu)
 END_TEST
 
 /* Whatever is told at the end counts the child's own time, be it read before or after it was reaped. */
+/* It is killed once it has used some. */
 START_TEST(test_cpu_of_a_child_that_is_killed)
 {
     struct record r = record_new();
-    spawn(&r, hang, NULL, NSEC_PER_MSEC);
+    spawn(&r, burn_and_hang, NULL, 0);
+    run_until_message(&r);
+    child_set_deadline(r.child, NSEC_PER_MSEC);
     run_to_end(&r);
     ck_assert_uint_gt(r.cpu_ns, 0);
     ck_assert_uint_lt(r.cpu_ns, 60 * NSEC_PER_SEC);
