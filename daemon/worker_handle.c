@@ -351,6 +351,13 @@ void worker_job_file(struct worker_job *job, int error, int fd)
         worker_answer(job->worker, error, owned);
 }
 
+void worker_job_leave(struct worker_job *job)
+{
+    job->cancelled = true;
+    if (job->worker->waiting)
+        worker_answer(job->worker, -ECANCELED, -1);
+}
+
 void worker_job_cancel(struct worker_job *job)
 {
     if (!job)

@@ -157,7 +157,7 @@ static void worker_job_deliver(struct worker_job *job)
     job->ops->done(job, &result, job->userdata);
     job->delivering = false;
     if (over)
-        job->cancelled = true;
+        worker_job_leave(job);
     else if (!job->kept)
         worker_job_cancel(job);
 }

@@ -111,6 +111,8 @@ int worker_new(struct worker_pool *pool, struct worker **ret);
 void worker_free(struct worker *w);
 /* Gives it a job that is in no list; output_fd becomes the worker's. */
 void worker_take(struct worker *w, struct worker_job *job, int output_fd);
+/* Tells nobody of the job's end any more, which is near: its worker isn't killed. */
+void worker_job_leave(struct worker_job *job);
 /* Its job's time begins anew. */
 void worker_renew(struct worker *w);
 /* Kills it; crashed: its end is worth a line in the log. */

@@ -146,6 +146,27 @@ START_TEST(test_a_job_waits_for_the_worker_that_has_its_files)
 }
 END_TEST
 
+/* It has nothing to find out behind its reply, and its worker is soon free again. */
+START_TEST(test_what_does_without_is_left_to_its_end)
+{
+    struct outcome busy = {.hold = true}, same = {.hold = true, .keep = true};
+    setup_pool(2, LONG_NS);
+    start_due(&busy, 1, LONG_NS, "draft x\nneed 1\nwrite end");
+    wait_for(&busy.needs, 1);
+    start_due(&same, 1, SHORT_NS, "draft y\nneed 2\nneed 3\nspare");
+    wait_for(&same.done, 1);
+    ck_assert_str_eq(same.body, "y");
+    ck_assert_uint_eq(same.more, 0);
+    ck_assert_uint_eq(same.needs, 1);
+    worker_job_file(busy.job, 0, text_fd("file;"));
+    wait_for(&busy.done, 1);
+    ck_assert_uint_eq(same.done, 1);
+    ck_assert_str_eq(run("write next").body, "next");
+    ck_assert_uint_eq(stats().restarts, 0);
+    teardown_pool();
+}
+END_TEST
+
 /* What loses its worker behind its reply would lose it again: for a while its like do without. */
 START_TEST(test_a_loss_behind_a_reply_spoils_the_key)
 {
@@ -194,6 +215,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_what_goes_on_behind_replies_is_bounded);
     tcase_add_test(tc, test_a_job_goes_to_the_worker_that_has_its_files);
     tcase_add_test(tc, test_a_job_waits_for_the_worker_that_has_its_files);
+    tcase_add_test(tc, test_what_does_without_is_left_to_its_end);
     tcase_add_test(tc, test_a_loss_behind_a_reply_spoils_the_key);
     tcase_add_test(tc, test_the_cache_is_what_it_is_at_rest);
     suite_add_tcase(suite, tc);
