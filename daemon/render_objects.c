@@ -381,7 +381,7 @@ int render_open_debug_file(void *userdata, const struct debug_file_request *requ
         r->job->objects[r->object].debug_error = e;
     if (module && e < 0 && !render_error_is_final(e))
         module_keep_for(module, 0);
-    else if (module && e == 0 && !render_fit_for_all(*ret_fd))
+    else if (module && (e == 0 ? !render_fit_for_all(*ret_fd) : e == -EACCES || e == -EPERM)) /* another may read it */
         module_keep_for(module, r->job->message->u.job.key);
     return e;
 }

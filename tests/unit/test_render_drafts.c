@@ -285,9 +285,14 @@ START_TEST(test_symbols_are_drafted)
 }
 END_TEST
 
-/* Who asks about the same finds it again; nobody else does, and what others had before is not his either. */
-START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_key)
+/* A debug file that anybody wrote, and one that this target may not read: who asks about the same finds out no more; nobody else is
+ * told of it, and what others had before is not his either. */
+START_TEST(test_doubtful_debug_files_are_for_one_key)
 {
+    static const struct {
+        mode_t mode;
+        int error;
+    } doubts[] = {{0664, 0}, {0, -EACCES}, {0, -EPERM}};
     static const struct {
         uint64_t key;
         bool asks;
@@ -296,7 +301,8 @@ START_TEST(test_a_debug_file_that_anybody_wrote_is_for_one_key)
     build_init(&b); /* the C library alone, which has no debug information of its own */
     build_own(&b, (void *)getppid);
     build_user(&b, (uint64_t[]){GETPPID}, 1, STACK_END_ROOT, 1);
-    f.debug_mode = 0664;
+    f.debug_mode = doubts[_i].mode;
+    f.debug_error = doubts[_i].error;
     for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++) {
         job.u.job.key = jobs[i].key;
         (void)render(&fd);
@@ -343,7 +349,7 @@ int main(void)
     tcase_add_test(tc, test_fast_reads_no_debug_information);
     tcase_add_test(tc, test_none_has_addresses_and_build_ids);
     tcase_add_test(tc, test_symbols_are_drafted);
-    tcase_add_test(tc, test_a_debug_file_that_anybody_wrote_is_for_one_key);
+    tcase_add_loop_test(tc, test_doubtful_debug_files_are_for_one_key, 0, 3);
     tcase_add_test(tc, test_what_no_draft_interrupts_leaves_time);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
