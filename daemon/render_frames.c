@@ -310,14 +310,25 @@ static const char *user_build_id(struct render_job *job, const struct frame *fra
     return module ? module_build_id(module) : NULL;
 }
 
+/* Whether all that debug information says of what is mapped there is in the frames: else the flags leave it to the reader to ask his own. */
+static bool lines_are_known(const struct render_job *job, const struct frame *frame)
+{
+    if (!frame->tried || job->raw->params.symbolize != RAW_SYMBOLIZE_FULL)
+        return false;
+    if (!frame_in_file(frame))
+        return true;
+    const struct render_object *o = &job->objects[frame->key.owner];
+    return o->n_pending == 0 && !o->no_debug && job->message->u.job.spare != WORKER_SPARE_SPOILED &&
+           (!o->module || module_debug_error(o->module) == 0);
+}
+
 static uint64_t user_mapping(struct render_job *job, struct profile *p, const struct frame *frame)
 {
     char room[RENDER_BUILD_ID_ROOM];
     const struct raw_mapping *m = &job->raw->mappings[frame->mapping];
     uint64_t *id = &job->mapping_ids[frame->mapping];
     bool none = job->raw->params.symbolize == RAW_SYMBOLIZE_NONE && frame_in_file(frame);
-    bool lines = frame->tried && job->raw->params.symbolize == RAW_SYMBOLIZE_FULL &&
-                 (!frame_in_file(frame) || job->objects[frame->key.owner].n_pending == 0);
+    bool lines = lines_are_known(job, frame);
 
     if (*id != 0)
         return *id;

@@ -251,13 +251,17 @@ static const struct line_mark *mark_find(const struct line_table *t, uint64_t ad
     return low > 0 ? &t->marks[low - 1] : NULL;
 }
 
+/* Rows of programs that compilers write take some bytes each; one that takes very many would be read again for each address. */
+#define LINE_FIND_MAX_BYTES 16384u
+
 bool line_table_find(const struct line_table *t, uint64_t address, uint64_t *ret_file, uint32_t *ret_line)
 {
     const struct line_mark *mark = mark_find(t, address);
     const struct line_bytes *program = &t->header.program;
     if (!mark || mark->next == LINE_MARK_END)
         return false;
-    struct line_state s = {.c = {program->bytes + mark->next, program->bytes + program->n, false},
+    size_t left = program->n - mark->next, n_bytes = left < LINE_FIND_MAX_BYTES ? left : LINE_FIND_MAX_BYTES;
+    struct line_state s = {.c = {program->bytes + mark->next, program->bytes + mark->next + n_bytes, false},
                            .address = mark->address, .operation = mark->operation, .file = mark->file, .line = mark->line};
     struct line_state row = s;
     for (unsigned n = 0; n < LINE_MARK_ROWS && state_next(&s, &t->header, NULL) == LINE_ROW; n++) {
@@ -265,6 +269,8 @@ bool line_table_find(const struct line_table *t, uint64_t address, uint64_t *ret
             break;
         row = s;
     }
+    if (s.c.at == s.c.end && n_bytes < left)
+        return false;
     *ret_file = row.file;
     *ret_line = row.line;
     return true;

@@ -434,6 +434,28 @@ START_TEST(test_backwards)
 }
 END_TEST
 
+/* A row that takes very many bytes to reach: it is not looked for at each address. */
+START_TEST(test_far_rows)
+{
+    static struct written w;
+    CLEANUP(line_table_deinit) struct line_table t = {0};
+    begin(&w, 4, false, OPCODE_BASE, 1);
+    lists(&w);
+    set_address(&w, 0x100);
+    special(&w, 0, 1); /* line 2 */
+    special(&w, 8, 1); /* 0x108, line 3 */
+    for (int i = 0; i < 40000; i++)
+        put(&w, DW_LNS_negate_stmt, 1);
+    special(&w, 8, 1); /* 0x110, line 4 */
+    end_sequence(&w);
+    end(&w);
+    ck_assert_int_eq(read_with(&w, NULL, &t), 0);
+    check_row(&t, 0x107, 1, 2);
+    check_none(&t, 0x108);
+    check_none(&t, 0x110);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("line_table");
@@ -448,6 +470,7 @@ int main(void)
     tcase_add_test(tcase, test_dropped);
     tcase_add_test(tcase, test_many_rows);
     tcase_add_test(tcase, test_backwards);
+    tcase_add_test(tcase, test_far_rows);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
