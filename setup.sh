@@ -321,7 +321,7 @@ run_tests() {
     fi
     if step "Build with clang, fuzzers included" build_fuzzers; then
         meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
-        for fuzzer in demangle go procfs render settings split_package unwind unwind_image; do
+        for fuzzer in demangle go jitdump line_table perf_map procfs render settings split_package stack unwind unwind_image; do
             step "Fuzzing: $fuzzer" run_fuzzer "$fuzzer"
         done
     fi

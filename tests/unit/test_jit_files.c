@@ -195,7 +195,7 @@ END_TEST
 
 static void run_dumper(int in, int out, void *arg)
 {
-    char name[64];
+    char name[128];
     (void)snprintf(name, sizeof(name), "%s/jit-%d.dump", (const char *)arg, getpid());
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
