@@ -98,12 +98,10 @@ static bool client_is_wanted(int fd, const char *build_id)
 
 static int client_fetch(struct client *c, const struct debuginfod_message *m)
 {
-    (void)ftruncate(c->told_fd, 0);
-    (void)lseek(c->told_fd, 0, SEEK_SET);
     watch.deadline_ns = monotonic_ns() + c->timeout_seconds * NSEC_PER_SEC;
     watch.file_bytes = c->file_bytes;
     watch.error = 0;
-    if (setenv(DEBUGINFOD_URLS_ENV_VAR, c->url[m->server], 1) < 0 ||
+    if (ftruncate(c->told_fd, 0) < 0 || lseek(c->told_fd, 0, SEEK_SET) < 0 || setenv(DEBUGINFOD_URLS_ENV_VAR, c->url[m->server], 1) < 0 ||
         setenv(DEBUGINFOD_CACHE_PATH_ENV_VAR, c->folder[m->server], 1) < 0)
         return -ENOMEM;
     return c->find(c->handle, (const unsigned char *)m->build_id, 0, NULL);
