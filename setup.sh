@@ -316,7 +316,7 @@ run_tests() {
         build build-asan -Db_sanitize=address,undefined; then
         meson_tests "Unit tests under the sanitizers" build-asan
     fi
-    if step "Build without assertions" build build-ndebug --buildtype=release -Db_ndebug=true; then
+    if step "Build without assertions" build build-ndebug --buildtype=release -Db_ndebug=true -Dc_args=-D_FORTIFY_SOURCE=2; then
         meson_tests "Unit tests without assertions" build-ndebug
     fi
     if step "Build with clang, fuzzers included" build_fuzzers; then
