@@ -17,6 +17,10 @@ import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "symbols"))
+
+from references import parse_addr2line  # noqa: E402
+
 RESOLVE = ""
 DEBUG_DIR = "/usr/lib/debug"
 
@@ -25,32 +29,12 @@ def run(*command, stdin=None):
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
 
 
-def clean_path(path):
-    """Without . and .., which tools keep or resolve as they like."""
-    parts = []
-    for part in path.split("/"):
-        if part == ".." and parts and parts[-1] != "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return ("/" if path.startswith("/") else "") + "/".join(parts)
-
-
 def parse_frames(text):
     """address -> [(name, file, line)], innermost first, of addr2line's output with -a -f -i."""
-    frames, name, current = {}, None, None
-    for line in text.splitlines():
-        if re.fullmatch(r"0x[0-9a-f]+", line):
-            current, name = int(line, 16), None
-            frames[current] = []
-        elif line and name is None:
-            name = re.sub(r" inlined at .*", "", line)
-        elif line:
-            place = re.match(r"(.*?):(\d+|\?)", line)
-            path = clean_path(place[1]) if place[1] != "??" else "??"
-            frames[current].append((name, path, int(place[2].replace("?", "0"))))
-            name = None
-    return frames
+    return {
+        address: [(name or "??", path or "??", line) for name, path, line in frames]
+        for address, frames in parse_addr2line(text).items()
+    }
 
 
 def text_section(path):
