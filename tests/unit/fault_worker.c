@@ -134,7 +134,7 @@ static bool is_excluded(unsigned object, bool wholly)
 static void misbehave(const char *command)
 {
     struct worker_message m = {.type = WORKER_NEED, .u.need.kind = WORKER_FILE_OBJECT},
-                          overdraft = {.type = WORKER_DRAFT, .u.draft = {.offset = UINT64_MAX, .len = 1}};
+                          overdraft = {.type = WORKER_DRAFT, .u.draft = {.offset = UINT64_MAX, .len = 1}}, answer;
 
     if (strcmp(command, "lie") == 0) /* about the body's length */
         done.u.done.body.len = 1 << 20;
@@ -142,9 +142,12 @@ static void misbehave(const char *command)
         (void)fdmsg_send(SOCK, "?", 1, NULL, 0);
     else if (strcmp(command, "stray") == 0) /* another job's */
         job.job_id++;
-    else if (strcmp(command, "greedy") == 0) { /* two files at once */
+    else if (strcmp(command, "greedy") == 0) { /* two files at once; where it lives on, both answers come */
         reply(&m);
         reply(&m);
+        for (int i = 0; i < 2; i++)
+            if (fdmsg_recv(SOCK, &answer, sizeof(answer), NULL, NULL) != sizeof(answer))
+                _exit(8);
     } else if (strcmp(command, "overdraw") == 0) { /* a draft that is not there */
         reply(&overdraft);
     } else if (strcmp(command, "endless") == 0) { /* a string without an end */
