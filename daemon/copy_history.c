@@ -110,7 +110,9 @@ uint32_t copy_history_changed(struct copy_history *h, uint64_t time_ns, bool exe
 
     if (grown)
         h->epochs = grown;
-    else if (!exec || h->n_epochs == 0)
+    else
+        h->n_left_out++;
+    if (!grown && (!exec || h->n_epochs == 0))
         return 0;
     for (size_t i = h->n_epochs; exec && i > 0 && time_ns < h->epochs[i - 1]; i--)
         h->epochs[i - 1] = time_ns;

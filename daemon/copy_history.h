@@ -15,6 +15,7 @@ struct copy_history {
     size_t n_names, room_names;
     uint64_t *epochs; /* when each epoch from the second on began */
     size_t n_epochs, room_epochs;
+    uint64_t n_left_out; /* changes of what is mapped, for want of room */
 };
 
 void copy_history_deinit(struct copy_history *h);
@@ -26,7 +27,8 @@ void copy_history_forked(struct copy_history *h, uint64_t time_ns, uint32_t tid,
 
 /* What the target maps has changed. An earlier change that comes late goes with the one that came before it; but an exec begins
  * that epoch sooner, for no sample of the new image may count as one of the image before. Nor is an exec left out for want of room: the last
- * epoch is its own then. Returns the number of the epoch, which counts from 1; 0: there was no room. */
+ * epoch is its own then. Returns the number of the epoch, which counts from 1; 0: there was no room, which is
+ * counted. */
 uint32_t copy_history_changed(struct copy_history *h, uint64_t time_ns, bool exec);
 
 /* All have come. */

@@ -96,6 +96,11 @@ enum copy_reach recorder_reach(const struct recorder *r)
     return r->copy ? recorder_copy_reach(r->copy) : COPY_REACH_HOST;
 }
 
+uint64_t recorder_changes_lost(const struct recorder *r)
+{
+    return r->copy ? recorder_copy_changes_lost(r->copy) : 0;
+}
+
 void recorder_close(struct recorder *r)
 {
     if (r->copy)

@@ -59,6 +59,8 @@ double recorder_period(const struct recorder *r);
 
 /* Once ready: what the kernel lets it see. */
 enum copy_reach recorder_reach(const struct recorder *r);
+/* Where stacks are copied: changes of what the target maps that found no room. */
+uint64_t recorder_changes_lost(const struct recorder *r);
 
 /* After drained: ring records and struct raw_count[], owned by the recorder. lost: records that found no room here. */
 struct recorder_data {

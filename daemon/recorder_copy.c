@@ -457,6 +457,11 @@ enum copy_reach recorder_copy_reach(const struct recorder_copy *c)
     return c->reach;
 }
 
+uint64_t recorder_copy_changes_lost(const struct recorder_copy *c)
+{
+    return c->history.n_left_out;
+}
+
 static uint32_t copy_stack_bytes(const struct session_params *p)
 {
     if (p->event != EVENT_CPU_CLOCK)

@@ -61,3 +61,4 @@ void recorder_copy_finish(struct recorder_copy *c);
 /* What a counted tick or event stands for: the real mean. */
 double recorder_copy_period(const struct recorder_copy *c);
 enum copy_reach recorder_copy_reach(const struct recorder_copy *c);
+uint64_t recorder_copy_changes_lost(const struct recorder_copy *c);

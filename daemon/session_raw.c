@@ -160,6 +160,7 @@ static int session_raw_overhead(struct raw_writer *w, const struct session_ctl *
 static int session_raw_copy(struct raw_writer *w, const struct recorder *r)
 {
     enum copy_reach reach = recorder_reach(r);
+    uint64_t changes_lost = recorder_changes_lost(r);
     int e = 0;
 
     if (reach != COPY_REACH_HOST)
@@ -168,6 +169,9 @@ static int session_raw_copy(struct raw_writer *w, const struct recorder *r)
     if (reach == COPY_REACH_USER)
         e = e ? e : raw_writer_fact(w, "user_time_only", "kernel.perf_event_paranoid is 2 or more: time in the kernel is missing (cpu_actual_ns "
                                     "less cpu_sampled_ns); set it to 1, or run the daemon as root or by its systemd unit");
+    if (changes_lost)
+        e = e ? e : raw_writer_fact(w, "changes_lost", "%llu changes of what is mapped found no room: code mapped since then may have the "
+                                    "names of what was there before; take a shorter window", (unsigned long long)changes_lost);
     return e;
 }
 

@@ -12,7 +12,8 @@ struct symbol_name;
 
 struct elf_symbol {
     uint64_t start, end;          /* addresses */
-    uint32_t name_offset, names; /* in the string table of section `names` */
+    uint32_t name_offset, names; /* in the string table of section `names`; of a stub whose function is chosen at run time (PLT_CHOSEN): where the
+                                  * chooser is */
     uint32_t order;              /* of the tables */
     uint8_t rank;
     bool size_known : 1, ifunc : 1, hidden_version : 1, local : 1, weak : 1, label : 1, stub : 1;

@@ -167,6 +167,21 @@ def test_an_exec_that_nobody_was_told_of(daemon, start_target):
     assert "unmapped" not in profile.facts, profile.facts
 
 
+CHANGES = """
+import mmap
+print("ready", flush=True)
+while True:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+"""
+
+
+def test_more_changes_than_are_kept_are_said(daemon, start_target):
+    target = start_target("python3", argv=["/usr/bin/python3", "-c", CHANGES])
+    profile = fetch(daemon, target.pid, seconds=8, hz=49, unwind="copy")
+    assert int(profile.facts["changes_lost"].split()[0]) > 0, profile.facts
+    assert profile.fact("samples") > 0
+
+
 def test_exit_ends_the_window(daemon, start_target):
     target = start_target("ten_series", "seconds=1.5")
     reply = daemon.profile(target.pid, seconds=30, hz=499, unwind="copy")

@@ -70,7 +70,9 @@ START_TEST(test_bounds)
     while ((n = copy_history_changed(&h, 1000 + last, false)) != 0)
         last = n;
     ck_assert_uint_ge(last, 10000);
+    ck_assert_uint_eq(h.n_left_out, 1);
     ck_assert_uint_eq(copy_history_changed(&h, 500, true), last);
+    ck_assert_uint_eq(h.n_left_out, 2);
     ck_assert_uint_eq(copy_history_epoch(&h, 499), 0);
     ck_assert_uint_eq(copy_history_epoch(&h, 500), last);
     for (uint32_t i = 0; i < 300000; i++)
