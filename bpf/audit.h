@@ -2,6 +2,8 @@
  * Included by sampler.bpf.c alone. */
 #pragma once
 
+#include "bpf/control.h"
+
 #define AUDIT_PAGE_BYTES 4096
 #define AUDIT_PAGES 8
 #define AUDIT_RED_ZONE_BYTES 128 /* below the stack pointer, but in use */

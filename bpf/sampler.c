@@ -26,14 +26,16 @@ static void *sampler_map(int map, size_t bytes)
 
 int sampler_open(struct sampler *ret, char *error, size_t error_len)
 {
-    int fds[SAMPLER_FDS], n_cpus = libbpf_num_possible_cpus();
+    struct sampler_loaded loaded;
+    int n_cpus = libbpf_num_possible_cpus();
     if (n_cpus < 0) {
         (void)snprintf(error, error_len, "the number of CPUs can't be read: %s", strerror(-n_cpus));
         return n_cpus;
     }
-    int r = sampler_load((uint32_t)n_cpus, fds, error, error_len);
+    int r = sampler_load((uint32_t)n_cpus, &loaded, error, error_len);
     if (r < 0)
         return r;
+    const int *fds = loaded.fds;
 
     AUTO_CLOSE int sessions = fds[SAMPLER_SESSIONS_MAP];
     AUTO_CLOSE int phases = fds[SAMPLER_PHASES_MAP];

@@ -1,6 +1,7 @@
-/* The child that loads, and what it tells its parent. Owns nothing beyond the call. */
+/* The child that loads, and what it tells its parent: a message for each object. Owns nothing beyond the call. */
 #include "bpf/sampler_load.h"
 
+#include <assert.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -30,32 +31,105 @@ static int keep_last_warning(enum libbpf_print_level level, const char *fmt, va_
     return 0;
 }
 
-static int load(uint32_t n_cpus, bool multi, struct sampler_bpf **ret)
+/* ---- objects */
+
+/* Where an object's program or map goes. */
+struct loaded_fd {
+    enum sampler_fd at;
+    const char *program, *map; /* one of them is NULL */
+};
+
+/* A BPF object. Maps whose names an object before it has too are shared with that. To add one: a line in enum sampler_object, and here
+ * in the same order. Its `whoami` is run behind its loading. */
+struct loaded_object {
+    /* modern: with what only newer kernels have; tried first. What the skeleton takes beside the object is the child's to its end. */
+    struct bpf_object *(*open)(uint32_t n_cpus, bool modern);
+    const struct loaded_fd *fds;
+    size_t n_fds;
+};
+
+static struct bpf_object *open_sampler(uint32_t n_cpus, bool modern)
 {
-    struct sampler_bpf *object = sampler_bpf__open();
-    if (!object)
-        return -errno;
-    object->rodata->n_cpus = n_cpus;
-    (void)bpf_map__set_max_entries(object->maps.timer_phases, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU * n_cpus);
-    if (multi)
-        (void)bpf_program__set_expected_attach_type(object->progs.on_probe_multi, ATTACH_TRACE_UPROBE_MULTI);
+    struct sampler_bpf *s = sampler_bpf__open();
+    if (!s)
+        return NULL;
+    s->rodata->n_cpus = n_cpus;
+    (void)bpf_map__set_max_entries(s->maps.timer_phases, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU * n_cpus);
+    if (modern)
+        (void)bpf_program__set_expected_attach_type(s->progs.on_probe_multi, ATTACH_TRACE_UPROBE_MULTI);
     else
-        (void)bpf_program__set_autoload(object->progs.on_probe_multi, false);
-    int r = sampler_bpf__load(object);
-    if (r < 0) {
-        sampler_bpf__destroy(object);
-        return r;
+        (void)bpf_program__set_autoload(s->progs.on_probe_multi, false);
+    return s->obj;
+}
+
+static const struct loaded_fd sampler_fds[] = {
+    {SAMPLER_TIMER_PROG, "on_timer", NULL},
+    {SAMPLER_PERF_PROG, "on_perf_event", NULL},
+    {SAMPLER_PROBE_PROG, "on_probe", NULL},
+    {SAMPLER_TRACEPOINT_PROG, "on_tracepoint", NULL},
+    {SAMPLER_EXIT_PROG, "on_exit", NULL},
+    {SAMPLER_EXEC_PROG, "on_exec", NULL},
+    {SAMPLER_SESSIONS_MAP, NULL, "sessions"},
+    {SAMPLER_TARGETS_MAP, NULL, "targets"},
+    {SAMPLER_COUNTS_MAP, NULL, "counts"},
+    {SAMPLER_RECORDS_MAP, NULL, "records"},
+    {SAMPLER_NOTICES_MAP, NULL, "notices"},
+    {SAMPLER_PHASES_MAP, NULL, "timer_phases"},
+    {SAMPLER_SLABS_MAP, NULL, "unwind_slabs"},
+    {SAMPLER_PROBE_MULTI_PROG, "on_probe_multi", NULL},
+};
+
+static const struct loaded_object objects[] = {
+    [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
+};
+_Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");
+
+/* ---- the child */
+
+/* What it says of each object; the fds that are marked come beside it, in their order. */
+struct load_answer {
+    int error;
+    uint64_t present; /* a bit for each enum sampler_fd */
+    char message[512];
+};
+_Static_assert(SAMPLER_FDS <= 64, "a bit for each");
+
+/* Lets an object use the maps of one that is loaded. 0 or -errno. */
+static int share_maps(const struct bpf_object *from, struct bpf_object *to)
+{
+    struct bpf_map *map;
+
+    bpf_object__for_each_map(map, to) {
+        const struct bpf_map *other = bpf_map__is_internal(map) ? NULL : bpf_object__find_map_by_name(from, bpf_map__name(map));
+        int r = other ? bpf_map__reuse_fd(map, bpf_map__fd(other)) : 0;
+        if (r < 0)
+            return r;
     }
-    *ret = object;
     return 0;
 }
 
 /* Runs the program that records the daemon's own PID namespace. */
-static int learn_namespace(int prog)
+static int learn_namespace(const struct bpf_object *object)
 {
     LIBBPF_OPTS(bpf_test_run_opts, opts);
-    int r = bpf_prog_test_run_opts(prog, &opts);
+    int r = bpf_prog_test_run_opts(bpf_program__fd(bpf_object__find_program_by_name(object, "whoami")), &opts);
     return r < 0 ? r : opts.retval ? -EIO : 0;
+}
+
+static int load_one(const struct loaded_object *o, const struct bpf_object *first, uint32_t n_cpus, bool modern, struct bpf_object **ret)
+{
+    struct bpf_object *object = o->open(n_cpus, modern);
+    if (!object)
+        return -errno;
+    int r = first ? share_maps(first, object) : 0;
+    r = r < 0 ? r : bpf_object__load(object);
+    r = r < 0 ? r : learn_namespace(object);
+    if (r < 0) {
+        bpf_object__close(object);
+        return r;
+    }
+    *ret = object;
+    return 0;
 }
 
 static const char *load_advice(int error)
@@ -68,60 +142,99 @@ static const char *load_advice(int error)
     return "the BPF programs could not be loaded";
 }
 
-/* What the child says; the fds come beside it. */
-struct load_answer {
-    int error;
-    char message[512];
-};
-
-static size_t load_fds(const struct sampler_bpf *object, bool multi, int fds[SAMPLER_FDS])
+/* 0, or -errno where the parent is gone. */
+static int answer_error(int sock, int error)
 {
-    fds[SAMPLER_TIMER_PROG] = bpf_program__fd(object->progs.on_timer);
-    fds[SAMPLER_PERF_PROG] = bpf_program__fd(object->progs.on_perf_event);
-    fds[SAMPLER_PROBE_PROG] = bpf_program__fd(object->progs.on_probe);
-    fds[SAMPLER_TRACEPOINT_PROG] = bpf_program__fd(object->progs.on_tracepoint);
-    fds[SAMPLER_EXIT_PROG] = bpf_program__fd(object->progs.on_exit);
-    fds[SAMPLER_EXEC_PROG] = bpf_program__fd(object->progs.on_exec);
-    fds[SAMPLER_SESSIONS_MAP] = bpf_map__fd(object->maps.sessions);
-    fds[SAMPLER_TARGETS_MAP] = bpf_map__fd(object->maps.targets);
-    fds[SAMPLER_COUNTS_MAP] = bpf_map__fd(object->maps.counts);
-    fds[SAMPLER_RECORDS_MAP] = bpf_map__fd(object->maps.records);
-    fds[SAMPLER_NOTICES_MAP] = bpf_map__fd(object->maps.notices);
-    fds[SAMPLER_PHASES_MAP] = bpf_map__fd(object->maps.timer_phases);
-    fds[SAMPLER_SLABS_MAP] = bpf_map__fd(object->maps.unwind_slabs);
-    fds[SAMPLER_PROBE_MULTI_PROG] = multi ? bpf_program__fd(object->progs.on_probe_multi) : -1;
-    return multi ? SAMPLER_FDS : SAMPLER_FDS - 1;
+    struct load_answer answer = {.error = error};
+
+    last_warning[strcspn(last_warning, "\n")] = '\0';
+    (void)snprintf(answer.message, sizeof(answer.message), "%s (%s; %s)", load_advice(error), strerror(-error), last_warning);
+    return fdmsg_send(sock, &answer, sizeof(answer), NULL, 0);
+}
+
+static int answer_fds(int sock, const struct loaded_object *o, const struct bpf_object *object)
+{
+    struct load_answer answer = {0};
+    int all[SAMPLER_FDS], fds[SAMPLER_FDS];
+    size_t n = 0;
+
+    for (size_t i = 0; i < o->n_fds; i++) {
+        const struct loaded_fd *f = &o->fds[i];
+        int fd = f->program ? bpf_program__fd(bpf_object__find_program_by_name(object, f->program))
+                            : bpf_map__fd(bpf_object__find_map_by_name(object, f->map));
+        all[f->at] = fd;
+        if (fd >= 0)
+            answer.present |= 1ull << f->at;
+    }
+    for (size_t i = 0; i < SAMPLER_FDS; i++)
+        if (answer.present & 1ull << i)
+            fds[n++] = all[i];
+    return fdmsg_send(sock, &answer, sizeof(answer), fds, n);
 }
 
 _Noreturn static void load_in_child(uint32_t n_cpus, int sock)
 {
-    struct sampler_bpf *object = NULL;
-    struct load_answer answer = {0};
-    int fds[SAMPLER_FDS];
-    bool multi = true;
+    struct bpf_object *first = NULL;
 
     libbpf_set_print(keep_last_warning);
-    answer.error = load(n_cpus, true, &object);
-    if (answer.error < 0) {
-        multi = false;
-        answer.error = load(n_cpus, false, &object);
+    for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
+        struct bpf_object *object = NULL;
+        int error = load_one(&objects[i], first, n_cpus, true, &object);
+        if (error < 0)
+            error = load_one(&objects[i], first, n_cpus, false, &object);
+        int r = error < 0 ? answer_error(sock, error) : answer_fds(sock, &objects[i], object);
+        first = first ? first : object;
+        if (r < 0 || !first)
+            _exit(1);
     }
-    if (answer.error == 0)
-        answer.error = learn_namespace(bpf_program__fd(object->progs.whoami));
-    if (answer.error < 0) {
-        last_warning[strcspn(last_warning, "\n")] = '\0';
-        (void)snprintf(answer.message, sizeof(answer.message), "%s (%s; %s)", load_advice(answer.error),
-                       strerror(-answer.error), last_warning);
-        _exit(fdmsg_send(sock, &answer, sizeof(answer), NULL, 0) < 0);
-    }
-    _exit(fdmsg_send(sock, &answer, sizeof(answer), fds, load_fds(object, multi, fds)) < 0);
+    _exit(0);
 }
 
-int sampler_load(uint32_t n_cpus, int ret_fds[SAMPLER_FDS], char *error, size_t error_len)
+/* ---- the parent */
+
+static void close_all(int fds[SAMPLER_FDS])
+{
+    for (size_t i = 0; i < SAMPLER_FDS; i++)
+        close_fd(&fds[i]);
+}
+
+/* The answer for one object. 0, or -ECHILD. */
+static int receive_answer(int sock, struct load_answer *ret, int fds[SAMPLER_FDS])
+{
+    int received[FDMSG_MAX_FDS];
+    size_t n = FDMSG_MAX_FDS, next = 0;
+
+    if (fdmsg_recv(sock, ret, sizeof(*ret), received, &n) != sizeof(*ret))
+        return -ECHILD;
+    assert(n == (size_t)__builtin_popcountll(ret->present));
+    for (size_t i = 0; i < SAMPLER_FDS; i++)
+        if (ret->present & 1ull << i)
+            fds[i] = received[next++];
+    return 0;
+}
+
+static int receive_all(int sock, struct sampler_loaded *ret, char *error, size_t error_len)
 {
     struct load_answer answer;
-    size_t n = SAMPLER_FDS;
-    int pair[2], fds[SAMPLER_FDS];
+
+    for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
+        if (receive_answer(sock, &answer, ret->fds) < 0) {
+            (void)snprintf(error, error_len, "the process that loads the BPF programs died");
+            return -ECHILD;
+        }
+        if (answer.error < 0 && i == 0) {
+            (void)snprintf(error, error_len, "%s", answer.message);
+            return answer.error;
+        }
+        memcpy(ret->errors[i], answer.message, sizeof(answer.message));
+    }
+    return 0;
+}
+
+int sampler_load(uint32_t n_cpus, struct sampler_loaded *ret, char *error, size_t error_len)
+{
+    struct sampler_loaded loaded = {0};
+    int pair[2];
 
     int r = fdmsg_pair(pair);
     if (r < 0)
@@ -134,18 +247,14 @@ int sampler_load(uint32_t n_cpus, int ret_fds[SAMPLER_FDS], char *error, size_t 
     if (pid == 0)
         load_in_child(n_cpus, theirs);
     close_fd(&theirs);
-    ssize_t len = fdmsg_recv(ours, &answer, sizeof(answer), fds, &n);
+    memset(loaded.fds, -1, sizeof(loaded.fds));
+    r = receive_all(ours, &loaded, error, error_len);
+    close_fd(&ours); /* else a child with more to say would wait for room */
     (void)waitpid(pid, NULL, 0);
-    if (len != sizeof(answer)) {
-        (void)snprintf(error, error_len, "the process that loads the BPF programs died");
-        return -ECHILD;
+    if (r < 0) {
+        close_all(loaded.fds);
+        return r;
     }
-    if (answer.error < 0) {
-        (void)snprintf(error, error_len, "%s", answer.message);
-        return answer.error;
-    }
-    memcpy(ret_fds, fds, sizeof(fds));
-    if (n < SAMPLER_FDS)
-        ret_fds[SAMPLER_PROBE_MULTI_PROG] = -1;
+    *ret = loaded;
     return 0;
 }

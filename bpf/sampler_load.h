@@ -1,4 +1,4 @@
-/* Loads the BPF object in a process of its own: libbpf and the kernel's type information take tens of megabytes for a
+/* Loads the BPF objects in a process of its own: libbpf and the kernel's type information take tens of megabytes for a
  * moment, of which the loop would keep a part for good. */
 #pragma once
 
@@ -19,9 +19,20 @@ enum sampler_fd {
     SAMPLER_NOTICES_MAP,
     SAMPLER_PHASES_MAP,
     SAMPLER_SLABS_MAP,
-    SAMPLER_PROBE_MULTI_PROG, /* last: -1 where this kernel has no uprobe_multi */
+    SAMPLER_PROBE_MULTI_PROG, /* -1 where this kernel has no uprobe_multi */
     SAMPLER_FDS,
 };
 
-/* Fills fds, which become the caller's; n_cpus: possible ones. 0, or -errno with a message that says what is missing. */
-int sampler_load(uint32_t n_cpus, int ret_fds[SAMPLER_FDS], char *error, size_t error_len);
+/* The first must load; further ones add what not every kernel lets us have. */
+enum sampler_object {
+    SAMPLER_OBJECT_EVENTS,
+    SAMPLER_OBJECTS,
+};
+
+struct sampler_loaded {
+    int fds[SAMPLER_FDS]; /* the caller's; -1: not to be had here */
+    char errors[SAMPLER_OBJECTS][512]; /* why a further object could not be loaded; else "" */
+};
+
+/* n_cpus: possible ones. 0, or -errno with a message that says what is missing. */
+int sampler_load(uint32_t n_cpus, struct sampler_loaded *ret, char *error, size_t error_len);

@@ -1,7 +1,8 @@
 /* What the stack engine asks of its surroundings (bpf/stack.h), as BPF programs answer it: the current task's memory and registers.
- * Included by sampler.bpf.c alone. */
+ * Included by program_walk.h alone. */
 #pragma once
 
+#include "bpf/shared_maps.h"
 #include "bpf/stack_walk.h"
 
 static long stack_read(void *to, __u32 size, __u64 address)

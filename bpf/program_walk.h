@@ -1,0 +1,116 @@
+/* One stack in BPF: the working space for it, the kernel's frames and the user's. Included by *.bpf.c, after their kernel
+ * types. */
+#pragma once
+
+#include "bpf/control.h"
+#include "bpf/shared_maps.h"
+#include "bpf/stack_hooks.h"
+
+#include "bpf/stack.h" /* last: it uses the hooks */
+
+#define STEPS 32 /* in one call; CPROFD_MAX_FRAMES is its square */
+_Static_assert(STEPS * STEPS == CPROFD_MAX_FRAMES, "two levels of loops reach the deepest frame");
+
+STACK_GLOBAL int stack_steps(struct stack_walk *walk)
+{
+    if (!walk)
+        return 0;
+    for (__u32 i = 0; i < STEPS; i++)
+        if (!stack_step(walk))
+            return 0;
+    return 1;
+}
+
+/* Inline, and what a program does beside walking is not: a chain of calls has 512 bytes of stack in all, of which verifiers before
+ * Linux 6.8 count 32 at least for each call. */
+static __always_inline void stack_step_all(struct stack_walk *walk)
+{
+    for (__u32 i = 0; i < STEPS; i++)
+        if (!stack_steps(walk))
+            break;
+}
+
+static __always_inline struct scratch *scratch_take(__u32 *ret_level)
+{
+    __u32 zero = 0;
+    __u64 *used = bpf_map_lookup_elem(&scratches_used, &zero);
+
+    if (!used)
+        return NULL;
+#pragma unroll
+    for (__u32 level = 0; level < SCRATCH_LEVELS; level++) {
+        __u64 bit = 1ull << level;
+        if (!(__sync_fetch_and_or(used, bit) & bit)) {
+            __u32 key = level;
+            *ret_level = level;
+            return bpf_map_lookup_elem(&scratches, &key);
+        }
+    }
+    return NULL;
+}
+
+static __always_inline void scratch_release(__u32 level)
+{
+    __u32 zero = 0;
+    __u64 *used = bpf_map_lookup_elem(&scratches_used, &zero);
+
+    if (used)
+        __sync_fetch_and_and(used, ~(1ull << level));
+}
+
+/* Begins the walk with the kernel's frames. Kernel and user parts are hashed apart: a user stack that ends as a
+ * kernel stack begins is another stack. */
+static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
+{
+    long bytes = bpf_get_stack(ctx, walk->frames, CPROFD_MAX_KERNEL_FRAMES * sizeof(__u64), 0);
+    __u32 n = bytes > 0 ? bytes / sizeof(__u64) : 0;
+
+    for (__u32 i = 0; i < CPROFD_MAX_KERNEL_FRAMES && i < n; i++)
+        stack_hash(walk->hash, walk->frames[i]);
+    stack_hash(walk->hash, n);
+    walk->record.n_kernel = n;
+    walk->n = n;
+}
+
+static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+{
+    __u64 space = s->space;
+
+    stack_first_registers(task, walk);
+    walk->space = (__u32)space;
+    walk->by_fp = s->unwind == UNWIND_BY_FRAME_POINTERS || walk->space == 0;
+    if (space >> 32 != s->exec_epoch)
+        walk->space = 0; /* of the image before */
+    walk->registers = 0;
+    walk->mapping.end = 0;
+    walk->guessed_fp = 0;
+    walk->unprobed = !task->utask;
+    walk->exact = 1;
+    walk->end = STACK_END_TOO_DEEP;
+    stack_begin(walk);
+    stack_push(walk, STACK_FRAME_EXACT);
+    if (!s->at_entry || stack_step_entry(walk))
+        stack_step_all(walk);
+    walk->record.n_user = walk->n - walk->record.n_kernel;
+}
+
+static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task,
+                                          struct stack_walk *walk)
+{
+    walk->hash[0] = s->seed[0];
+    walk->hash[1] = s->seed[1];
+    walk->end = STACK_END_NO_USER;
+    walk->n = 0;
+    walk->record.type = RECORD_STACK;
+    walk->record.n_kernel = 0;
+    walk->record.n_user = 0;
+    walk->record.pad = 0;
+    if (s->kernel)
+        walk_kernel(ctx, walk);
+    if (task->mm)
+        walk_user(s, task, walk);
+    stack_hash(walk->hash, walk->end);
+    walk->record.end = walk->end;
+    walk->record.stack_hash[0] = walk->hash[0];
+    walk->record.stack_hash[1] = walk->hash[1];
+}
