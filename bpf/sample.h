@@ -37,6 +37,18 @@ enum stack_end {
 #define STACK_FRAME_GUESSED (1ull << 58) /* the step from the frame before was a guess */
 #define STACK_FRAME_FP (1ull << 59)      /* the step from the frame before was by frame pointer, without CFI */
 
+/* What a thread did in the time that a sample stands for. */
+enum sample_state {
+    SAMPLE_STATE_NONE = 0, /* the kind has no states */
+    SAMPLE_STATE_CPU,      /* ran */
+    SAMPLE_STATE_RUNQ,     /* could have run, but no CPU was free */
+    SAMPLE_STATE_LOCK,     /* waited for another thread: futexes, semaphores, file locks */
+    SAMPLE_STATE_IO,       /* waited for a disk, a pipe, a socket, a terminal */
+    SAMPLE_STATE_SLEEP,    /* waited for time to pass, or for any of several events */
+    SAMPLE_STATE_OTHER,    /* waited for something else in the kernel, or was stopped */
+    SAMPLE_STATE_COUNT,
+};
+
 /* One key of a session's counts: a stack in a thread. The hash stands for the frames: the session's ring
  * holds one stack_record with the same hash. Zeroed before use. */
 struct sample_key {
@@ -44,7 +56,7 @@ struct sample_key {
     __u32 tid;           /* in the daemon's PID namespace */
     __u32 tgid;
     __u32 epoch;         /* of the target's mappings: see struct session_event */
-    __u32 pad;
+    __u32 state;         /* enum sample_state */
     char comm[CPROFD_COMM_LEN]; /* the thread's name at the sample; any bytes, NUL-padded */
 };
 
@@ -101,6 +113,14 @@ struct copy_record {
     (sizeof(struct copy_record) + ((__u64)(n_kernel) + ((__u64)(stack_bytes) + 7) / 8) * 8)
 
 #ifndef __bpf__
+/* As it stands in labels and queries; "" for NONE, and for what is no state. */
+static inline const char *sample_state_name(__u32 state)
+{
+    static const char *const names[SAMPLE_STATE_COUNT] = {"", "cpu", "runq", "lock", "io", "sleep", "other"};
+
+    return state < SAMPLE_STATE_COUNT ? names[state] : "";
+}
+
 _Static_assert(sizeof(struct copy_record) == 368, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_key) == 48, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_value) == 16, "layout shared with BPF");

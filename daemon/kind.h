@@ -8,18 +8,17 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "daemon/session_params.h"
+
 struct http_request;
-struct param_spec;
 struct server;
 
 struct kind {
     const char *name;          /* also the path under debug/pprof/, and its title on the index page */
     const char *path;          /* the link from the index page: the name, perhaps with a query */
     const char *description;   /* a sentence or two for the index page */
-    const char *sample_types;  /* "samples/count, cpu/nanoseconds"; "" for what is no profile */
-    const char *period_type;   /* "cpu/nanoseconds"; "" */
-    const struct param_spec *params;
-    const size_t *n_params; /* NULL: none */
+    struct raw_types types;    /* n 0: it is no profile */
+    const struct param_table *params; /* NULL: none */
     bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
     /* Answers the request, now or later. */
@@ -30,5 +29,9 @@ struct kind {
 const struct kind *kind_at(size_t i);
 /* NULL: unknown. */
 const struct kind *kind_find(const char *name);
+
+/* Parses the query by the kind's table, on top of params (session_params_init, and what the kind wants otherwise). false: it was refused,
+ * and the request is answered. */
+bool kind_parse_query(struct server *server, struct http_request *request, const struct kind *kind, struct session_params *params);
 
 extern const struct kind kind_cmdline, kind_profile, kind_symbol;

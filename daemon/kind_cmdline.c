@@ -18,7 +18,5 @@ const struct kind kind_cmdline = {
     .name = "cmdline",
     .path = "cmdline",
     .description = "The command line of the process, its arguments separated by NUL bytes.",
-    .sample_types = "",
-    .period_type = "",
     .start = kind_cmdline_start,
 };

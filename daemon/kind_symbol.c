@@ -7,8 +7,6 @@ const struct kind kind_symbol = {
     .path = "symbol",
     .description = "The functions at the addresses given in the query or in a POST's body, as 0xADDRESS+0xADDRESS. "
                    "Profiles carry their names already.",
-    .sample_types = "",
-    .period_type = "",
     .takes_post = true,
     .start = symbol_request_start,
 };

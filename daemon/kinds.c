@@ -1,7 +1,9 @@
-/* The table of kinds. */
+/* The table of kinds, and how they read their queries. */
 #include <string.h>
 
+#include "daemon/http.h"
 #include "daemon/kind.h"
+#include "daemon/server.h"
 
 static const struct kind *const kinds[] = {&kind_cmdline, &kind_profile, &kind_symbol};
 
@@ -16,4 +18,18 @@ const struct kind *kind_find(const char *name)
         if (strcmp(kind_at(i)->name, name) == 0)
             return kind_at(i);
     return NULL;
+}
+
+bool kind_parse_query(struct server *server, struct http_request *request, const struct kind *kind, struct session_params *params)
+{
+    char error[1024];
+
+    params->types = kind->types;
+    if (session_params_parse(http_request_query(request), kind->params, server->settings->max_hz, params, error, sizeof(error)) < 0) {
+        http_reply_error(request, 400, "%s", error);
+        return false;
+    }
+    if (params->max_overhead == 0)
+        params->max_overhead = server->settings->max_overhead;
+    return true;
 }

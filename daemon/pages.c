@@ -9,8 +9,8 @@
 #include "daemon/collector.h"
 #include "daemon/event_table.h"
 #include "daemon/kind.h"
+#include "daemon/params.h"
 #include "daemon/quote.h"
-#include "daemon/session_params.h"
 
 /* tests/unit/check_style_hash.py holds the two together. */
 #define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
@@ -125,25 +125,19 @@ static void json_member(struct evbuffer *out, const char *name, const char *valu
     json_string(out, value, strlen(value));
 }
 
-/* "a/b, c/d" as ["a/b","c/d"]. */
-static void json_sample_types(struct evbuffer *out, const char *types)
+static void json_types(struct evbuffer *out, const struct raw_types *t)
 {
     (void)evbuffer_add_printf(out, ",\"sample_types\":[");
-    for (const char *separator = ""; *types; separator = ",") {
-        size_t len = strcspn(types, ",");
-        (void)evbuffer_add_printf(out, "%s", separator);
-        json_string(out, types, len);
-        types += len;
-        types += strspn(types, ", ");
-    }
-    (void)evbuffer_add_printf(out, "]");
+    for (uint32_t i = 0; i < t->n; i++)
+        (void)evbuffer_add_printf(out, "%s\"%s/%s\"", i ? "," : "", t->type[i], t->unit[i]);
+    (void)evbuffer_add_printf(out, "],\"period_type\":\"%s%s%s\"", t->period_type, *t->period_type ? "/" : "", t->period_unit);
 }
 
 static void json_params(struct evbuffer *out, const struct kind *kind)
 {
     (void)evbuffer_add_printf(out, ",\"parameters\":[");
-    for (size_t i = 0; kind->n_params && i < *kind->n_params; i++) {
-        const struct param_spec *p = &kind->params[i];
+    for (size_t i = 0; kind->params && i < kind->params->n; i++) {
+        const struct param_spec *p = &kind->params->specs[i];
         (void)evbuffer_add_printf(out, "%s\n {\"name\":", i ? "," : "");
         json_string(out, p->name, strlen(p->name));
         json_member(out, "type", p->type);
@@ -164,8 +158,7 @@ void page_index_json(struct evbuffer *out, pid_t pid)
         json_string(out, kind->name, strlen(kind->name));
         json_member(out, "description", kind->description);
         json_member(out, "path", kind->path);
-        json_sample_types(out, kind->sample_types);
-        json_member(out, "period_type", kind->period_type);
+        json_types(out, &kind->types);
         (void)evbuffer_add_printf(out, ",\"windowed\":%s,\"watched\":false", kind->windowed ? "true" : "false");
         json_params(out, kind);
         (void)evbuffer_add_printf(out, "}");

@@ -199,11 +199,21 @@ static bool raw_text_ends(const char *text, size_t cap)
 }
 
 /* A sample type; symbols have none. */
-static bool raw_type_ok(const struct raw_params *params, int i)
+static bool raw_type_ok(const struct raw_types *types, uint32_t i)
 {
-    return raw_text_ends(params->type[i], sizeof(params->type[i])) &&
-           raw_text_ends(params->unit[i], sizeof(params->unit[i])) &&
-           (params->format == RAW_FORMAT_SYMBOL || (params->type[i][0] && params->unit[i][0]));
+    return raw_text_ends(types->type[i], sizeof(types->type[i])) && raw_text_ends(types->unit[i], sizeof(types->unit[i])) &&
+           types->type[i][0] && types->unit[i][0];
+}
+
+static bool raw_types_ok(const struct raw_params *params)
+{
+    const struct raw_types *types = &params->types;
+    bool ok = types->n <= RAW_MAX_TYPES && (types->n > 0 || params->format == RAW_FORMAT_SYMBOL);
+
+    for (uint32_t i = 0; ok && i < types->n; i++)
+        ok = raw_type_ok(types, i);
+    return ok && raw_text_ends(types->period_type, sizeof(types->period_type)) &&
+           raw_text_ends(types->period_unit, sizeof(types->period_unit)) && raw_text_ends(types->default_type, sizeof(types->default_type));
 }
 
 static int raw_check_params(const struct raw_section *section, struct raw_params *ret)
@@ -211,11 +221,8 @@ static int raw_check_params(const struct raw_section *section, struct raw_params
     if (section->type != RAW_PARAMS || section->len != sizeof(*ret))
         return -EBADMSG;
     memcpy(ret, raw_section_data(section), sizeof(*ret));
-    bool ok = raw_type_ok(ret, 0) && raw_type_ok(ret, 1) && ret->format <= RAW_FORMAT_SYMBOL &&
+    bool ok = raw_types_ok(ret) && ret->format <= RAW_FORMAT_SYMBOL &&
               ret->symbolize <= RAW_SYMBOLIZE_NONE && ret->period >= 0 &&
-              raw_text_ends(ret->period_type, sizeof(ret->period_type)) &&
-              raw_text_ends(ret->period_unit, sizeof(ret->period_unit)) &&
-              raw_text_ends(ret->default_type, sizeof(ret->default_type)) &&
               raw_text_ends(ret->focus, sizeof(ret->focus)) &&
               raw_text_ends(ret->thread, sizeof(ret->thread));
     return ok ? 0 : -EBADMSG;

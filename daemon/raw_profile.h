@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "bpf/sample.h"
+#include "daemon/raw_types.h"
 #include "symbolize/symbolizer.h"
 
 enum raw_section_type {
@@ -34,20 +35,18 @@ enum raw_symbolize { RAW_SYMBOLIZE_FULL, RAW_SYMBOLIZE_FAST, RAW_SYMBOLIZE_NONE 
 struct raw_params {
     uint32_t format;    /* enum raw_format */
     uint32_t symbolize; /* enum raw_symbolize */
-    uint32_t cpu_clock; /* 1: sample types samples/count, cpu/nanoseconds; 0: EVENT_sample/count,
-                           EVENT_event/count */
+    uint32_t cpu_clock; /* 1: the weights are CPU time, which the kernel counts too */
     uint32_t pid;
     int64_t time_ns, duration_ns; /* wall clock of the window's start; its length */
     uint64_t end_monotonic_ns;    /* CLOCK_MONOTONIC of the window's end; 0: now */
     int64_t period;               /* ns or events */
-    char type[2][64];             /* sample types, in order */
-    char unit[2][16];
-    char period_type[64], period_unit[16];
-    char default_type[64];
+    struct raw_types types;
     char focus[256];  /* regular expression on function names (POSIX extended); empty: all */
     char thread[256]; /* the same on the thread's name */
     uint32_t tid;     /* only this thread; 0: all */
     uint32_t by_fp;   /* 1: user stacks were walked by frame pointers alone */
+    uint32_t states;  /* bits 1 << enum sample_state: only these; 0: all */
+    uint32_t pad;
 };
 
 struct raw_count {

@@ -195,11 +195,11 @@ static struct frame *render_main_binary(struct render_job *job)
     return NULL;
 }
 
-static const char *render_default_type(const struct raw_params *params)
+static const char *render_default_type(const struct raw_types *t)
 {
-    for (int i = 0; i < 2; i++)
-        if (params->default_type[0] && strcmp(params->default_type, params->type[i]) == 0)
-            return params->default_type;
+    for (uint32_t i = 0; i < t->n; i++)
+        if (strcmp(t->default_type, t->type[i]) == 0)
+            return t->default_type;
     return NULL;
 }
 
@@ -210,12 +210,12 @@ static void render_profile_cleanup(struct profile **p)
 
 static struct profile *render_new_profile(const struct raw_params *params)
 {
-    const struct profile_value_type types[] = {{params->type[0], params->unit[0]},
-                                               {params->type[1], params->unit[1]}};
-    struct profile *p = profile_new(types, 2, render_default_type(params));
+    const struct raw_types *t = &params->types;
+    const struct profile_value_type types[RAW_MAX_TYPES] = {{t->type[0], t->unit[0]}, {t->type[1], t->unit[1]}};
+    struct profile *p = profile_new(types, t->n, render_default_type(t));
 
     if (p) {
-        profile_set_period(p, (struct profile_value_type){params->period_type, params->period_unit},
+        profile_set_period(p, (struct profile_value_type){t->period_type, t->period_unit},
                            params->period);
         profile_set_time(p, params->time_ns, params->duration_ns);
     }

@@ -75,10 +75,12 @@ static int stack_index_fill(struct stack_index *index, const struct raw_profile 
 
 /* ---- counts */
 
-static bool render_wants_thread(const struct render_job *job, const struct sample_key *key)
+static bool render_wants_key(const struct render_job *job, const struct sample_key *key)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
 
+    if (job->raw->params.states != 0 && !(job->raw->params.states >> (key->state & 31) & 1))
+        return false;
     if (job->raw->params.tid != 0 && key->tid != job->raw->params.tid)
         return false;
     memcpy(comm, key->comm, CPROFD_COMM_LEN);
@@ -135,7 +137,7 @@ static int render_add_stack(struct render_job *job, const struct sample_key *key
 /* Whether a count is to be shown. Each is asked for once, since it is counted here. */
 static bool render_wants_count(struct render_job *job, const struct sample_key *key, const struct sample_value *value)
 {
-    bool wanted = render_wants_thread(job, key);
+    bool wanted = render_wants_key(job, key);
 
     job->cpu_sampled = render_plus(job->cpu_sampled, value->weight);
     if (!wanted)
@@ -162,7 +164,7 @@ static int render_add_copy(struct render_job *job, const struct stack_index *ind
 
     if (copy->value.samples == 0) {
         stack = stack_index_find(index, (const uint64_t *)copy->key.stack_hash);
-        return stack && render_wants_thread(job, &copy->key) ? render_audit(job, copy, stack) : 0;
+        return stack && render_wants_key(job, &copy->key) ? render_audit(job, copy, stack) : 0;
     }
     if (!render_wants_count(job, &copy->key, &copy->value))
         return 0;
@@ -286,8 +288,10 @@ static int render_put_sample(struct profile *p, const struct render_sample *samp
         {.key = "pid", .num = sample->key->tgid},
         {.key = "tid", .num = sample->key->tid},
         {.key = "thread", .str = comm},
+        {.key = "state", .str = sample_state_name(sample->key->state)}, /* last: not all kinds have states */
     };
-    return profile_sample(p, ids, n, values, labels, sizeof(labels) / sizeof(labels[0]));
+    size_t n_labels = sizeof(labels) / sizeof(labels[0]) - (sample->key->state == SAMPLE_STATE_NONE);
+    return profile_sample(p, ids, n, values, labels, n_labels);
 }
 
 static int render_add_sample(struct render_job *job, struct profile *p, const struct render_sample *sample)

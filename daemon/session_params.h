@@ -1,5 +1,5 @@
-/* A validated query: what a session is asked to do. Filled by session_params_parse from the table of parameters, which is
- * also where the index page's JSON, the errors and the manual get their names and bounds. */
+/* A validated query: what a session is asked to do. Filled by session_params_parse from the kind's table of parameters,
+ * which is also where the index page's JSON, the errors and the manual get their names and bounds. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,11 +8,13 @@
 #include <sys/types.h>
 
 #include "daemon/event_table.h"
+#include "daemon/raw_types.h"
 
 /* unwind=. AUTO is settled as the session begins: TABLES where the programs are loaded, else COPY. */
 enum session_unwind_way { SESSION_UNWIND_AUTO, SESSION_UNWIND_TABLES, SESSION_UNWIND_FP, SESSION_UNWIND_COPY };
 
 struct session_params {
+    struct raw_types types; /* of the profile */
     uint64_t duration_ns;  /* seconds= */
     enum event_kind event;
     char event_text[4096]; /* as asked: "cpu-clock", "cycles", "raw:1a2", "uprobe:/usr/lib/libc.so.6:malloc" */
@@ -28,6 +30,7 @@ struct session_params {
     pid_t tid;             /* 0: all */
     char thread[256];      /* regular expressions; "" = all */
     char focus[256];
+    uint32_t states;       /* state=: bits 1 << enum sample_state; 0: all */
     uint32_t format;       /* enum raw_format */
     uint32_t symbolize;    /* enum raw_symbolize */
     uint32_t unwind;       /* enum session_unwind_way */
@@ -35,23 +38,19 @@ struct session_params {
     double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 
-struct param_parse;
-
-/* To add a parameter: a line in the table of session_params.c, and a parser. */
-struct param_spec {
-    const char *name;
-    const char *type;     /* "number", "integer", "boolean", "enum", "regex", "event", "ignored" */
-    const char *bounds;   /* for people and JSON: "(0, 3600]", "pprof|folded" */
-    const char *fallback; /* the default, as text */
-    const char *description;
-    /* 0, or -EINVAL with the message in p. */
-    int (*parse)(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* The parameters that a kind takes (daemon/params.h). */
+struct param_spec;
+struct param_table {
+    const struct param_spec *specs;
+    size_t n; /* at most 64 */
 };
-extern const struct param_spec profile_params[];
-extern const size_t n_profile_params;
+extern const struct param_table profile_params;
+
+/* What holds where a query says nothing: 30 s of cpu-clock, all threads, as pprof. A kind changes what it wants otherwise. */
+void session_params_init(struct session_params *ret);
 
 struct evkeyvalq;
-/* max_hz: the setting; a cpu-clock period below 1/max_hz is raised (0: no such bound). 0, or -EINVAL with a message that names the
- * parameter, what was wrong, and what is right. *ret is untouched on failure. */
-int session_params_parse(const struct evkeyvalq *query, uint32_t max_hz, struct session_params *ret, char *error,
-                         size_t error_len);
+/* params: in, the defaults; out, with what the query says, untouched on failure. max_hz: the setting; a cpu-clock period below 1/max_hz
+ * is raised (0: no such bound). 0, or -EINVAL with a message that names the parameter, what was wrong, and what is right. */
+int session_params_parse(const struct evkeyvalq *query, const struct param_table *table, uint32_t max_hz, struct session_params *params,
+                         char *error, size_t error_len);

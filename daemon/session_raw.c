@@ -16,27 +16,6 @@ static void cleanup_raw_writer(struct raw_writer **w)
     raw_writer_free(*w);
 }
 
-static void session_raw_types(const struct session_params *p, double period, struct raw_params *ret)
-{
-    if (p->event == EVENT_CPU_CLOCK) {
-        ret->cpu_clock = 1;
-        (void)snprintf(ret->type[0], sizeof(ret->type[0]), "samples");
-        (void)snprintf(ret->type[1], sizeof(ret->type[1]), "cpu");
-        (void)snprintf(ret->unit[1], sizeof(ret->unit[1]), "nanoseconds");
-        (void)snprintf(ret->period_type, sizeof(ret->period_type), "cpu");
-        (void)snprintf(ret->period_unit, sizeof(ret->period_unit), "nanoseconds");
-    } else {
-        (void)snprintf(ret->type[0], sizeof(ret->type[0]), "%.50s_sample", p->event_name);
-        (void)snprintf(ret->type[1], sizeof(ret->type[1]), "%.50s_event", p->event_name);
-        (void)snprintf(ret->unit[1], sizeof(ret->unit[1]), "count");
-        (void)snprintf(ret->period_type, sizeof(ret->period_type), "%.60s", p->event_name);
-        (void)snprintf(ret->period_unit, sizeof(ret->period_unit), "count");
-    }
-    (void)snprintf(ret->unit[0], sizeof(ret->unit[0]), "count");
-    (void)snprintf(ret->default_type, sizeof(ret->default_type), "%.63s", ret->type[1]);
-    ret->period = llround(period);
-}
-
 /* Without any table the stack engine follows frame pointers. */
 static bool session_raw_by_fp(const struct session_ctl *ctl, const struct session_params *p)
 {
@@ -54,11 +33,12 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
                               const struct session_facts *facts)
 {
     struct raw_params params = {
-        .format = p->format, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
+        .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK,
+        .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
-    session_raw_types(p, recorder_period(r), &params);
+    params.period = llround(recorder_period(r));
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
     (void)snprintf(params.thread, sizeof(params.thread), "%s", p->thread);
     return raw_writer_section(w, RAW_PARAMS, &params, sizeof(params));

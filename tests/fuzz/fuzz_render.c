@@ -139,10 +139,7 @@ static void put_params(struct raw *raw, uint8_t flags)
         .symbolize = (flags >> 2) % 3,
         .cpu_clock = flags >> 4 & 1,
         .period = flags >> 5 & 1,
-        .type = {"samples", "cpu"},
-        .unit = {"count", "nanoseconds"},
-        .period_type = "cpu",
-        .period_unit = "nanoseconds",
+        .types = {.type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "cpu", .period_unit = "nanoseconds"},
         .tid = flags >> 6 & 1,
     };
     if (flags >> 7)

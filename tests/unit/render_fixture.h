@@ -52,10 +52,7 @@ static inline void build_init(struct raw_build *b)
         .time_ns = 1700000000000000000,
         .duration_ns = 1000000000,
         .period = 10000000,
-        .type = {"samples", "cpu"},
-        .unit = {"count", "nanoseconds"},
-        .period_type = "cpu",
-        .period_unit = "nanoseconds",
+        .types = {.type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "cpu", .period_unit = "nanoseconds"},
     };
     b->key = (struct sample_key){.tid = 78, .tgid = 77, .comm = "worker-1"};
 }

@@ -16,11 +16,12 @@
 
 /* A table of kinds of the test's own. */
 static const struct kind tame = {
-    .name = "profile", .path = "profile", .description = "CPU time.", .sample_types = "samples/count, cpu/nanoseconds",
-    .period_type = "cpu/nanoseconds", .params = profile_params, .n_params = &n_profile_params, .windowed = true,
+    .name = "profile", .path = "profile", .description = "CPU time.", .params = &profile_params,
+    .types = {.type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "cpu", .period_unit = "nanoseconds"},
+    .windowed = true,
 };
 static const struct kind wild = {
-    .name = "wi<ld>", .path = "wild?a='&b=\"", .description = HOSTILE, .sample_types = "", .period_type = "",
+    .name = "wi<ld>", .path = "wild?a='&b=\"", .description = HOSTILE,
 };
 
 const struct kind *kind_at(size_t i)

@@ -14,8 +14,7 @@ static const struct raw_params params = {
     .format = RAW_FORMAT_PPROF,
     .pid = 7,
     .period = 10000000,
-    .type = {"samples", "cpu"},
-    .unit = {"count", "nanoseconds"},
+    .types = {.type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .n = 2},
 };
 static const struct raw_object object = {.path = 1, .available = 1};
 static const struct raw_mapping mapping = {
@@ -182,10 +181,10 @@ START_TEST(test_texts_of_parameters_end)
     const struct {
         size_t offset, size;
     } text[] = {
-        {offsetof(struct raw_params, type[0]), 64},      {offsetof(struct raw_params, type[1]), 64},
-        {offsetof(struct raw_params, unit[0]), 16},      {offsetof(struct raw_params, unit[1]), 16},
-        {offsetof(struct raw_params, period_type), 64},  {offsetof(struct raw_params, period_unit), 16},
-        {offsetof(struct raw_params, default_type), 64}, {offsetof(struct raw_params, focus), 256},
+        {offsetof(struct raw_params, types.type[0]), 64},      {offsetof(struct raw_params, types.type[1]), 64},
+        {offsetof(struct raw_params, types.unit[0]), 16},      {offsetof(struct raw_params, types.unit[1]), 16},
+        {offsetof(struct raw_params, types.period_type), 64},  {offsetof(struct raw_params, types.period_unit), 16},
+        {offsetof(struct raw_params, types.default_type), 64}, {offsetof(struct raw_params, focus), 256},
         {offsetof(struct raw_params, thread), 256},
     };
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++) {
@@ -200,8 +199,13 @@ START_TEST(test_sample_types_have_names)
 {
     for (int i = 0; i < 4; i++) {
         struct raw_params bad = params;
-        *(i < 2 ? bad.type[i] : bad.unit[i - 2]) = '\0';
+        *(i < 2 ? bad.types.type[i] : bad.types.unit[i - 2]) = '\0';
         ck_assert_int_eq(verdict(writer(&bad)), -EBADMSG);
+        bad.types.n = i % 2; /* that one does not count */
+        ck_assert_int_eq(verdict(writer(&bad)), i % 2 ? 0 : -EBADMSG);
+        bad.types.n = RAW_MAX_TYPES + 1;
+        ck_assert_int_eq(verdict(writer(&bad)), -EBADMSG);
+        bad.types.n = 0;
         bad.format = RAW_FORMAT_SYMBOL; /* which has no samples */
         ck_assert_int_eq(verdict(writer(&bad)), 0);
     }

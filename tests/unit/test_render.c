@@ -516,11 +516,11 @@ START_TEST(test_folded)
     char *text = fixture_text(&f, &b, NULL);
     ck_assert_str_eq(text, "[truncated: unreadable];second_function;first_function 30000000\n");
     free(text);
-    strcpy(b.params.default_type, "samples");
+    strcpy(b.params.types.default_type, "samples");
     text = fixture_text(&f, &b, NULL);
     ck_assert_str_eq(text, "[truncated: unreadable];second_function;first_function 3\n");
     free(text);
-    strcpy(b.params.default_type, "neither");
+    strcpy(b.params.types.default_type, "neither");
     text = fixture_text(&f, &b, NULL);
     ck_assert_str_eq(text, "[truncated: unreadable];second_function;first_function 30000000\n");
     free(text);

@@ -221,6 +221,43 @@ START_TEST(test_filters)
 }
 END_TEST
 
+START_TEST(test_states_are_a_label_and_a_filter)
+{
+    uint64_t stack = build_stack(&b, NULL, 0, (uint64_t[]){0x10010}, 1, STACK_END_ROOT);
+    b.key.state = SAMPLE_STATE_RUNQ;
+    build_count(&b, stack, 3);
+    b.key.state = SAMPLE_STATE_SLEEP;
+    build_count(&b, stack, 4);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_uint_eq(pb->n_sample, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const char *state = reader_string(pb, label_of(pb, i, "state")->str);
+        ck_assert_str_eq(state, pb->sample[i]->value[0] == 3 ? "runq" : "sleep");
+    }
+    reader_free(pb);
+    b.params.states = 1u << SAMPLE_STATE_RUNQ | 1u << SAMPLE_STATE_CPU;
+    check_filter("cprofd.samples=3", "cprofd.filtered=4");
+    b.key.state = UINT32_MAX; /* nothing that a kernel writes */
+    build_count(&b, stack, 1);
+    b.params.states = 0;
+    pb = fixture_profile(&f, &b, NULL);
+    ck_assert_uint_eq(pb->n_sample, 3);
+    reader_free(pb);
+}
+END_TEST
+
+START_TEST(test_profiles_of_counts_alone)
+{
+    build_user(&b, (uint64_t[]){0x10010}, 1, STACK_END_ROOT, 3);
+    b.params.types = (struct raw_types){.type = {"goroutine"}, .unit = {"count"}, .n = 1, .period_type = "goroutine", .period_unit = "count"};
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_uint_eq(pb->n_sample_type, 1);
+    ck_assert_uint_eq(pb->sample[0]->n_value, 1);
+    ck_assert_int_eq(pb->sample[0]->value[0], 3);
+    reader_free(pb);
+}
+END_TEST
+
 START_TEST(test_a_bad_expression_is_said)
 {
     three_threads();
@@ -271,9 +308,9 @@ END_TEST
 START_TEST(test_events_have_no_cpu_time)
 {
     b.params.cpu_clock = 0;
-    strcpy(b.params.type[0], "cycles_sample");
-    strcpy(b.params.type[1], "cycles_event");
-    strcpy(b.params.unit[1], "count");
+    strcpy(b.params.types.type[0], "cycles_sample");
+    strcpy(b.params.types.type[1], "cycles_event");
+    strcpy(b.params.types.unit[1], "count");
     build_user(&b, (uint64_t[]){0x10010}, 1, STACK_END_ROOT, 3);
     build_fact(&b, "cpu_actual_ns=1");
     build_fact(&b, "daemon_cpu_ns=1000000000000");
@@ -405,6 +442,8 @@ int main(void)
     tcase_add_test(tc, test_sums_stop_at_their_bounds);
     tcase_add_test(tc, test_quality);
     tcase_add_test(tc, test_notes_are_bounded);
+    tcase_add_test(tc, test_states_are_a_label_and_a_filter);
+    tcase_add_test(tc, test_profiles_of_counts_alone);
     suite_add_tcase(suite, tc);
     TCase *bare = tcase_create("bare");
     tcase_set_timeout(bare, 60);

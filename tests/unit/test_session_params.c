@@ -10,17 +10,23 @@
 #include <sys/queue.h>
 
 #include "daemon/http_query.h"
+#include "daemon/params.h"
 #include "daemon/raw_profile.h"
-#include "daemon/session_params.h"
 
-static int parse(const char *query, uint32_t max_hz, struct session_params *ret, char error[1024])
+static int parse_onto(const char *query, uint32_t max_hz, struct session_params *ret, char error[1024])
 {
     struct evkeyvalq list = TAILQ_HEAD_INITIALIZER(list);
     ck_assert_int_eq(http_query_parse(query, 64, &list), 0);
     error[0] = '\0';
-    int r = session_params_parse(&list, max_hz, ret, error, 1024);
+    int r = session_params_parse(&list, &profile_params, max_hz, ret, error, 1024);
     evhttp_clear_headers(&list);
     return r;
+}
+
+static int parse(const char *query, uint32_t max_hz, struct session_params *ret, char error[1024])
+{
+    session_params_init(ret);
+    return parse_onto(query, max_hz, ret, error);
 }
 
 static struct session_params good(const char *query)
@@ -72,7 +78,7 @@ static const struct {
 
 START_TEST(test_refused)
 {
-    struct session_params p = {.tid = 77}, before = p;
+    struct session_params p, before;
     struct evkeyvalq list = TAILQ_HEAD_INITIALIZER(list);
     char error[1024];
     if (!bad[_i].says) { /* a zero byte never comes so far */
@@ -80,7 +86,10 @@ START_TEST(test_refused)
         evhttp_clear_headers(&list);
         return;
     }
-    ck_assert_msg(parse(bad[_i].query, 10000, &p, error) == -EINVAL, "%s was taken", bad[_i].query);
+    session_params_init(&p);
+    p.tid = 77;
+    before = p;
+    ck_assert_msg(parse_onto(bad[_i].query, 10000, &p, error) == -EINVAL, "%s was taken", bad[_i].query);
     ck_assert_msg(strstr(error, bad[_i].says) != NULL, "%s: %s", bad[_i].query, error);
     ck_assert_mem_eq(&p, &before, sizeof(p));
     for (const char *c = error; *c; c++)
@@ -272,11 +281,38 @@ START_TEST(test_event_name_is_cut_at_a_character)
 }
 END_TEST
 
+/* By a table of the test's own. */
+START_TEST(test_states)
+{
+    static const struct param_spec specs[] = {PARAM_STATE};
+    static const struct param_table table = PARAM_TABLE(specs);
+    const struct {
+        const char *query;
+        uint32_t states; /* 0: refused */
+    } cases[] = {
+        {"state=cpu", 1 << SAMPLE_STATE_CPU}, {"state=io,lock,io", 1 << SAMPLE_STATE_IO | 1 << SAMPLE_STATE_LOCK},
+        {"state=other,", 1 << SAMPLE_STATE_OTHER}, {"state=", 0}, {"state=,", 0}, {"state=cp", 0}, {"state=cpus", 0}, {"state=CPU", 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct evkeyvalq list = TAILQ_HEAD_INITIALIZER(list);
+        struct session_params p;
+        char error[1024] = "";
+        session_params_init(&p);
+        ck_assert_int_eq(http_query_parse(cases[i].query, 64, &list), 0);
+        int r = session_params_parse(&list, &table, 0, &p, error, sizeof(error));
+        evhttp_clear_headers(&list);
+        ck_assert_msg((r == 0) == (cases[i].states != 0), "%s: %s", cases[i].query, error);
+        ck_assert_uint_eq(p.states, cases[i].states);
+        ck_assert(r == 0 || strstr(error, "cpu|runq|lock"));
+    }
+}
+END_TEST
+
 START_TEST(test_table_is_complete)
 {
-    ck_assert_uint_lt(n_profile_params, 64); /* the bits of what was seen */
-    for (size_t i = 0; i < n_profile_params; i++) {
-        const struct param_spec *s = &profile_params[i];
+    ck_assert_uint_lt(profile_params.n, 64); /* the bits of what was seen */
+    for (size_t i = 0; i < profile_params.n; i++) {
+        const struct param_spec *s = &profile_params.specs[i];
         ck_assert(s->name && s->type && s->bounds && s->fallback && s->description && s->parse);
     }
     ck_assert_ptr_nonnull(strstr(events_available(), "cpu-clock, "));
@@ -298,6 +334,7 @@ int main(void)
     tcase_add_test(tc, test_long_values);
     tcase_add_test(tc, test_event_name_is_cut_at_a_character);
     tcase_add_test(tc, test_table_is_complete);
+    tcase_add_test(tc, test_states);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

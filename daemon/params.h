@@ -1,0 +1,78 @@
+/* The parameters of a query: their names, bounds and texts, from which the index page's JSON, the errors and the manual are made,
+ * and the parsers of their values.
+ *
+ * To add a parameter: a field in struct session_params, a parser here, and a line in the tables of the kinds that take it: a macro here
+ * where there are several. */
+#pragma once
+
+#include "daemon/session_params.h"
+
+/* A query that is being parsed. */
+struct param_parse {
+    struct session_params params;
+    double hz;       /* 0: not given */
+    uint64_t period; /* 0: not given */
+    char *error;
+    size_t error_len;
+};
+
+struct param_spec {
+    const char *name;
+    const char *type;     /* "number", "integer", "boolean", "enum", "regex", "event", "states", "ignored" */
+    const char *bounds;   /* for people and JSON: "(0, 3600]", "pprof|folded" */
+    const char *fallback; /* the default, as text */
+    const char *description;
+    /* 0, or -EINVAL with the message in p. */
+    int (*parse)(struct param_parse *p, const struct param_spec *spec, const char *value);
+};
+
+/* Writes the message. Always -EINVAL. */
+int param_refuse(struct param_parse *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+int param_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_event(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_hz(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_period(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_audit(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_kernel(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_tid(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_thread(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_focus(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_state(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_format(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_unwind(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* Whatever the value is. */
+int param_ignored(struct param_parse *p, const struct param_spec *spec, const char *value);
+
+/* ---- lines of tables */
+
+#define PARAM_TABLE(specs) {(specs), sizeof(specs) / sizeof((specs)[0])}
+#define PARAM_SECONDS(fallback) \
+    {"seconds", "number", "(0, 3600]", fallback, "how long to sample, in seconds; a fraction will do", param_seconds}
+#define PARAM_KERNEL \
+    {"kernel", "boolean", "0|1", "0", "show kernel frames (their time counts in any case)", param_kernel}
+#define PARAM_TID \
+    {"tid", "integer", "[1, 4194304]", "all threads", "only this thread", param_tid}
+#define PARAM_THREAD \
+    {"thread", "regex", "an extended regular expression of at most 255 bytes", "all threads", "only threads whose name matches", param_thread}
+#define PARAM_FOCUS \
+    {"focus", "regex", "an extended regular expression of at most 255 bytes", "all functions", \
+     "only stacks with a function whose name matches", param_focus}
+#define PARAM_FORMAT \
+    {"format", "enum", "pprof|folded", "pprof", "gzipped profile.proto, or collapsed stacks as text", param_format}
+#define PARAM_SYMBOLIZE \
+    {"symbolize", "enum", "full|fast|none", "full", "how much to say of each address", param_symbolize}
+#define PARAM_UNWIND \
+    {"unwind", "enum", "auto|eh|fp|copy", "auto", \
+     "how stacks are walked: by unwinding tables in the kernel (eh), by frame pointers there (fp), or later, from copies of them (copy); " \
+     "auto is eh where BPF can be loaded, else copy", param_unwind}
+#define PARAM_MAX_OVERHEAD \
+    {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead", \
+     "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", param_max_overhead}
+#define PARAM_STATE \
+    {"state", "states", "cpu|runq|lock|io|sleep|other, or several with commas between", "all states", "only time in these states", \
+     param_state}
+#define PARAM_IGNORED(name, fallback) \
+    {name, "ignored", "anything", fallback, "accepted for Go's clients, without effect here", param_ignored}
