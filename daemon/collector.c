@@ -192,6 +192,16 @@ static int collector_on_recheck(struct collector *c)
     return r < 0 ? r : collector_send_access(c, c->epoch, c->epoch, &d);
 }
 
+/* What is there now stands beside all that was there before. */
+static int collector_on_snapshot(struct collector *c)
+{
+    struct collector_message m = {.type = COLLECTOR_SNAPSHOT};
+    AUTO_CLOSE int fd = c->finished ? mapping_table_write(c->table) : mapping_table_write_now(c->table, &c->check.target, c->epoch);
+
+    mapping_table_cut(c->table, &m.u.table.mappings_cut, &m.u.table.files_cut);
+    return collector_send(c, &m, fd);
+}
+
 static int collector_on_finish(struct collector *c)
 {
     struct collector_message m = {.type = COLLECTOR_TABLE};
@@ -348,6 +358,8 @@ static int collector_handle(struct collector *c, const struct collector_message 
     switch (m->type) {
     case COLLECTOR_RECHECK:
         return collector_on_recheck(c);
+    case COLLECTOR_SNAPSHOT:
+        return collector_on_snapshot(c);
     case COLLECTOR_FINISH:
         return collector_on_finish(c);
     case COLLECTOR_FILE:

@@ -12,6 +12,8 @@
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
  *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs that were told
  *                           together are answered once, for the last)
+ *   loop -> child  SNAPSHOT the mappings so far, while it goes on
+ *   child -> loop  SNAPSHOT + memfd: as TABLE
  *   loop -> child  FINISH   the window is closed
  *   child -> loop  TABLE    + memfd: RAW_OBJECTS, RAW_MAPPINGS, RAW_STRINGS sections (daemon/raw_profile.h);
  *                           the child lives on for
@@ -32,7 +34,7 @@ struct settings;
 
 enum collector_message_type {
     COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_RECHECK, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH,
-    COLLECTOR_TABLE, COLLECTOR_FILE, COLLECTOR_MAPPINGS, COLLECTOR_OBJECT,
+    COLLECTOR_TABLE, COLLECTOR_FILE, COLLECTOR_MAPPINGS, COLLECTOR_OBJECT, COLLECTOR_SNAPSHOT,
 };
 
 #define COLLECTOR_OBJECT_VDSO UINT32_MAX
@@ -67,7 +69,7 @@ struct collector_message {
         struct {
             uint64_t mappings_cut; /* that found no room in the table: addresses in them have no name */
             uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
-        } table;
+        } table; /* of a SNAPSHOT too */
         struct {
             uint32_t epoch;      /* they were read after all epochs up to this one had begun */
             uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */

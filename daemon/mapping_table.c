@@ -304,7 +304,7 @@ static void table_add_late(struct mapping_table *t, struct raw_mapping m, size_t
     t->live.items[t->live.n++] = m;
 }
 
-int mapping_table_final(struct mapping_table *t, const struct target *target, uint32_t epoch)
+static int table_add_rest(struct mapping_table *t, const struct target *target, uint32_t epoch)
 {
     struct snapshot s = {.table = t, .target = target};
     size_t at = 0, n_before = t->live.n;
@@ -315,8 +315,15 @@ int mapping_table_final(struct mapping_table *t, const struct target *target, ui
         table_add_late(t, s.fresh.items[j], &at, n_before, epoch);
     if (r == 0 && s.cut > t->most_cut)
         t->most_cut = s.cut;
-    close_fd(&t->image.maps_fd); /* what is appended is not in order: no snapshot may follow */
     free(s.fresh.items);
+    return r;
+}
+
+int mapping_table_final(struct mapping_table *t, const struct target *target, uint32_t epoch)
+{
+    int r = table_add_rest(t, target, epoch);
+
+    close_fd(&t->image.maps_fd); /* what is appended is not in order: no snapshot may follow */
     return r;
 }
 
@@ -427,6 +434,22 @@ int mapping_table_write(const struct mapping_table *t)
         memcpy(all + t->live.n, t->past.items, t->past.n * sizeof(*all));
     qsort(all, n, sizeof(*all), compare_mappings);
     return table_write(t->files.objects, t->files.n_objects, all, n, t->files.strings, t->files.strings_len);
+}
+
+int mapping_table_write_now(struct mapping_table *t, const struct target *target, uint32_t epoch)
+{
+    struct mapping_list kept = {0};
+
+    if (list_reserve(&kept, t->live.n) < 0)
+        return -ENOMEM;
+    if (t->live.n > 0)
+        memcpy(kept.items, t->live.items, t->live.n * sizeof(*kept.items));
+    kept.n = t->live.n;
+    (void)table_add_rest(t, target, epoch);
+    int fd = mapping_table_write(t);
+    free(t->live.items);
+    t->live = kept;
+    return fd;
 }
 
 uint64_t mapping_table_live_cut(const struct mapping_table *t)

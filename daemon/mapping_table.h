@@ -56,6 +56,9 @@ int mapping_table_final(struct mapping_table *t, const struct target *target, ui
  * keep their indexes. */
 int mapping_table_write(const struct mapping_table *t);
 
+/* The same, with what is there now as after mapping_table_final; the table stays as it was. Without that where the image is gone. */
+int mapping_table_write_now(struct mapping_table *t, const struct target *target, uint32_t epoch);
+
 /* The same of the mappings that are there now alone, in the order of their addresses. Not after mapping_table_final. */
 int mapping_table_write_live(const struct mapping_table *t);
 /* Another number where they are not those that they were. */

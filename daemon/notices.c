@@ -10,7 +10,7 @@
 #include "bpf/code_watch.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
-#include "daemon/session.h"
+#include "daemon/recording.h"
 
 /* A host that starts thousands of programs a second wakes the loop this often at most. */
 #define NOTICES_CODE_PAUSE_US 1000
@@ -35,10 +35,10 @@ static int notices_on_record(void *arg, void *data, size_t len)
 
     if (len < sizeof(*notice) || notice->slot >= CPROFD_MAX_SESSIONS)
         return 0;
-    struct session *s = server->sessions[notice->slot];
-    /* A late one of an earlier session in the slot is nobody's. */
-    if (s && server->sampler.ctl[notice->slot].instance == notice->instance)
-        session_notice(s, notice);
+    struct recording *rec = server->recordings[notice->slot];
+    /* A late one of an earlier recording in the slot is nobody's. */
+    if (rec && server->sampler.ctl[notice->slot].instance == notice->instance)
+        recording_notice(rec, notice);
     return 0;
 }
 
@@ -55,9 +55,9 @@ static void notices_on_code(const struct new_code *code, void *userdata)
     struct notices *n = userdata;
 
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
-        struct session *s = n->server->sessions[i];
-        if (s && (code->pid == 0 || session_pid(s) == code->pid))
-            session_new_code(s, code);
+        struct recording *rec = n->server->recordings[i];
+        if (rec && (code->pid == 0 || recording_pid(rec) == code->pid))
+            recording_new_code(rec, code);
     }
 }
 

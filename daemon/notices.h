@@ -1,5 +1,5 @@
 /* What the watches tell: the ring of the BPF programs (exec, exit, new code as samples see it) and perf's records of new executable
- * mappings. Each is handed to the sessions that it concerns. */
+ * mappings. Each is handed to the recordings that it concerns. */
 #pragma once
 
 struct notices;

@@ -8,8 +8,8 @@
 
 #include "daemon/asker.h"
 #include "daemon/child.h"
+#include "daemon/recording.h"
 #include "daemon/server.h"
-#include "daemon/session.h"
 #include "util/clock.h"
 
 struct quota_use {
@@ -57,16 +57,16 @@ static struct quota_use quota_count(const struct server *server, const struct as
     struct quota_use use = {0};
 
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
-        const struct session *s = server->sessions[i];
-        if (!s)
+        const struct recording *rec = server->recordings[i];
+        if (!rec)
             continue;
-        double hz = session_rate_hz(s);
+        double hz = recording_rate_hz(rec);
         /* What root does is not held against others. */
-        bool by_root = session_asker(s)->known && session_asker(s)->uid == 0;
+        bool by_root = recording_asker(rec)->known && recording_asker(rec)->uid == 0;
         use.all += !by_root;
         use.hz += by_root ? 0 : hz;
-        use.target += !by_root && session_pid(s) == pid;
-        if (quota_same_asker(session_asker(s), asker)) {
+        use.target += !by_root && recording_pid(rec) == pid;
+        if (quota_same_asker(recording_asker(rec), asker)) {
             use.asker++;
             use.asker_hz += hz;
         }

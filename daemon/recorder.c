@@ -197,9 +197,11 @@ static int recorder_read_counts(struct recorder *r)
     bool first = true;
     int result;
 
-    r->counts = calloc(r->max_keys, sizeof(*r->counts));
+    if (!r->counts)
+        r->counts = calloc(r->max_keys, sizeof(*r->counts));
     if (!keys || !values || !r->counts)
         return -ENOMEM;
+    r->n_counts = 0;
     do {
         n = r->max_keys;
         result = bpf_map_lookup_batch(r->counts_fd, first ? NULL : &position, &position, keys, values, &n, NULL);
@@ -211,6 +213,13 @@ static int recorder_read_counts(struct recorder *r)
         first = false;
     } while (result == 0 && n > 0);
     return 0;
+}
+
+int recorder_read(struct recorder *r)
+{
+    assert(!r->copy);
+    (void)ring_buffer__consume(r->ring);
+    return recorder_read_counts(r);
 }
 
 static void recorder_fail(struct recorder *r, int status, const char *message)
@@ -226,8 +235,7 @@ static void recorder_drain(struct recorder *r)
         r->ops.drained(r, r->userdata);
         return;
     }
-    (void)ring_buffer__consume(r->ring);
-    int result = recorder_read_counts(r);
+    int result = recorder_read(r);
     if (result < 0) {
         (void)snprintf(message, sizeof(message), "the session's counts could not be read: %s", strerror(-result));
         recorder_fail(r, 503, message);

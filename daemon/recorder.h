@@ -51,6 +51,8 @@ void recorder_open(struct recorder *r);  /* the window begins */
 /* From now on one sample in so many is taken, with the weight of them all. */
 void recorder_thin(struct recorder *r, uint32_t thin);
 void recorder_close(struct recorder *r); /* the window ends; may have ended in BPF already */
+/* Reads what has been counted so far, for recorder_data; it goes on. Not where stacks are copied. 0 or -errno. */
+int recorder_read(struct recorder *r);
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);
@@ -62,7 +64,8 @@ enum copy_reach recorder_reach(const struct recorder *r);
 /* Where stacks are copied: changes of what the target maps that found no room. */
 uint64_t recorder_changes_lost(const struct recorder *r);
 
-/* After drained: ring records and struct raw_count[], owned by the recorder. lost: records that found no room here. */
+/* After drained, or as recorder_read found them: ring records and struct raw_count[], owned by the recorder. lost: records that found
+ * no room here. */
 struct recorder_data {
     const void *records;
     size_t records_len;

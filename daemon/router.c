@@ -122,7 +122,7 @@ static void router_metrics(struct server *server, struct http_request *request)
     sources.debuginfod_failed = debuginfod.failed;
     sources.debuginfod_late = debuginfod.late;
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
-        sources.sessions += server->sessions[i] != NULL;
+        sources.sessions += server->recordings[i] != NULL;
     if (server->tables)
         sources.table_bytes = unwind_tables_bytes(server->tables);
     if (!body) {

@@ -238,7 +238,7 @@ static void server_stop(struct server *server)
     server->stopping = true;
     if (server->http)
         http_server_stop_listening(server->http);
-    session_stop_all(server);
+    session_stop_all();
     afterwork_end_all(); /* nobody waits for what it finds, and its collectors are not to be waited for either */
     debuginfod_stop(server->debuginfod);
     if (server->base)

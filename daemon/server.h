@@ -14,7 +14,7 @@ struct http_server;
 struct notices;
 struct options;
 struct service;
-struct session;
+struct recording;
 struct unwind_tables;
 struct worker_pool;
 
@@ -34,7 +34,7 @@ struct server {
     char sampler_error[1024];
     struct notices *notices;
     struct unwind_tables *tables; /* where can_sample */
-    struct session *sessions[CPROFD_MAX_SESSIONS]; /* by slot; deregister themselves */
+    struct recording *recordings[CPROFD_MAX_SESSIONS]; /* by slot; deregister themselves */
 };
 
 /* Runs the daemon to its end. settings become the server's. The exit status. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "daemon/raw_profile.h"
-#include "daemon/session_unwind.h"
+#include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
 
 static void cleanup_raw_writer(struct raw_writer **w)
@@ -175,7 +175,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     int e = raw_writer_fact(w, "version", "%s", CPROFD_VERSION);
 
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
-    e = e ? e : session_unwind_facts(facts->unwind, w);
+    e = e ? e : recording_unwind_facts(facts->unwind, w);
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);

@@ -7,7 +7,7 @@
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
 
-struct session_unwind;
+struct recording_unwind;
 
 /* What a session knows of itself when its window is closed. */
 struct session_facts {
@@ -22,7 +22,7 @@ struct session_facts {
     const char *target;           /* "exited", "execed", or NULL */
     const char *ended;            /* why the window ended early, or NULL */
     const char *mappings;         /* why the target's mappings are not known, or NULL */
-    const struct session_unwind *unwind;
+    const struct recording_unwind *unwind;
     const struct image_access *access; /* samples of other images than these do not count */
 };
 

@@ -2,16 +2,16 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/afterwork.h"
 #include "daemon/http.h"
 #include "daemon/metrics.h"
 #include "daemon/raw_profile.h"
+#include "daemon/recorder.h"
 #include "daemon/reply_due.h"
 #include "daemon/server.h"
 #include "daemon/session_impl.h"
-#include "daemon/session_raw.h"
-#include "util/cleanup.h"
 
 /* ---- the reply */
 
@@ -19,15 +19,30 @@
 static void session_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
 {
     struct session *s = userdata;
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
     if (debuginfod_asker_need(&s->debuginfod, job, need))
         return;
-    if (!s->collector || child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
-        worker_job_file(job, -ESRCH, -1);
-    else
-        child_set_deadline(s->collector, SESSION_ANSWER_DEADLINE_NS);
+    int r = recording_view_ask_file(s->view, need);
+    if (r < 0)
+        worker_job_file(job, r, -1);
 }
+
+static void session_on_file(void *userdata, int error, int fd)
+{
+    struct session *s = userdata;
+
+    if (s->job)
+        worker_job_file(s->job, error, fd);
+    else if (fd >= 0)
+        (void)close(fd);
+}
+
+static void session_on_table(void *userdata, int fd)
+{
+    session_render(userdata, fd);
+}
+
+const struct recording_view_ops session_view_ops = {.table = session_on_table, .file = session_on_file};
 
 static void session_reply_headers(struct session *s, const struct worker_result *result)
 {
@@ -46,10 +61,11 @@ static void session_reply_headers(struct session *s, const struct worker_result 
 /* Whatever the profile's own comments count, operators see over all profiles. */
 static void session_count(const struct session *s)
 {
-    const struct session_ctl *ctl = recorder_ctl(s->recorder);
+    const struct recorder *recorder = recording_recorder(s->recording);
+    const struct session_ctl *ctl = recorder_ctl(recorder);
     struct recorder_data data;
 
-    recorder_data(s->recorder, &data);
+    recorder_data(recorder, &data);
     metrics_add_samples(s->kind, ctl->samples);
     metrics_add_lost(s->kind, "ring", ctl->lost_ring);
     metrics_add_lost(s->kind, "nested", ctl->lost_nested);
@@ -64,7 +80,7 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
 
     s->job = NULL;
     if (result->more)
-        afterwork_begin(job, TAKE_PTR(s->collector), &s->debuginfod);
+        afterwork_begin(job, recording_view_take_collector(s->view), &s->debuginfod);
     debuginfod_asker_deinit(&s->debuginfod);
     if (result->error) {
         session_error(s, 503, result->message);
@@ -80,35 +96,23 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
         http_reply_header(s->request, "Content-Disposition", "attachment; filename=\"profile\"");
     session_count(s);
     http_reply_fd(s->request, 200, type, result->body_fd, result->body.offset, result->body.len);
-    session_over(s, 200, s->ended ? s->ended : "done");
+    session_over(s, 200, recording_ended(s->recording) ? recording_ended(s->recording) : "done");
 }
 
-void session_render(struct session *s)
+void session_render(struct session *s, int table_fd)
 {
     static const struct worker_job_ops ops = {.need = session_on_need, .done = session_on_rendered};
-    struct session_facts facts = {
-        .pid = s->pid, .time_ns = (int64_t)s->time_ns, .window_ns = s->window_ns, .cpu_actual_ns = s->cpu_actual_ns,
-        .cpu_actual_known = s->cpu_known, .daemon_cpu_ns = s->daemon_cpu_ns + s->unwind.cpu_ns, .ended = s->ended, .mappings = s->mappings,
-        .target = s->exited ? "exited" : s->execed ? "execed" : NULL, .access = &s->access, .unwind = &s->unwind,
-        .thin = s->spent.thin,
-    };
     char message[128];
+    int raw_fd = recording_view_raw(s->view, &s->params, NULL, table_fd);
 
-    facts.end_ns = recorder_ctl(s->recorder)->opened_ns + s->window_ns;
-    s->phase = PHASE_RENDERING;
-    if (s->collector) {
-        child_set_deadline(s->collector, 0);
-        facts.daemon_cpu_ns += child_cpu_ns(s->collector);
-    }
-    int raw_fd = session_raw(s->recorder, &s->params, &facts, s->table_fd);
     if (raw_fd < 0) {
         (void)snprintf(message, sizeof(message), "the samples could not be put together: %s", strerror(-raw_fd));
         session_error(s, 503, message);
         return;
     }
     debuginfod_asker_init(&s->debuginfod, s->server->debuginfod);
-    struct worker_due due = {
-        .key = reply_key(&s->target), .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, s->end_ns)};
+    struct worker_due due = {.key = reply_key(recording_target(s->recording)),
+                             .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, recording_end_ns(s->recording))};
     s->job = worker_pool_render(s->server->pool, raw_fd, &due, &ops, s);
     if (!s->job)
         session_error(s, 503, "too much to do: no worker is free to render the profile");

@@ -1,4 +1,4 @@
-/* What a session does for its target's tables, with a collector that is played by the test and workers that do as the "files" say
+/* What a recording does for its target's tables, with a collector that is played by the test and workers that do as the "files" say
  * (fault_worker.c, whose path is the first argument): what the BPF programs find in the end is read by their own search. */
 #include <check.h>
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include "bpf/unwind_arena.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
-#include "daemon/session_impl.h"
+#include "daemon/recording_impl.h"
 #include "util/cleanup.h"
 #include "util/fdmsg.h"
 
@@ -98,38 +98,38 @@ static int play_collector(int sock, void *arg)
     return 0;
 }
 
-/* ---- the session */
+/* ---- the recording */
 
 static void on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
 {
     const struct collector_message *m = data;
-    session_unwind_on_object(userdata, m->u.object.error, n_fds ? fds[0] : -1);
+    recording_unwind_on_object(userdata, m->u.object.error, n_fds ? fds[0] : -1);
 }
 
 static void on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
 {
-    struct session *s = userdata;
-    s->collector = NULL;
-    session_unwind_on_collector_gone(s);
+    struct recording *rec = userdata;
+    rec->collector = NULL;
+    recording_unwind_on_collector_gone(rec);
 }
 
-static struct session *session_begin(uint32_t slot)
+static struct recording *recording_begin(uint32_t slot)
 {
-    struct session *s = calloc(1, sizeof(*s));
+    struct recording *rec = calloc(1, sizeof(*rec));
 
-    s->server = &server;
-    s->slot = slot;
-    s->recorder = (struct recorder *)s; /* is there: nothing looks into it */
-    ck_assert_int_eq(session_unwind_init(s), 0);
-    return s;
+    rec->server = &server;
+    rec->slot = slot;
+    rec->recorder = (struct recorder *)rec; /* is there: nothing looks into it */
+    ck_assert_int_eq(recording_unwind_init(rec), 0);
+    return rec;
 }
 
-static void session_end(struct session *s)
+static void recording_end(struct recording *rec)
 {
-    child_kill(s->collector);
-    session_unwind_deinit(s);
-    ck_assert_uint_eq(server.sampler.ctl[s->slot].space, 0);
-    free(s);
+    child_kill(rec->collector);
+    recording_unwind_deinit(rec);
+    ck_assert_uint_eq(server.sampler.ctl[rec->slot].space, 0);
+    free(rec);
 }
 
 static void once(void)
@@ -137,37 +137,37 @@ static void once(void)
     ck_assert_int_eq(event_base_loop(server.base, EVLOOP_ONCE), 0);
 }
 
-static void wait_ready(struct session *s)
+static void wait_ready(struct recording *rec)
 {
-    while (!session_unwind_is_ready(s))
+    while (!recording_unwind_is_ready(rec))
         once();
 }
 
 /* Until each file has its table, or will have none, and the programs know it: however long that takes. */
-static void wait_settled(struct session *s)
+static void wait_settled(struct recording *rec)
 {
-    const struct session_unwind *u = &s->unwind;
+    const struct recording_unwind *u = &rec->unwind;
     bool settled = false;
 
     while (!settled) {
-        settled = u->listed && !session_unwind_is_due(u);
+        settled = u->listed && !recording_unwind_is_due(u);
         for (size_t i = 0; i < u->n_uses; i++)
-            settled = settled && (session_use_why(&u->uses[i]) || u->uses[i].entry->state == UNWIND_READY);
+            settled = settled && (recording_use_why(&u->uses[i]) || u->uses[i].entry->state == UNWIND_READY);
         if (!settled)
             once();
     }
-    ck_assert(session_unwind_is_ready(s));
+    ck_assert(recording_unwind_is_ready(rec));
 }
 
 /* The collector knows the scripts that there are at the first list. */
-static void tell(struct session *s, uint32_t exec_epoch, const struct mapped *mapped, size_t n)
+static void tell(struct recording *rec, uint32_t exec_epoch, const struct mapped *mapped, size_t n)
 {
     static const struct child_ops ops = {.message = on_message, .ended = on_ended};
 
-    if (!s->collector)
-        ck_assert_int_eq(child_spawn(server.base, play_collector, NULL, NULL, 0, 0, &ops, s, &s->collector), 0);
+    if (!rec->collector)
+        ck_assert_int_eq(child_spawn(server.base, play_collector, NULL, NULL, 0, 0, &ops, rec, &rec->collector), 0);
     struct collector_message m = {.u.mappings = {.epoch = exec_epoch, .exec_epoch = exec_epoch}};
-    session_unwind_on_mappings(s, &m, list_fd(mapped, n));
+    recording_unwind_on_mappings(rec, &m, list_fd(mapped, n));
 }
 
 static void setup(void)
@@ -195,11 +195,11 @@ static void teardown(void)
     libevent_global_shutdown();
 }
 
-/* What a walker of the session finds at an address: enum unwind_mapping_kind; 0: no mapping. */
-static uint32_t kind_at(const struct session *s, uint64_t address)
+/* What a walker of the recording finds at an address: enum unwind_mapping_kind; 0: no mapping. */
+static uint32_t kind_at(const struct recording *rec, uint64_t address)
 {
     struct stack_walk *walk = calloc(1, sizeof(*walk));
-    uint64_t space = server.sampler.ctl[s->slot].space;
+    uint64_t space = server.sampler.ctl[rec->slot].space;
 
     ck_assert_uint_ne(space, 0);
     walk->space = (uint32_t)space;
@@ -213,21 +213,21 @@ static uint32_t kind_at(const struct session *s, uint64_t address)
     return kind;
 }
 
-static void wait_kind(const struct session *s, uint64_t address, uint32_t kind)
+static void wait_kind(const struct recording *rec, uint64_t address, uint32_t kind)
 {
-    while (!server.sampler.ctl[s->slot].space || kind_at(s, address) != kind)
+    while (!server.sampler.ctl[rec->slot].space || kind_at(rec, address) != kind)
         once();
 }
 
 /* Facts of a key, joined by "|". */
-static const char *facts(const struct session *s, const char *key)
+static const char *facts(const struct recording *rec, const char *key)
 {
     static char text[4096];
     struct raw_writer *w = raw_writer_new();
     struct raw_profile p;
 
     text[0] = '\0';
-    ck_assert_int_eq(session_unwind_facts(&s->unwind, w), 0);
+    ck_assert_int_eq(recording_unwind_facts(&rec->unwind, w), 0);
     AUTO_CLOSE int fd = raw_writer_finish(w);
     raw_writer_free(w);
     ck_assert_int_eq(raw_table_open(fd, &p), 0);
@@ -240,223 +240,223 @@ static const char *facts(const struct session *s, const char *key)
     return text;
 }
 
-#define TELL(s, epoch, ...) \
-    tell(s, epoch, (struct mapped[]){__VA_ARGS__}, sizeof((struct mapped[]){__VA_ARGS__}) / sizeof(struct mapped))
+#define TELL(rec, epoch, ...) \
+    tell(rec, epoch, (struct mapped[]){__VA_ARGS__}, sizeof((struct mapped[]){__VA_ARGS__}) / sizeof(struct mapped))
 
 START_TEST(each_mapping_has_what_its_file_gives)
 {
-    struct session *s = session_begin(3);
+    struct recording *rec = recording_begin(3);
 
     scripts[0] = "table 2 10";
     scripts[1] = "error 8";  /* not ELF: JIT code */
     scripts[2] = "error 61"; /* no CFI */
     scripts[3] = "crash";
     scripts[4] = NULL;       /* can't be opened */
-    ck_assert(!session_unwind_is_ready(s));
-    TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x7000, 0x8000, 3},
+    ck_assert(!recording_unwind_is_ready(rec));
+    TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x7000, 0x8000, 3},
          {0x9000, 0xa000, 4}, {0xb000, 0xc000, 13}, {0xd000, 0xe000, -1, "//anon"}, {0xe000, 0xf000, -1, "[anon:jit]"},
          {0x10000, 0x11000, -1, "[vdso]"}, {0x12000, 0x13000, 0}, {0xffffffffff600000, 0xffffffffff601000, -1, "[vsyscall]"});
-    wait_settled(s);
-    ck_assert_uint_eq(kind_at(s, 0xfff), 0);
-    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
-    ck_assert_uint_eq(kind_at(s, 0x2000), 0);
-    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_ANONYMOUS);
-    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_NO_CFI);
-    ck_assert_uint_eq(kind_at(s, 0x7000), UNWIND_MAPPING_NO_CFI);
-    ck_assert_uint_eq(kind_at(s, 0x9000), UNWIND_MAPPING_NO_CFI);
-    ck_assert_uint_eq(kind_at(s, 0xb000), UNWIND_MAPPING_NO_CFI);
-    ck_assert_uint_eq(kind_at(s, 0xd000), UNWIND_MAPPING_ANONYMOUS);
-    ck_assert_uint_eq(kind_at(s, 0xefff), UNWIND_MAPPING_ANONYMOUS);
-    ck_assert_uint_eq(kind_at(s, 0x10000), UNWIND_MAPPING_TABLE);
-    ck_assert_uint_eq(kind_at(s, 0x12fff), UNWIND_MAPPING_TABLE);
-    ck_assert_uint_eq(kind_at(s, 0xffffffffff600000), UNWIND_MAPPING_NO_CFI);
-    ck_assert_str_eq(facts(s, "unwind.tables"), "2");
-    ck_assert_str_eq(facts(s, "unwind.tables_missing"), "4"); /* JIT code is not meant to have one */
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/2: the file has no unwind information"));
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/3: reading the file crashed a worker"));
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/4: the file could not be opened"));
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "/lib/13: the file could not be opened"));
-    ck_assert_ptr_null(strstr(facts(s, "unwind.no_table"), "/lib/1:"));
-    session_end(s);
+    wait_settled(rec);
+    ck_assert_uint_eq(kind_at(rec, 0xfff), 0);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x2000), 0);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(rec, 0x5000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(rec, 0x7000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(rec, 0x9000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(rec, 0xb000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_uint_eq(kind_at(rec, 0xd000), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(rec, 0xefff), UNWIND_MAPPING_ANONYMOUS);
+    ck_assert_uint_eq(kind_at(rec, 0x10000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x12fff), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0xffffffffff600000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_str_eq(facts(rec, "unwind.tables"), "2");
+    ck_assert_str_eq(facts(rec, "unwind.tables_missing"), "4"); /* JIT code is not meant to have one */
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "/lib/2: the file has no unwind information"));
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "/lib/3: reading the file crashed a worker"));
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "/lib/4: the file could not be opened"));
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "/lib/13: the file could not be opened"));
+    ck_assert_ptr_null(strstr(facts(rec, "unwind.no_table"), "/lib/1:"));
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(a_space_is_of_its_exec)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     scripts[0] = scripts[1] = "table 1 10";
-    TELL(s, 0, {0x1000, 0x2000, 0});
-    wait_settled(s);
+    TELL(rec, 0, {0x1000, 0x2000, 0});
+    wait_settled(rec);
     ck_assert_uint_eq(server.sampler.ctl[0].space >> 32, 0);
-    TELL(s, 7, {0x1000, 0x2000, 1});
+    TELL(rec, 7, {0x1000, 0x2000, 1});
     while (server.sampler.ctl[0].space >> 32 != 7)
         once();
-    wait_kind(s, 0x1000, UNWIND_MAPPING_TABLE);
-    session_end(s);
+    wait_kind(rec, 0x1000, UNWIND_MAPPING_TABLE);
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     scripts[0] = scripts[1] = "table 1 10";
-    TELL(s, 0, {0x1000, 0x2000, 0});
-    wait_settled(s);
-    s->phase = PHASE_OPEN;
-    session_unwind_on_open(s);
+    TELL(rec, 0, {0x1000, 0x2000, 0});
+    wait_settled(rec);
+    rec->phase = PHASE_OPEN;
+    recording_unwind_on_open(rec);
     uint32_t first = (uint32_t)server.sampler.ctl[0].space;
-    TELL(s, 0, {0x1000, 0x2000, 0}, {0x8000, 0x9000, 1});
-    while (kind_at(s, 0x8000) == 0)
+    TELL(rec, 0, {0x1000, 0x2000, 0}, {0x8000, 0x9000, 1});
+    while (kind_at(rec, 0x8000) == 0)
         once();
-    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_TABLE);
     ck_assert_uint_ne((uint32_t)server.sampler.ctl[0].space, first); /* never changed in place */
-    while (kind_at(s, 0x8000) == UNWIND_MAPPING_PENDING)
+    while (kind_at(rec, 0x8000) == UNWIND_MAPPING_PENDING)
         once();
-    ck_assert_uint_eq(kind_at(s, 0x8000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x8000), UNWIND_MAPPING_TABLE);
     /* And what went is gone. */
-    TELL(s, 0, {0x8000, 0x9000, 1});
-    wait_kind(s, 0x1000, 0);
-    session_end(s);
+    TELL(rec, 0, {0x8000, 0x9000, 1});
+    wait_kind(rec, 0x1000, 0);
+    recording_end(rec);
 }
 END_TEST
 
 /* The programs may search a space until there is another: what it names is nobody else's until then. */
 START_TEST(a_table_stays_as_long_as_a_space_names_it)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     scripts[0] = scripts[1] = "table 1 10";
-    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
-    wait_settled(s);
-    const struct unwind_entry *gone = s->unwind.uses[s->unwind.use_of[1]].entry;
-    event_add(s->unwind.pause, &(struct timeval){.tv_sec = 600}); /* holds the next space back */
-    TELL(s, 0, {0x1000, 0x2000, 0});
+    TELL(rec, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
+    wait_settled(rec);
+    const struct unwind_entry *gone = rec->unwind.uses[rec->unwind.use_of[1]].entry;
+    event_add(rec->unwind.pause, &(struct timeval){.tv_sec = 600}); /* holds the next space back */
+    TELL(rec, 0, {0x1000, 0x2000, 0});
     ck_assert_uint_eq(gone->refs, 1);
-    event_del(s->unwind.pause);
-    session_unwind_on_mappings(s, &(struct collector_message){.u.mappings = {.same = 1}}, -1);
-    ck_assert_uint_eq(kind_at(s, 0x3000), 0);
+    event_del(rec->unwind.pause);
+    recording_unwind_on_mappings(rec, &(struct collector_message){.u.mappings = {.same = 1}}, -1);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), 0);
     ck_assert_uint_eq(gone->refs, 0);
-    session_end(s);
+    recording_end(rec);
 }
 END_TEST
 
 /* Something is mapped where a file was: nothing of the old file's is used from then on, until a list is read after that. */
 START_TEST(what_is_replaced_is_not_used)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
     struct collector_message same = {.u.mappings = {.epoch = 4, .same = 1}};
 
     scripts[0] = scripts[1] = "table 1 10";
     scripts[2] = "error 8"; /* what a JIT compiler writes into a file, and maps again and again */
-    TELL(s, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"}, {0x7000, 0x8000, 2});
-    wait_settled(s);
-    ck_assert(session_unwind_maps(s, 0x1fff, 0x3000));
-    ck_assert(!session_unwind_maps(s, 0x2000, 0x3000));
-    ck_assert(!session_unwind_maps(s, 0x5000, 0x6000));
-    ck_assert(!session_unwind_maps(s, 0x7000, 0x8000));
-    session_unwind_on_replaced(s, 0x1800, 0x2800, 5);
-    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_PENDING); /* at once */
-    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_TABLE);
-    session_unwind_on_replaced(s, 0x7000, 0x8000, 5);
-    ck_assert_uint_eq(kind_at(s, 0x7000), UNWIND_MAPPING_ANONYMOUS);
-    session_unwind_on_mappings(s, &same, -1); /* it was on its way before */
-    for (unsigned i = 0; i < SESSION_UNWIND_MAX_REPLACED + 2; i++) /* more places than there is room for */
-        session_unwind_on_replaced(s, 0x3000 + i, 0x3001 + i, 6 + i);
-    ck_assert_uint_eq(kind_at(s, 0x1000), UNWIND_MAPPING_PENDING);
-    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
+    TELL(rec, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, -1, "//anon"}, {0x7000, 0x8000, 2});
+    wait_settled(rec);
+    ck_assert(recording_unwind_maps(rec, 0x1fff, 0x3000));
+    ck_assert(!recording_unwind_maps(rec, 0x2000, 0x3000));
+    ck_assert(!recording_unwind_maps(rec, 0x5000, 0x6000));
+    ck_assert(!recording_unwind_maps(rec, 0x7000, 0x8000));
+    recording_unwind_on_replaced(rec, 0x1800, 0x2800, 5);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_PENDING); /* at once */
+    ck_assert_uint_eq(kind_at(rec, 0x3000), UNWIND_MAPPING_TABLE);
+    recording_unwind_on_replaced(rec, 0x7000, 0x8000, 5);
+    ck_assert_uint_eq(kind_at(rec, 0x7000), UNWIND_MAPPING_ANONYMOUS);
+    recording_unwind_on_mappings(rec, &same, -1); /* it was on its way before */
+    for (unsigned i = 0; i < RECORDING_UNWIND_MAX_REPLACED + 2; i++) /* more places than there is room for */
+        recording_unwind_on_replaced(rec, 0x3000 + i, 0x3001 + i, 6 + i);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_PENDING);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), UNWIND_MAPPING_PENDING);
     same.u.mappings.epoch = 5;
-    session_unwind_on_mappings(s, &same, -1);
-    wait_kind(s, 0x1000, UNWIND_MAPPING_TABLE);
-    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
-    same.u.mappings.epoch = 6 + SESSION_UNWIND_MAX_REPLACED + 1;
-    session_unwind_on_mappings(s, &same, -1);
-    wait_kind(s, 0x3000, UNWIND_MAPPING_TABLE);
-    session_end(s);
+    recording_unwind_on_mappings(rec, &same, -1);
+    wait_kind(rec, 0x1000, UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), UNWIND_MAPPING_PENDING);
+    same.u.mappings.epoch = 6 + RECORDING_UNWIND_MAX_REPLACED + 1;
+    recording_unwind_on_mappings(rec, &same, -1);
+    wait_kind(rec, 0x3000, UNWIND_MAPPING_TABLE);
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(the_window_waits_for_so_long)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     scripts[0] = "table 1 10";
     scripts[1] = "hang";
     scripts[2] = "silence";
-    TELL(s, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
-    wait_ready(s); /* by the deadline: else it waits for ever */
-    while (s->unwind.uses[0].entry->state != UNWIND_READY || kind_at(s, 0x1000) == UNWIND_MAPPING_PENDING)
+    TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2});
+    wait_ready(rec); /* by the deadline: else it waits for ever */
+    while (rec->unwind.uses[0].entry->state != UNWIND_READY || kind_at(rec, 0x1000) == UNWIND_MAPPING_PENDING)
         once();
-    ck_assert_uint_eq(kind_at(s, 0x3000), UNWIND_MAPPING_PENDING);
-    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_PENDING);
-    s->phase = PHASE_OPEN;
-    session_unwind_on_open(s);
-    ck_assert_str_eq(facts(s, "unwind.tables_late"), "2");
-    ck_assert_str_eq(facts(s, "unwind.tables_missing"), "2");
-    ck_assert_str_eq(facts(s, "unwind.no_table"), "/lib/1: it was not made in time|/lib/2: it was not made in time");
-    session_end(s);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), UNWIND_MAPPING_PENDING);
+    ck_assert_uint_eq(kind_at(rec, 0x5000), UNWIND_MAPPING_PENDING);
+    rec->phase = PHASE_OPEN;
+    recording_unwind_on_open(rec);
+    ck_assert_str_eq(facts(rec, "unwind.tables_late"), "2");
+    ck_assert_str_eq(facts(rec, "unwind.tables_missing"), "2");
+    ck_assert_str_eq(facts(rec, "unwind.no_table"), "/lib/1: it was not made in time|/lib/2: it was not made in time");
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(no_list_no_space)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
-    session_unwind_on_mappings(s, &(struct collector_message){0}, memfd_create("unsealed", MFD_CLOEXEC));
-    session_unwind_on_mappings(s, &(struct collector_message){0}, -1);
-    session_unwind_on_mappings(s, &(struct collector_message){.u.mappings.same = 1}, -1);
-    session_unwind_on_object(s, 0, -1); /* nobody asked */
-    session_unwind_on_object(s, 0, memfd_create("file", MFD_CLOEXEC));
-    wait_ready(s);
+    recording_unwind_on_mappings(rec, &(struct collector_message){0}, memfd_create("unsealed", MFD_CLOEXEC));
+    recording_unwind_on_mappings(rec, &(struct collector_message){0}, -1);
+    recording_unwind_on_mappings(rec, &(struct collector_message){.u.mappings.same = 1}, -1);
+    recording_unwind_on_object(rec, 0, -1); /* nobody asked */
+    recording_unwind_on_object(rec, 0, memfd_create("file", MFD_CLOEXEC));
+    wait_ready(rec);
     ck_assert_uint_eq(server.sampler.ctl[0].space, 0);
-    ck_assert_str_eq(facts(s, "unwind.tables"), "0");
-    session_end(s);
+    ck_assert_str_eq(facts(rec, "unwind.tables"), "0");
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(mappings_that_overlap_are_left_out)
 {
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     scripts[0] = "table 1 10";
-    TELL(s, 0, {0x1000, 0x3000, 0}, {0x2000, 0x4000, -1, "//anon"}, {0x800, 0x900, -1, "//anon"}, {0x5000, 0x6000, -1, "//anon"});
-    wait_settled(s);
-    ck_assert_uint_eq(kind_at(s, 0x2fff), UNWIND_MAPPING_TABLE);
-    ck_assert_uint_eq(kind_at(s, 0x3000), 0);
-    ck_assert_uint_eq(kind_at(s, 0x800), 0);
-    ck_assert_uint_eq(kind_at(s, 0x5000), UNWIND_MAPPING_ANONYMOUS);
-    session_end(s);
+    TELL(rec, 0, {0x1000, 0x3000, 0}, {0x2000, 0x4000, -1, "//anon"}, {0x800, 0x900, -1, "//anon"}, {0x5000, 0x6000, -1, "//anon"});
+    wait_settled(rec);
+    ck_assert_uint_eq(kind_at(rec, 0x2fff), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(kind_at(rec, 0x3000), 0);
+    ck_assert_uint_eq(kind_at(rec, 0x800), 0);
+    ck_assert_uint_eq(kind_at(rec, 0x5000), UNWIND_MAPPING_ANONYMOUS);
+    recording_end(rec);
 }
 END_TEST
 
 START_TEST(a_target_that_breaks_workers_is_not_read_on)
 {
     struct mapped mapped[12];
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     for (unsigned i = 0; i < 12; i++) {
         scripts[i] = "crash";
         mapped[i] = (struct mapped){0x1000 * (i + 1), 0x1000 * (i + 1) + 0x800, (int)i};
     }
-    tell(s, 0, mapped, 12);
-    while (strcmp(facts(s, "unwind.tables_missing"), "12") != 0 || strstr(facts(s, "unwind.no_table"), "in time"))
+    tell(rec, 0, mapped, 12);
+    while (strcmp(facts(rec, "unwind.tables_missing"), "12") != 0 || strstr(facts(rec, "unwind.no_table"), "in time"))
         once();
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "crashed a worker"));
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "crashed a worker"));
     for (unsigned i = 0; i < 12; i++)
-        wait_kind(s, mapped[i].start, UNWIND_MAPPING_NO_CFI);
+        wait_kind(rec, mapped[i].start, UNWIND_MAPPING_NO_CFI);
     unsigned n_broken = 0;
-    for (size_t i = 0; i < s->unwind.n_uses; i++)
-        n_broken += s->unwind.uses[i].why == UNWIND_WHY_BROKEN;
-    ck_assert_uint_ge(n_broken, 12 - SESSION_UNWIND_MAX_BROKEN - SESSION_UNWIND_MAX_BEGUN); /* those that were begun are read */
-    session_end(s);
+    for (size_t i = 0; i < rec->unwind.n_uses; i++)
+        n_broken += rec->unwind.uses[i].why == UNWIND_WHY_BROKEN;
+    ck_assert_uint_ge(n_broken, 12 - RECORDING_UNWIND_MAX_BROKEN - RECORDING_UNWIND_MAX_BEGUN); /* those that were begun are read */
+    recording_end(rec);
 }
 END_TEST
 
 /* Files that broke workers on behalf of another target are not this one's fault. */
 START_TEST(others_files_are_not_held_against_a_target)
 {
-    struct session *a = session_begin(0), *b = session_begin(1);
+    struct recording *a = recording_begin(0), *b = recording_begin(1);
 
     scripts[0] = scripts[1] = scripts[2] = scripts[3] = "crash";
     scripts[4] = "table 1 10";
@@ -467,34 +467,34 @@ START_TEST(others_files_are_not_held_against_a_target)
     TELL(b, 0, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x9000, 0xa000, 4});
     wait_kind(b, 0x9000, UNWIND_MAPPING_TABLE);
     ck_assert_str_eq(facts(b, "unwind.tables_missing"), "3");
-    session_end(a);
-    session_end(b);
+    recording_end(a);
+    recording_end(b);
 }
 END_TEST
 
 START_TEST(a_target_with_large_tables_leaves_room)
 {
     struct mapped mapped[20];
-    struct session *s = session_begin(0);
+    struct recording *rec = recording_begin(0);
 
     for (unsigned i = 0; i < 20; i++) {
         scripts[i] = "table 95 3000"; /* 0.86 MB of 16 */
         mapped[i] = (struct mapped){0x1000 * (i + 1), 0x1000 * (i + 1) + 0x800, (int)i};
     }
-    tell(s, 0, mapped, 13);
-    wait_settled(s);
-    ck_assert_ptr_nonnull(strstr(facts(s, "unwind.no_table"), "table-memory is used up"));
-    int n = atoi(facts(s, "unwind.tables"));
-    ck_assert_int_eq(n + atoi(facts(s, "unwind.tables_missing")), 13);
+    tell(rec, 0, mapped, 13);
+    wait_settled(rec);
+    ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "table-memory is used up"));
+    int n = atoi(facts(rec, "unwind.tables"));
+    ck_assert_int_eq(n + atoi(facts(rec, "unwind.tables_missing")), 13);
     ck_assert_int_ge(n, 5); /* a quarter of it */
-    ck_assert_int_le(n, 5 + SESSION_UNWIND_MAX_BEGUN);
-    session_end(s);
+    ck_assert_int_le(n, 5 + RECORDING_UNWIND_MAX_BEGUN);
+    recording_end(rec);
 }
 END_TEST
 
-START_TEST(sessions_share_tables_and_jobs)
+START_TEST(recordings_share_tables_and_jobs)
 {
-    struct session *a = session_begin(0), *b = session_begin(1);
+    struct recording *a = recording_begin(0), *b = recording_begin(1);
 
     scripts[0] = "table 1 10";
     TELL(a, 0, {0x1000, 0x2000, 0});
@@ -504,15 +504,15 @@ START_TEST(sessions_share_tables_and_jobs)
     wait_settled(b);
     ck_assert_ptr_eq(a->unwind.uses[0].entry, b->unwind.uses[0].entry);
     ck_assert_uint_eq(kind_at(a, 0x1000), kind_at(b, 0x7000));
-    session_end(a);
-    session_end(b);
+    recording_end(a);
+    recording_end(b);
 }
 END_TEST
 
 /* One that has claimed a file goes before it has given it, or its target lets nobody open it: the other reads it. */
 START_TEST(claims_pass_on)
 {
-    struct session *a = session_begin(0), *b = session_begin(1);
+    struct recording *a = recording_begin(0), *b = recording_begin(1);
 
     scripts[0] = "silence";
     TELL(a, 0, {0x1000, 0x2000, 0});
@@ -521,37 +521,37 @@ START_TEST(claims_pass_on)
     ck_assert_uint_eq(a->unwind.n_asked, 1);
     ck_assert_uint_eq(b->unwind.n_asked, 0);
     if (_i == 0) {
-        session_end(a);
+        recording_end(a);
     } else if (_i == 1) {
         child_kill(TAKE_PTR(a->collector));
-        session_unwind_on_collector_gone(a);
+        recording_unwind_on_collector_gone(a);
     }
     wait_kind(b, 0x1000, UNWIND_MAPPING_TABLE);
-    session_end(b);
+    recording_end(b);
     if (_i == 0)
         return;
-    ck_assert_int_eq(session_use_why(&a->unwind.uses[0]), UNWIND_WHY_UNREADABLE);
+    ck_assert_int_eq(recording_use_why(&a->unwind.uses[0]), UNWIND_WHY_UNREADABLE);
     ck_assert_uint_eq(a->unwind.n_asked, _i == 1 ? 0 : 1); /* the answer may still come, and is for nobody */
     if (_i == 2)
-        session_unwind_on_object(a, 0, memfd_create("late", MFD_CLOEXEC));
+        recording_unwind_on_object(a, 0, memfd_create("late", MFD_CLOEXEC));
     ck_assert_uint_eq(a->unwind.n_asked, 0);
-    session_end(a);
+    recording_end(a);
 }
 END_TEST
 
-START_TEST(nothing_is_left_of_many_sessions)
+START_TEST(nothing_is_left_of_many_recordings)
 {
     struct unwind_arena_stats stats;
     uint64_t used = 0;
 
     scripts[0] = scripts[1] = "table 3 100";
     for (unsigned i = 0; i < 50; i++) {
-        struct session *s = session_begin(i % 4);
-        TELL(s, 0, {0x1000, 0x2000, 0});
-        TELL(s, 1, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
+        struct recording *rec = recording_begin(i % 4);
+        TELL(rec, 0, {0x1000, 0x2000, 0});
+        TELL(rec, 1, {0x1000, 0x2000, 0}, {0x3000, 0x4000, 1});
         if (i % 3)
-            wait_ready(s);
-        session_end(s);
+            wait_ready(rec);
+        recording_end(rec);
         unwind_arena_stats(unwind_tables_arena(server.tables), &stats);
         if (i == 10)
             used = stats.used_bytes;
@@ -567,8 +567,8 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    Suite *s = suite_create("session_unwind");
-    TCase *t = tcase_create("session");
+    Suite *rec = suite_create("recording_unwind");
+    TCase *t = tcase_create("recording");
 
     if (argc < 2)
         return EXIT_FAILURE;
@@ -585,13 +585,13 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_target_that_breaks_workers_is_not_read_on);
     tcase_add_test(t, others_files_are_not_held_against_a_target);
     tcase_add_test(t, a_target_with_large_tables_leaves_room);
-    tcase_add_test(t, sessions_share_tables_and_jobs);
+    tcase_add_test(t, recordings_share_tables_and_jobs);
     tcase_add_loop_test(t, claims_pass_on, 0, 3);
-    tcase_add_test(t, nothing_is_left_of_many_sessions);
+    tcase_add_test(t, nothing_is_left_of_many_recordings);
     tcase_set_timeout(t, 120);
-    suite_add_tcase(s, t);
+    suite_add_tcase(rec, t);
 
-    SRunner *runner = srunner_create(s);
+    SRunner *runner = srunner_create(rec);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -1,26 +1,26 @@
-/* From what a session knows of its target's mappings and tables to the space that the BPF programs search. Owns nothing: the place of the
- * newest space is the session's. */
+/* From what a recording knows of its target's mappings and tables to the space that the BPF programs search. Owns nothing: the place of the
+ * newest space is the recording's. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bpf/unwind.h"
 #include "bpf/unwind_arena.h"
+#include "daemon/recording_impl.h"
 #include "daemon/server.h"
-#include "daemon/session_impl.h"
 #include "daemon/unwind_space.h"
 #include "util/cleanup.h"
 
-enum unwind_why session_use_why(const struct session_use *use)
+enum unwind_why recording_use_why(const struct recording_use *use)
 {
     if (use->why || !use->entry)
         return use->why;
     return use->entry->state == UNWIND_NONE ? use->entry->why : 0;
 }
 
-static void use_show(const struct session_use *use, uint32_t *ret_kind, uint32_t *ret_place)
+static void use_show(const struct recording_use *use, uint32_t *ret_kind, uint32_t *ret_place)
 {
-    enum unwind_why why = session_use_why(use);
+    enum unwind_why why = recording_use_why(use);
 
     *ret_place = 0;
     if (why) {
@@ -33,27 +33,27 @@ static void use_show(const struct session_use *use, uint32_t *ret_kind, uint32_t
     }
 }
 
-void session_unwind_publish(struct session *s)
+void recording_unwind_publish(struct recording *rec)
 {
-    const struct session_unwind *u = &s->unwind;
+    const struct recording_unwind *u = &rec->unwind;
     uint64_t space = u->place ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
 
-    if (s->recorder)
-        __atomic_store_n(&session_ctl(s)->space, space, __ATOMIC_RELEASE);
+    if (rec->recorder)
+        __atomic_store_n(&recording_ctl(rec)->space, space, __ATOMIC_RELEASE);
 }
 
-void session_unwind_set_place(struct session *s, uint32_t place)
+void recording_unwind_set_place(struct recording *rec, uint32_t place)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
     uint32_t old = u->place;
 
     u->place = place;
     u->place_epoch = u->exec_epoch;
-    session_unwind_publish(s);
-    unwind_space_put(unwind_tables_arena(s->server->tables), old);
-    unwind_tables_tidy(s->server->tables);
+    recording_unwind_publish(rec);
+    unwind_space_put(unwind_tables_arena(rec->server->tables), old);
+    unwind_tables_tidy(rec->server->tables);
     while (u->n_held > 0)
-        unwind_tables_drop(s->server->tables, u->held[--u->n_held]);
+        unwind_tables_drop(rec->server->tables, u->held[--u->n_held]);
     free(TAKE_PTR(u->held));
 }
 
@@ -63,7 +63,7 @@ static bool name_is_kernel(const char *name)
     return strcmp(name, "[vsyscall]") == 0 || strcmp(name, "[uprobes]") == 0;
 }
 
-static const struct session_use *use_of_mapping(const struct session_unwind *u, const struct raw_mapping *m)
+static const struct recording_use *use_of_mapping(const struct recording_unwind *u, const struct raw_mapping *m)
 {
     size_t index = m->object;
 
@@ -72,10 +72,10 @@ static const struct session_use *use_of_mapping(const struct session_unwind *u, 
             return NULL;
         index = u->list.n_objects;
     }
-    return u->use_of[index] == SESSION_UNWIND_NO_USE ? NULL : &u->uses[u->use_of[index]];
+    return u->use_of[index] == RECORDING_UNWIND_NO_USE ? NULL : &u->uses[u->use_of[index]];
 }
 
-static bool is_replaced(const struct session_unwind *u, const struct raw_mapping *m)
+static bool is_replaced(const struct recording_unwind *u, const struct raw_mapping *m)
 {
     for (unsigned i = 0; i < u->n_replaced; i++)
         if (m->start < u->replaced[i].end && u->replaced[i].start < m->end)
@@ -83,10 +83,10 @@ static bool is_replaced(const struct session_unwind *u, const struct raw_mapping
     return false;
 }
 
-static struct unwind_mapping space_mapping(const struct session_unwind *u, const struct raw_mapping *m)
+static struct unwind_mapping space_mapping(const struct recording_unwind *u, const struct raw_mapping *m)
 {
     struct unwind_mapping r = {.start = m->start, .end = m->end, .offset = m->offset, .kind = UNWIND_MAPPING_ANONYMOUS};
-    const struct session_use *use = use_of_mapping(u, m);
+    const struct recording_use *use = use_of_mapping(u, m);
 
     if (use)
         use_show(use, &r.kind, &r.table);
@@ -108,7 +108,7 @@ static bool mappings_are_one(const struct unwind_mapping *last, const struct unw
 }
 
 /* All mappings as a space has them: in order, none over another, and neighbours without a file as one. */
-static size_t space_mappings(const struct session_unwind *u, struct unwind_mapping *to)
+static size_t space_mappings(const struct recording_unwind *u, struct unwind_mapping *to)
 {
     size_t n = 0;
 
@@ -125,10 +125,10 @@ static size_t space_mappings(const struct session_unwind *u, struct unwind_mappi
     return n;
 }
 
-int session_unwind_write(struct session *s)
+int recording_unwind_write(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
-    struct unwind_tables *tables = s->server->tables;
+    struct recording_unwind *u = &rec->unwind;
+    struct unwind_tables *tables = rec->server->tables;
     AUTO_FREE struct unwind_mapping *mappings = calloc(u->list.n_mappings + 1, sizeof(*mappings));
     AUTO_FREE struct unwind_entry **held = calloc(u->n_uses + 1, sizeof(struct unwind_entry *));
     uint32_t place;
@@ -152,13 +152,13 @@ int session_unwind_write(struct session *s)
         if (u->uses[i].written_kind == UNWIND_MAPPING_TABLE)
             held[n_held++] = unwind_tables_use(tables, &u->uses[i].entry->id, false);
     }
-    session_unwind_set_place(s, place);
+    recording_unwind_set_place(rec, place);
     u->held = TAKE_PTR(held);
     u->n_held = n_held;
     return 0;
 }
 
-bool session_unwind_is_due(const struct session_unwind *u)
+bool recording_unwind_is_due(const struct recording_unwind *u)
 {
     bool due = u->due;
 

@@ -1,8 +1,8 @@
-/* The tables of a session's target. Owns its uses of entries, its claims, the list of mappings, and the space in the arena.
+/* The tables of a recording's target. Owns its uses of entries, its claims, the list of mappings, and the space in the arena.
  *
- * Whatever changes - the list, an entry, the arena's room - ends in session_unwind_work, which does what can be done then: claims files,
+ * Whatever changes - the list, an entry, the arena's room - ends in recording_unwind_work, which does what can be done then: claims files,
  * writes a space where it would be another than the one that is there, and lets the window open. */
-#include "daemon/session_unwind.h"
+#include "daemon/recording_unwind.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -11,33 +11,33 @@
 #include <unistd.h>
 
 #include "bpf/unwind.h"
+#include "daemon/recording_impl.h"
 #include "daemon/server.h"
-#include "daemon/session_impl.h"
 #include "util/cleanup.h"
 
-static void session_unwind_work(struct session *s);
+static void recording_unwind_work(struct recording *rec);
 
-static struct unwind_tables *session_tables(const struct session *s)
+static struct unwind_tables *recording_tables(const struct recording *rec)
 {
-    return s->server->tables;
+    return rec->server->tables;
 }
 
 /* ---- what a use is */
 
-static bool use_is_settled(const struct session_use *use)
+static bool use_is_settled(const struct recording_use *use)
 {
     return !use->entry || use->why || use->entry->state == UNWIND_READY || use->entry->state == UNWIND_NONE;
 }
 
-static const char *use_path(const struct session_unwind *u, const struct session_use *use)
+static const char *use_path(const struct recording_unwind *u, const struct recording_use *use)
 {
     return use->object == COLLECTOR_OBJECT_VDSO ? "[vdso]" : raw_profile_string(&u->list, u->list.objects[use->object].path);
 }
 
 /* Notes a file that has no table for the profile. Memory of a JIT compiler is not meant to have one. */
-static void use_note(struct session_unwind *u, struct session_use *use)
+static void use_note(struct recording_unwind *u, struct recording_use *use)
 {
-    enum unwind_why why = session_use_why(use);
+    enum unwind_why why = recording_use_why(use);
 
     if (use->noted || !why)
         return;
@@ -46,13 +46,13 @@ static void use_note(struct session_unwind *u, struct session_use *use)
     if (why == UNWIND_WHY_NOT_ELF)
         return;
     u->n_missing++;
-    if (u->n_named == SESSION_UNWIND_MAX_NAMED)
+    if (u->n_named == RECORDING_UNWIND_MAX_NAMED)
         return;
     (void)snprintf(u->named[u->n_named].path, sizeof(u->named[0].path), "%s", use_path(u, use));
     u->named[u->n_named++].why = why;
 }
 
-static void use_pay(struct session_unwind *u, struct session_use *use)
+static void use_pay(struct recording_unwind *u, struct recording_use *use)
 {
     if (use->paid || !use->begun || !use->entry || !use_is_settled(use))
         return;
@@ -62,9 +62,9 @@ static void use_pay(struct session_unwind *u, struct session_use *use)
 
 /* ---- claims */
 
-static void session_unwind_await(struct session_unwind *u)
+static void recording_unwind_await(struct recording_unwind *u)
 {
-    struct timeval wait = {.tv_sec = SESSION_UNWIND_ANSWER_MS / 1000, .tv_usec = SESSION_UNWIND_ANSWER_MS % 1000 * 1000};
+    struct timeval wait = {.tv_sec = RECORDING_UNWIND_ANSWER_MS / 1000, .tv_usec = RECORDING_UNWIND_ANSWER_MS % 1000 * 1000};
 
     if (u->n_asked > 0)
         (void)event_add(u->answer, &wait);
@@ -72,23 +72,23 @@ static void session_unwind_await(struct session_unwind *u)
         (void)event_del(u->answer);
 }
 
-static void session_unwind_ask(struct session *s, struct session_use *use)
+static void recording_unwind_ask(struct recording *rec, struct recording_use *use)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
     struct collector_message m = {.type = COLLECTOR_OBJECT, .u.object = {.index = use->object}};
 
-    if (child_send(s->collector, &m, sizeof(m), NULL, 0) < 0)
+    if (child_send(rec->collector, &m, sizeof(m), NULL, 0) < 0)
         return; /* no room in the socket: its next answer makes some */
-    unwind_tables_claim(session_tables(s), use->entry, use->priority);
+    unwind_tables_claim(recording_tables(rec), use->entry, use->priority);
     use->begun = true;
-    u->asked[u->n_asked++] = unwind_tables_use(session_tables(s), &use->entry->id, false);
+    u->asked[u->n_asked++] = unwind_tables_use(recording_tables(rec), &use->entry->id, false);
     if (u->n_asked == 1)
-        session_unwind_await(u);
+        recording_unwind_await(u);
 }
 
-static void session_unwind_claim(struct session *s)
+static void recording_unwind_claim(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
     uint64_t bytes = 0;
     unsigned n_begun = 0;
 
@@ -96,100 +96,100 @@ static void session_unwind_claim(struct session *s)
         n_begun += u->uses[i].begun && !use_is_settled(&u->uses[i]);
         bytes += u->uses[i].entry && u->uses[i].entry->state == UNWIND_READY ? u->uses[i].entry->bytes : 0;
     }
-    for (size_t i = 0; i < u->n_uses && n_begun < SESSION_UNWIND_MAX_BEGUN; i++) {
-        struct session_use *use = &u->uses[i];
-        if (u->n_asked == SESSION_UNWIND_MAX_BEGUN || !unwind_tables_may_claim(session_tables(s)))
+    for (size_t i = 0; i < u->n_uses && n_begun < RECORDING_UNWIND_MAX_BEGUN; i++) {
+        struct recording_use *use = &u->uses[i];
+        if (u->n_asked == RECORDING_UNWIND_MAX_BEGUN || !unwind_tables_may_claim(recording_tables(rec)))
             return;
         if (use->why || !use->entry || use->entry->state != UNWIND_WANTED)
             continue;
-        if (u->n_broken >= SESSION_UNWIND_MAX_BROKEN)
+        if (u->n_broken >= RECORDING_UNWIND_MAX_BROKEN)
             use->why = UNWIND_WHY_BROKEN;
-        else if (bytes > unwind_tables_share_bytes(session_tables(s)))
+        else if (bytes > unwind_tables_share_bytes(recording_tables(rec)))
             use->why = UNWIND_WHY_NO_ROOM;
-        else if (s->collector && s->phase <= PHASE_OPEN)
-            session_unwind_ask(s, use);
+        else if (rec->collector && rec->phase <= PHASE_OPEN)
+            recording_unwind_ask(rec, use);
         n_begun += use->begun && !use->why;
     }
 }
 
-/* No file comes of a question, for this session; another one may claim it. */
-static void session_unwind_unask(struct session *s, struct unwind_entry *entry)
+/* No file comes of a question, for this recording; another one may claim it. */
+static void recording_unwind_unask(struct recording *rec, struct unwind_entry *entry)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
 
-    unwind_tables_unclaim(session_tables(s), entry);
+    unwind_tables_unclaim(recording_tables(rec), entry);
     for (size_t i = 0; i < u->n_uses; i++)
         if (u->uses[i].entry == entry)
             u->uses[i].why = UNWIND_WHY_UNREADABLE;
-    unwind_tables_drop(session_tables(s), entry);
+    unwind_tables_drop(recording_tables(rec), entry);
 }
 
 /* The oldest question has its answer. */
-static void session_unwind_answer(struct session *s, int error, int fd)
+static void recording_unwind_answer(struct recording *rec, int error, int fd)
 {
     AUTO_CLOSE int owned = fd;
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
     struct unwind_entry *entry = u->asked[0];
 
     u->n_asked--;
     memmove(u->asked, u->asked + 1, u->n_asked * sizeof(u->asked[0]));
-    session_unwind_await(u);
+    recording_unwind_await(u);
     if (!entry)
         return;
     if (error < 0) {
-        session_unwind_unask(s, entry);
+        recording_unwind_unask(rec, entry);
         return;
     }
-    unwind_tables_give(session_tables(s), entry, TAKE_FD(owned));
-    unwind_tables_drop(session_tables(s), entry);
+    unwind_tables_give(recording_tables(rec), entry, TAKE_FD(owned));
+    unwind_tables_drop(recording_tables(rec), entry);
 }
 
-static void session_unwind_on_silence(evutil_socket_t fd, short what, void *arg)
+static void recording_unwind_on_silence(evutil_socket_t fd, short what, void *arg)
 {
-    struct session *s = arg;
-    struct session_unwind *u = &s->unwind;
+    struct recording *rec = arg;
+    struct recording_unwind *u = &rec->unwind;
 
     for (unsigned i = 0; i < u->n_asked; i++)
         if (u->asked[i])
-            session_unwind_unask(s, TAKE_PTR(u->asked[i]));
-    session_unwind_work(s);
+            recording_unwind_unask(rec, TAKE_PTR(u->asked[i]));
+    recording_unwind_work(rec);
 }
 
-void session_unwind_on_object(struct session *s, int error, int fd)
+void recording_unwind_on_object(struct recording *rec, int error, int fd)
 {
     AUTO_CLOSE int owned = fd;
 
-    if (s->unwind.n_asked == 0)
+    if (rec->unwind.n_asked == 0)
         return;
     if (error == 0 && owned < 0)
         error = -EBADF;
-    session_unwind_answer(s, error, error == 0 ? TAKE_FD(owned) : -1);
-    session_unwind_work(s);
+    recording_unwind_answer(rec, error, error == 0 ? TAKE_FD(owned) : -1);
+    recording_unwind_work(rec);
 }
 
-void session_unwind_on_collector_gone(struct session *s)
+void recording_unwind_on_collector_gone(struct recording *rec)
 {
-    while (s->unwind.n_asked > 0)
-        session_unwind_answer(s, -ESRCH, -1);
-    session_unwind_work(s);
+    while (rec->unwind.n_asked > 0)
+        recording_unwind_answer(rec, -ESRCH, -1);
+    recording_unwind_work(rec);
 }
 
 /* ---- the space */
 
-static void session_unwind_update(struct session *s)
+static void recording_unwind_update(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
-    struct timeval pause = {.tv_usec = SESSION_UNWIND_PAUSE_US}, retry = {.tv_usec = SESSION_UNWIND_RETRY_US};
+    struct recording_unwind *u = &rec->unwind;
+    struct timeval pause = {.tv_usec = RECORDING_UNWIND_PAUSE_US}, retry = {.tv_usec = RECORDING_UNWIND_RETRY_US};
 
-    if (!u->listed || s->phase > PHASE_OPEN || !session_unwind_is_due(u) || event_pending(u->pause, EV_TIMEOUT, NULL))
+    if (!u->listed || rec->phase > PHASE_OPEN || !recording_unwind_is_due(u) || event_pending(u->pause, EV_TIMEOUT, NULL))
         return;
-    int r = session_unwind_write(s);
+    int r = recording_unwind_write(rec);
     if (r < 0 && u->n_replaced > 0 && u->place)
-        session_unwind_set_place(s, 0); /* frame pointers rather than what was mapped before */
+        recording_unwind_set_place(rec, 0); /* frame pointers rather than what was mapped before */
     if (r == -ENOSPC)
         return; /* the tables tell when there is room */
     if (r < 0 && u->due && u->place)
-        session_unwind_set_place(s, 0);
+        recording_unwind_set_place(rec, 0);
     u->overdue = u->overdue || r < 0;
     u->due = u->due && r < 0;
     (void)event_add(u->pause, r < 0 ? &retry : &pause);
@@ -213,43 +213,43 @@ static enum unwind_priority object_priority(const char *path, bool main_binary)
 /* The vdso is in no file: an identity that no file has. */
 static const struct file_identity vdso_identity = {.dev = UINT64_MAX, .ino = UINT64_MAX};
 
-static void use_begin(struct session *s, struct session_use *use, uint32_t object, const struct raw_mapping *m)
+static void use_begin(struct recording *rec, struct recording_use *use, uint32_t object, const struct raw_mapping *m)
 {
-    const struct raw_profile *list = &s->unwind.list;
+    const struct raw_profile *list = &rec->unwind.list;
     const struct raw_object *o = object == COLLECTOR_OBJECT_VDSO ? NULL : &list->objects[object];
 
-    *use = (struct session_use){.object = object, .priority = UNWIND_C_LIBRARY};
+    *use = (struct recording_use){.object = object, .priority = UNWIND_C_LIBRARY};
     if (o)
         use->priority = object_priority(raw_profile_string(list, o->path), m->main_binary);
     if (o && !o->available) {
         use->why = o->error == -EUCLEAN ? UNWIND_WHY_OTHER : UNWIND_WHY_UNREADABLE;
         return;
     }
-    use->entry = unwind_tables_use(session_tables(s), o ? &o->id : &vdso_identity, !s->unwind.listed);
+    use->entry = unwind_tables_use(recording_tables(rec), o ? &o->id : &vdso_identity, !rec->unwind.listed);
     if (!use->entry)
         use->why = UNWIND_WHY_TOO_MANY;
 }
 
 /* What was known of the same object in the list before. The vdso has the last place in both. */
-static const struct session_use *use_before(const struct session_use *uses, const uint32_t *use_of, size_t n_objects, uint32_t object)
+static const struct recording_use *use_before(const struct recording_use *uses, const uint32_t *use_of, size_t n_objects, uint32_t object)
 {
     size_t index = object == COLLECTOR_OBJECT_VDSO ? n_objects : object;
 
-    return use_of && index <= n_objects && use_of[index] != SESSION_UNWIND_NO_USE ? &uses[use_of[index]] : NULL;
+    return use_of && index <= n_objects && use_of[index] != RECORDING_UNWIND_NO_USE ? &uses[use_of[index]] : NULL;
 }
 
 static int compare_uses(const void *va, const void *vb)
 {
-    const struct session_use *a = va, *b = vb;
+    const struct recording_use *a = va, *b = vb;
     int r = (a->priority > b->priority) - (a->priority < b->priority);
 
     return r ? r : (a->object > b->object) - (a->object < b->object);
 }
 
 /* The files of the list, each once. */
-static void uses_collect(struct session *s, const struct session_use *old, const uint32_t *old_use_of, size_t old_n_objects)
+static void uses_collect(struct recording *rec, const struct recording_use *old, const uint32_t *old_use_of, size_t old_n_objects)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
 
     for (size_t i = 0; i < u->list.n_mappings; i++) {
         const struct raw_mapping *m = &u->list.mappings[i];
@@ -258,15 +258,15 @@ static void uses_collect(struct session *s, const struct session_use *old, const
             continue;
         uint32_t object = vdso ? COLLECTOR_OBJECT_VDSO : m->object;
         uint32_t *use_of = &u->use_of[vdso ? u->list.n_objects : object];
-        if (*use_of != SESSION_UNWIND_NO_USE)
+        if (*use_of != RECORDING_UNWIND_NO_USE)
             continue;
-        if (u->n_uses == SESSION_UNWIND_MAX_USES) {
+        if (u->n_uses == RECORDING_UNWIND_MAX_USES) {
             u->n_left_out++;
             continue;
         }
-        struct session_use *use = &u->uses[u->n_uses];
-        use_begin(s, use, object, m);
-        const struct session_use *before = use_before(old, old_use_of, old_n_objects, object);
+        struct recording_use *use = &u->uses[u->n_uses];
+        use_begin(rec, use, object, m);
+        const struct recording_use *before = use_before(old, old_use_of, old_n_objects, object);
         if (before && before->entry == use->entry) {
             use->why = before->why;
             use->begun = before->begun;
@@ -282,21 +282,21 @@ static void uses_collect(struct session *s, const struct session_use *old, const
     }
 }
 
-static void uses_drop(struct session *s, struct session_use *uses, size_t n)
+static void uses_drop(struct recording *rec, struct recording_use *uses, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (uses[i].entry)
-            unwind_tables_drop(session_tables(s), uses[i].entry);
+            unwind_tables_drop(recording_tables(rec), uses[i].entry);
     free(uses);
 }
 
 /* Takes over a list. What both lists have stays in use all the while. */
-static int session_unwind_take_list(struct session *s, struct raw_profile *list)
+static int recording_unwind_take_list(struct recording *rec, struct raw_profile *list)
 {
-    struct session_unwind *u = &s->unwind;
-    struct session_unwind old = *u;
-    size_t room = list->n_objects < SESSION_UNWIND_MAX_USES ? list->n_objects + 1 : SESSION_UNWIND_MAX_USES;
-    AUTO_FREE struct session_use *uses = calloc(room, sizeof(*uses));
+    struct recording_unwind *u = &rec->unwind;
+    struct recording_unwind old = *u;
+    size_t room = list->n_objects < RECORDING_UNWIND_MAX_USES ? list->n_objects + 1 : RECORDING_UNWIND_MAX_USES;
+    AUTO_FREE struct recording_use *uses = calloc(room, sizeof(*uses));
     AUTO_FREE uint32_t *use_of = malloc((list->n_objects + 1) * sizeof(*use_of));
 
     if (!uses || !use_of)
@@ -307,8 +307,8 @@ static int session_unwind_take_list(struct session *s, struct raw_profile *list)
     u->use_of = TAKE_PTR(use_of);
     u->n_uses = 0;
     u->n_left_out = 0;
-    uses_collect(s, old.uses, old.use_of, old.listed ? old.list.n_objects : 0);
-    uses_drop(s, old.uses, old.n_uses);
+    uses_collect(rec, old.uses, old.use_of, old.listed ? old.list.n_objects : 0);
+    uses_drop(rec, old.uses, old.n_uses);
     free(old.use_of);
     if (old.listed)
         raw_profile_close(&old.list);
@@ -316,27 +316,27 @@ static int session_unwind_take_list(struct session *s, struct raw_profile *list)
     return 0;
 }
 
-bool session_unwind_maps(const struct session *s, uint64_t start, uint64_t end)
+bool recording_unwind_maps(const struct recording *rec, uint64_t start, uint64_t end)
 {
-    const struct session_unwind *u = &s->unwind;
+    const struct recording_unwind *u = &rec->unwind;
 
     for (size_t i = 0; u->listed && i < u->list.n_mappings; i++) {
         const struct raw_mapping *m = &u->list.mappings[i];
         if (m->object == RAW_NO_OBJECT || m->start >= end || start >= m->end)
             continue;
         uint32_t use = u->use_of[m->object];
-        if (use == SESSION_UNWIND_NO_USE || session_use_why(&u->uses[use]) != UNWIND_WHY_NOT_ELF)
+        if (use == RECORDING_UNWIND_NO_USE || recording_use_why(&u->uses[use]) != UNWIND_WHY_NOT_ELF)
             return true;
     }
     return false;
 }
 
-void session_unwind_on_replaced(struct session *s, uint64_t start, uint64_t end, uint32_t epoch)
+void recording_unwind_on_replaced(struct recording *rec, uint64_t start, uint64_t end, uint32_t epoch)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
     unsigned i = u->n_replaced;
 
-    if (i == SESSION_UNWIND_MAX_REPLACED) {
+    if (i == RECORDING_UNWIND_MAX_REPLACED) {
         i--;
         start = start < u->replaced[i].start ? start : u->replaced[i].start;
         end = end > u->replaced[i].end ? end : u->replaced[i].end;
@@ -348,11 +348,11 @@ void session_unwind_on_replaced(struct session *s, uint64_t start, uint64_t end,
     u->replaced[i].epoch = epoch;
     u->due = true;
     (void)event_del(u->pause); /* this can't wait */
-    session_unwind_work(s);
+    recording_unwind_work(rec);
 }
 
 /* A list that was read in that epoch has what is there now. */
-static void session_unwind_forget_replaced(struct session_unwind *u, uint32_t epoch)
+static void recording_unwind_forget_replaced(struct recording_unwind *u, uint32_t epoch)
 {
     unsigned n = 0;
 
@@ -363,80 +363,80 @@ static void session_unwind_forget_replaced(struct session_unwind *u, uint32_t ep
     u->n_replaced = n;
 }
 
-void session_unwind_on_mappings(struct session *s, const struct collector_message *m, int fd)
+void recording_unwind_on_mappings(struct recording *rec, const struct collector_message *m, int fd)
 {
     AUTO_CLOSE int owned = fd;
     struct raw_profile list;
 
-    if (s->phase > PHASE_OPEN || !s->unwind.observing)
+    if (rec->phase > PHASE_OPEN || !rec->unwind.observing)
         return;
     if (!m->u.mappings.same) {
         if (raw_table_open(owned, &list) < 0)
             return;
-        if (session_unwind_take_list(s, &list) < 0) {
+        if (recording_unwind_take_list(rec, &list) < 0) {
             raw_profile_close(&list);
             return;
         }
-        s->unwind.exec_epoch = m->u.mappings.exec_epoch;
-        s->unwind.n_left_out += m->u.mappings.cut;
-        s->unwind.due = true;
+        rec->unwind.exec_epoch = m->u.mappings.exec_epoch;
+        rec->unwind.n_left_out += m->u.mappings.cut;
+        rec->unwind.due = true;
     }
-    session_unwind_forget_replaced(&s->unwind, m->u.mappings.epoch);
-    session_unwind_work(s);
+    recording_unwind_forget_replaced(&rec->unwind, m->u.mappings.epoch);
+    recording_unwind_work(rec);
 }
 
 /* ---- when */
 
-static bool session_unwind_is_complete(const struct session_unwind *u)
+static bool recording_unwind_is_complete(const struct recording_unwind *u)
 {
     for (size_t i = 0; i < u->n_uses; i++)
         if (!use_is_settled(&u->uses[i]))
             return false;
-    return u->listed && !session_unwind_is_due(u);
+    return u->listed && !recording_unwind_is_due(u);
 }
 
-bool session_unwind_is_ready(const struct session *s)
+bool recording_unwind_is_ready(const struct recording *rec)
 {
-    return s->unwind.waited || !s->unwind.observing || session_unwind_is_complete(&s->unwind);
+    return rec->unwind.waited || !rec->unwind.observing || recording_unwind_is_complete(&rec->unwind);
 }
 
-static void session_unwind_work(struct session *s)
+static void recording_unwind_work(struct recording *rec)
 {
-    for (size_t i = 0; i < s->unwind.n_uses; i++) {
-        use_note(&s->unwind, &s->unwind.uses[i]);
-        use_pay(&s->unwind, &s->unwind.uses[i]);
+    for (size_t i = 0; i < rec->unwind.n_uses; i++) {
+        use_note(&rec->unwind, &rec->unwind.uses[i]);
+        use_pay(&rec->unwind, &rec->unwind.uses[i]);
     }
-    session_unwind_claim(s);
-    session_unwind_update(s);
-    if (!s->unwind.waited && session_unwind_is_complete(&s->unwind)) {
-        s->unwind.waited = true;
-        session_unwind_ready(s);
+    recording_unwind_claim(rec);
+    recording_unwind_update(rec);
+    if (!rec->unwind.waited && recording_unwind_is_complete(&rec->unwind)) {
+        rec->unwind.waited = true;
+        recording_unwind_ready(rec);
     }
 }
 
-static void session_unwind_on_change(void *userdata)
+static void recording_unwind_on_change(void *userdata)
 {
-    session_unwind_work(userdata);
+    recording_unwind_work(userdata);
 }
 
-static void session_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
+static void recording_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
 {
-    session_unwind_work(arg);
+    recording_unwind_work(arg);
 }
 
-static void session_unwind_on_deadline(evutil_socket_t fd, short what, void *arg)
+static void recording_unwind_on_deadline(evutil_socket_t fd, short what, void *arg)
 {
-    struct session *s = arg;
+    struct recording *rec = arg;
 
-    if (s->unwind.waited)
+    if (rec->unwind.waited)
         return;
-    s->unwind.waited = true;
-    session_unwind_ready(s);
+    rec->unwind.waited = true;
+    recording_unwind_ready(rec);
 }
 
-void session_unwind_on_open(struct session *s)
+void recording_unwind_on_open(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
 
     u->waited = true;
     for (size_t i = 0; i < u->n_uses; i++)
@@ -445,35 +445,35 @@ void session_unwind_on_open(struct session *s)
 
 /* ---- life */
 
-int session_unwind_init(struct session *s)
+int recording_unwind_init(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
-    struct timeval wait = {.tv_usec = SESSION_UNWIND_WAIT_MS * 1000};
+    struct recording_unwind *u = &rec->unwind;
+    struct timeval wait = {.tv_usec = RECORDING_UNWIND_WAIT_MS * 1000};
 
-    u->session = s;
-    if (s->params.unwind == SESSION_UNWIND_FP || s->params.unwind == SESSION_UNWIND_COPY)
+    u->recording = rec;
+    if (rec->params.unwind == SESSION_UNWIND_FP || rec->params.unwind == SESSION_UNWIND_COPY)
         return 0; /* nobody would read them */
-    u->pause = evtimer_new(s->server->base, session_unwind_on_pause, s);
-    u->deadline = evtimer_new(s->server->base, session_unwind_on_deadline, s);
-    u->answer = evtimer_new(s->server->base, session_unwind_on_silence, s);
+    u->pause = evtimer_new(rec->server->base, recording_unwind_on_pause, rec);
+    u->deadline = evtimer_new(rec->server->base, recording_unwind_on_deadline, rec);
+    u->answer = evtimer_new(rec->server->base, recording_unwind_on_silence, rec);
     if (!u->pause || !u->deadline || !u->answer || event_add(u->deadline, &wait) < 0)
         return -ENOMEM;
-    u->observer = (struct unwind_observer){.changed = session_unwind_on_change, .userdata = s};
-    unwind_tables_observe(session_tables(s), &u->observer);
+    u->observer = (struct unwind_observer){.changed = recording_unwind_on_change, .userdata = rec};
+    unwind_tables_observe(recording_tables(rec), &u->observer);
     u->observing = true;
     return 0;
 }
 
-void session_unwind_deinit(struct session *s)
+void recording_unwind_deinit(struct recording *rec)
 {
-    struct session_unwind *u = &s->unwind;
+    struct recording_unwind *u = &rec->unwind;
 
     if (u->observing) {
         while (u->n_asked > 0)
-            session_unwind_answer(s, -ECANCELED, -1);
-        session_unwind_set_place(s, 0);
-        uses_drop(s, TAKE_PTR(u->uses), u->n_uses);
-        unwind_tables_unobserve(session_tables(s), &u->observer);
+            recording_unwind_answer(rec, -ECANCELED, -1);
+        recording_unwind_set_place(rec, 0);
+        uses_drop(rec, TAKE_PTR(u->uses), u->n_uses);
+        unwind_tables_unobserve(recording_tables(rec), &u->observer);
     }
     free(TAKE_PTR(u->use_of));
     if (u->listed)
@@ -484,12 +484,12 @@ void session_unwind_deinit(struct session *s)
         event_free(u->deadline);
     if (u->answer)
         event_free(u->answer);
-    *u = (struct session_unwind){0};
+    *u = (struct recording_unwind){0};
 }
 
 /* ---- what is said */
 
-int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w)
+int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *w)
 {
     uint64_t n_tables = 0, n_unfinished = 0;
     int r = 0;
@@ -507,7 +507,7 @@ int session_unwind_facts(const struct session_unwind *u, struct raw_writer *w)
         r = r ? r : raw_writer_fact(w, "unwind.tables_missing", "%llu", (unsigned long long)(u->n_missing + n_unfinished));
     for (size_t i = 0; i < u->n_named; i++)
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%s: %s", u->named[i].path, unwind_why_text(u->named[i].why));
-    for (size_t i = 0, named = u->n_named; i < u->n_uses && named < SESSION_UNWIND_MAX_NAMED; i++) {
+    for (size_t i = 0, named = u->n_named; i < u->n_uses && named < RECORDING_UNWIND_MAX_NAMED; i++) {
         if (use_is_settled(&u->uses[i]))
             continue;
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
