@@ -191,7 +191,8 @@ LOCK_INLINE bool lock_wait_goes_on(const struct lock_wait *w, const struct lock_
                                    __u64 now_ns)
 {
     return place->address != 0 && value != 0 && w->returned_ns != 0 && w->place.space == place->space &&
-           w->place.address == place->address && w->value == value && w->stack == stack && w->wakes == w->wakes_then && now_ns - w->returned_ns <= LOCK_AGAIN_NS;
+           w->place.address == place->address && w->value == value && w->stack == stack &&
+           w->wakes == w->wakes_then && now_ns - w->returned_ns <= LOCK_AGAIN_NS;
 }
 
 /* A thread goes to wait, for what is no lock that we know where place->address is 0. False: there is no room for its lock. */
