@@ -1,6 +1,6 @@
 /* Two processes (or, threads=1, two threads) that pass a byte to and fro through two pipes: a context
  * switch for each byte, 100,000 and more a second, when both run on one CPU (cpu=, default 0; -1 leaves
- * them free). The truth counts round trips. */
+ * them free). The truth counts round trips. depth= puts so many frames more under what passes the bytes, on both sides. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,14 +12,29 @@
 
 static struct tally tallies[] = { { .name = "ping" } };
 static int to_peer[2], from_peer[2];
+static long depth;
 
-static NOINLINE void *pong(void *unused)
+static NOINLINE void descend(long left, void (*bottom)(void))
+{
+    if (left <= 0)
+        bottom();
+    else
+        descend(left - 1, bottom);
+    KEEP_FRAME();
+}
+
+static NOINLINE void pong(void)
 {
     char byte;
 
-    (void)unused;
     while (read(to_peer[0], &byte, 1) == 1 && write(from_peer[1], &byte, 1) == 1)
         ;
+}
+
+static void *pong_thread(void *unused)
+{
+    (void)unused;
+    descend(depth, pong);
     return NULL;
 }
 
@@ -41,7 +56,7 @@ static void start_peer(bool thread)
     pid_t pid;
 
     if (thread) {
-        if (pthread_create(&id, NULL, pong, NULL) != 0)
+        if (pthread_create(&id, NULL, pong_thread, NULL) != 0)
             program_cannot("start a thread");
         pthread_detach(id);
         return;
@@ -52,7 +67,7 @@ static void start_peer(bool thread)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(to_peer[1]);
-        pong(NULL);
+        pong_thread(NULL);
         _exit(0);
     }
     program_note("peer", (uint64_t)pid);
@@ -65,6 +80,7 @@ int main(int argc, char **argv)
 
     program_init(argc, argv, tallies, 1);
     cpu = program_option("cpu", 0);
+    depth = program_option("depth", 0);
     CPU_ZERO(&cpus);
     CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &cpus);
     if ((cpu >= 0 && sched_setaffinity(0, sizeof(cpus), &cpus) < 0) || pipe(to_peer) < 0 || pipe(from_peer) < 0)
@@ -72,6 +88,6 @@ int main(int argc, char **argv)
     start_peer(program_option("threads", 0));
     program_ready();
     while (program_running())
-        ping();
+        descend(depth, ping);
     return program_end();
 }

@@ -19,6 +19,9 @@
 /* A clone (main.constprop.0) would have another name in profiles. */
 #define NOINLINE __attribute__((noinline, noclone))
 
+/* Stands behind a function's last call, which would replace the function's frame otherwise. */
+#define KEEP_FRAME() __asm__ volatile("" ::: "memory")
+
 /* A function's account. cpu_ns is its CPU time; calls is for programs that count instead. */
 struct tally {
     const char *name;
