@@ -1,129 +1,33 @@
-/* Idle until told; a line names a way of waiting, which is then done for known times by functions with telling names:
+/* Idle until told; a line names a way of waiting for locks, which is then done for known times by functions with telling names:
  *
- *     convoy | barge | rwlock | condition | semaphore | barrier | timeout | pi | robust | shared | join | semop | flock | fcntl | sleeps | many N
+ *     convoy | barge | rwlock | timeout | pi | robust | shared | many
  *
  * The truth of a function that waits (wait_*): cpu_ns is how long, calls how often. Of one that releases (release_*): cpu_ns is for how
  * much of that time its holds are to blame, from when it had the lock, calls how many of its holds others waited for. What passed between a
  * release and the next hold is handover_ns, for all releases together: a profile may take it for the next hold's. */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/poll.h>
-#include <sys/sem.h>
 #include <sys/wait.h>
 
 #include "program.h"
 
 enum {
-    WAIT_MUTEX, RELEASE_MUTEX, RELEASE_LONG, WAIT_READ, WAIT_WRITE, RELEASE_READ, RELEASE_WRITE, WAIT_CONDITION, SIGNAL_CONDITION,
-    WAIT_SEMAPHORE, POST_SEMAPHORE, WAIT_BARRIER, WAIT_TIMED, WAIT_PI, RELEASE_PI, WAIT_ROBUST, RELEASE_BY_EXIT, WAIT_SHARED, WAIT_THREAD,
-    WAIT_SEMOP, WAIT_FLOCK, WAIT_FCNTL, WAIT_NO_LOCK,
+    WAIT_MUTEX, RELEASE_MUTEX, RELEASE_LONG, WAIT_READ, WAIT_WRITE, RELEASE_READ, RELEASE_WRITE, WAIT_TIMED, WAIT_PI, RELEASE_PI,
+    WAIT_ROBUST, RELEASE_BY_EXIT, WAIT_SHARED,
 };
 static struct tally tallies[] = {
     {.name = "wait_mutex"}, {.name = "release_mutex"}, {.name = "release_long"}, {.name = "wait_read"}, {.name = "wait_write"},
-    {.name = "release_read"}, {.name = "release_write"}, {.name = "wait_condition"}, {.name = "signal_condition"}, {.name = "wait_semaphore"},
-    {.name = "post_semaphore"}, {.name = "wait_barrier"}, {.name = "wait_timed"}, {.name = "wait_pi"}, {.name = "release_pi"},
-    {.name = "wait_robust"}, {.name = "release_by_exit"}, {.name = "wait_shared"}, {.name = "wait_thread"}, {.name = "wait_semop"},
-    {.name = "wait_flock"}, {.name = "wait_fcntl"}, {.name = "wait_no_lock"},
+    {.name = "release_read"}, {.name = "release_write"}, {.name = "wait_timed"}, {.name = "wait_pi"}, {.name = "release_pi"},
+    {.name = "wait_robust"}, {.name = "release_by_exit"}, {.name = "wait_shared"},
 };
+
+#include "waits.h"
 
 #define LANES 8
-#define ROUNDS 20
-#define SLIGHT_NS 30000 /* nobody waited, if it took less */
-
-/* What threads do to a lock, told by themselves. */
-struct account {
-    uint64_t since_ns[64]; /* who waits: since when */
-    uint64_t taken_ns, released_ns;
-    uint64_t quit_ns;      /* what those waited in this hold who gave up */
-};
-static uint64_t handover_ns;
-
-static uint64_t now(void)
-{
-    return program_clock_ns(CLOCK_MONOTONIC);
-}
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static void pause_ns(uint64_t ns)
-{
-    program_sleep_until(now() + ns);
-}
-
-static void add(unsigned tally, uint64_t ns)
-{
-    __atomic_fetch_add(&tallies[tally].cpu_ns, ns, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&tallies[tally].calls, 1, __ATOMIC_RELAXED);
-}
-
-static void waited_since(unsigned tally, uint64_t began_ns)
-{
-    uint64_t ns = now() - began_ns;
-
-    if (ns > SLIGHT_NS)
-        add(tally, ns);
-}
-
-static uint64_t account_begin(struct account *a, unsigned who)
-{
-    uint64_t began_ns = now();
-
-    __atomic_store_n(&a->since_ns[who], began_ns, __ATOMIC_SEQ_CST);
-    return began_ns;
-}
-
-/* The lock is held. */
-static void account_taken(struct account *a, unsigned who, unsigned tally, uint64_t began_ns)
-{
-    __atomic_store_n(&a->since_ns[who], 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&a->taken_ns, now(), __ATOMIC_SEQ_CST);
-    waited_since(tally, began_ns);
-}
-
-/* The lock is about to be released, and still held. */
-static void account_release(struct account *a, unsigned tally)
-{
-    uint64_t released_ns = now(), blame_ns = __atomic_exchange_n(&a->quit_ns, 0, __ATOMIC_SEQ_CST);
-
-    for (unsigned i = 0; i < 64; i++) {
-        uint64_t since_ns = __atomic_load_n(&a->since_ns[i], __ATOMIC_SEQ_CST);
-        if (since_ns == 0 || since_ns + SLIGHT_NS > released_ns)
-            continue;
-        blame_ns += released_ns - later(since_ns, a->taken_ns);
-        if (a->released_ns && since_ns < a->taken_ns)
-            __atomic_fetch_add(&handover_ns, a->taken_ns - later(since_ns, a->released_ns), __ATOMIC_RELAXED);
-    }
-    a->released_ns = released_ns;
-    if (blame_ns)
-        add(tally, blame_ns);
-}
-
-static void start(pthread_t *thread, void *(*run)(void *), uintptr_t who)
-{
-    if (pthread_create(thread, NULL, run, (void *)who) != 0)
-        program_cannot("start a thread");
-}
-
-static void run_lanes(void *(*run)(void *), unsigned n)
-{
-    pthread_t threads[64];
-
-    for (unsigned i = 0; i < n; i++)
-        start(&threads[i], run, i);
-    for (unsigned i = 0; i < n; i++)
-        pthread_join(threads[i], NULL);
-}
-
 /* ---- a mutex that all want: each holds it for 2 ms, one for 6 */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -250,114 +154,6 @@ static void read_and_write_all(void)
 {
     pthread_barrier_init(&round_barrier, NULL, 4);
     run_lanes(read_and_write, 4);
-    pthread_barrier_destroy(&round_barrier);
-}
-
-/* ---- signals, which are no releases */
-
-static pthread_mutex_t condition_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-static unsigned n_items;
-static sem_t semaphore;
-
-static NOINLINE void wait_condition(void)
-{
-    pthread_mutex_lock(&condition_mutex);
-    while (n_items == 0) {
-        uint64_t began_ns = now();
-        pthread_cond_wait(&condition, &condition_mutex);
-        waited_since(WAIT_CONDITION, began_ns);
-    }
-    n_items--;
-    pthread_mutex_unlock(&condition_mutex);
-}
-
-/* With the lock, as is proper, or without: so that the waiter does not wait for it, too. */
-static NOINLINE void signal_condition(void)
-{
-    pthread_mutex_lock(&condition_mutex);
-    n_items++;
-    pthread_mutex_unlock(&condition_mutex);
-    pthread_cond_signal(&condition);
-    tallies[SIGNAL_CONDITION].calls++;
-}
-
-static void *consume(void *unused)
-{
-    for (unsigned i = 0; i < ROUNDS; i++)
-        wait_condition();
-    return unused;
-}
-
-static void produce(void)
-{
-    pthread_t thread;
-
-    start(&thread, consume, 0);
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        pause_ns(4 * MS_NS);
-        signal_condition();
-    }
-    pthread_join(thread, NULL);
-}
-
-static NOINLINE void wait_semaphore(void)
-{
-    uint64_t began_ns = now();
-
-    sem_wait(&semaphore);
-    waited_since(WAIT_SEMAPHORE, began_ns);
-}
-
-static NOINLINE void post_semaphore(void)
-{
-    sem_post(&semaphore);
-    tallies[POST_SEMAPHORE].calls++;
-}
-
-static void *take(void *unused)
-{
-    for (unsigned i = 0; i < ROUNDS; i++)
-        wait_semaphore();
-    return unused;
-}
-
-static void give(void)
-{
-    pthread_t thread;
-
-    sem_init(&semaphore, 0, 0);
-    start(&thread, take, 0);
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        pause_ns(4 * MS_NS);
-        post_semaphore();
-    }
-    pthread_join(thread, NULL);
-    sem_destroy(&semaphore);
-}
-
-static NOINLINE void wait_barrier(void)
-{
-    uint64_t began_ns = now();
-
-    pthread_barrier_wait(&round_barrier);
-    waited_since(WAIT_BARRIER, began_ns);
-}
-
-static void *meet(void *arg)
-{
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        if ((uintptr_t)arg == 0)
-            pause_ns(4 * MS_NS);
-        wait_barrier();
-    }
-    return NULL;
-}
-
-static void meet_all(void)
-{
-    pthread_barrier_init(&round_barrier, NULL, 4);
-    run_lanes(meet, 4);
     pthread_barrier_destroy(&round_barrier);
 }
 
@@ -537,148 +333,6 @@ static void wait_for_child(void)
     munmap(shared, 4096);
 }
 
-static void *end_late(void *unused)
-{
-    pause_ns(5 * MS_NS);
-    return unused;
-}
-
-static NOINLINE void wait_thread(pthread_t thread)
-{
-    uint64_t began_ns = now();
-
-    pthread_join(thread, NULL);
-    waited_since(WAIT_THREAD, began_ns);
-}
-
-static void join_all(void)
-{
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        pthread_t thread;
-
-        start(&thread, end_late, 0);
-        wait_thread(thread);
-    }
-}
-
-/* ---- what is no futex */
-
-static int sem_id, lock_file;
-
-static NOINLINE void wait_semop(void)
-{
-    struct sembuf take_one = {.sem_op = -1};
-    uint64_t began_ns = now();
-
-    semop(sem_id, &take_one, 1);
-    waited_since(WAIT_SEMOP, began_ns);
-}
-
-static void *post_semop(void *unused)
-{
-    struct sembuf give_one = {.sem_op = 1};
-
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        pause_ns(4 * MS_NS);
-        semop(sem_id, &give_one, 1);
-    }
-    return unused;
-}
-
-static void wait_semops(void)
-{
-    pthread_t thread;
-
-    sem_id = semget(IPC_PRIVATE, 1, 0600);
-    if (sem_id < 0)
-        program_cannot("make a semaphore");
-    start(&thread, post_semop, 0);
-    for (unsigned i = 0; i < ROUNDS; i++)
-        wait_semop();
-    pthread_join(thread, NULL);
-    semctl(sem_id, 0, IPC_RMID);
-}
-
-static bool lock_whole_file(int fd, int type, bool by_fcntl)
-{
-    struct flock whole = {.l_type = (short)type, .l_whence = SEEK_SET};
-
-    if (by_fcntl)
-        return fcntl(fd, F_OFD_SETLKW, &whole) == 0;
-    return flock(fd, type == F_WRLCK ? LOCK_EX : LOCK_UN) == 0;
-}
-
-static NOINLINE void wait_flock(int fd)
-{
-    uint64_t began_ns = now();
-
-    lock_whole_file(fd, F_WRLCK, false);
-    waited_since(WAIT_FLOCK, began_ns);
-}
-
-static NOINLINE void wait_fcntl(int fd)
-{
-    uint64_t began_ns = now();
-
-    lock_whole_file(fd, F_WRLCK, true);
-    waited_since(WAIT_FCNTL, began_ns);
-}
-
-static void *unlock_late(void *by_fcntl)
-{
-    pause_ns(4 * MS_NS);
-    lock_whole_file(lock_file, F_UNLCK, by_fcntl != NULL);
-    return NULL;
-}
-
-static void wait_files(bool by_fcntl)
-{
-    char path[] = "/tmp/locks-XXXXXX";
-    int other;
-
-    lock_file = mkstemp(path);
-    other = open(path, O_RDWR | O_CLOEXEC);
-    if (lock_file < 0 || other < 0)
-        program_cannot("make a file");
-    unlink(path);
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        pthread_t thread;
-
-        if (!lock_whole_file(lock_file, F_WRLCK, by_fcntl))
-            program_cannot("lock a file");
-        start(&thread, unlock_late, by_fcntl);
-        if (by_fcntl)
-            wait_fcntl(other);
-        else
-            wait_flock(other);
-        pthread_join(thread, NULL);
-        lock_whole_file(other, F_UNLCK, by_fcntl);
-    }
-    close(lock_file);
-    close(other);
-}
-
-static NOINLINE void wait_no_lock(void)
-{
-    int pipes[2];
-    uint64_t began_ns = now();
-
-    if (pipe(pipes) < 0)
-        program_cannot("make a pipe");
-    struct pollfd polled = {.fd = pipes[0], .events = POLLIN};
-    pause_ns(10 * MS_NS);
-    poll(&polled, 1, 10);
-    pid_t child = fork();
-    if (child == 0) {
-        pause_ns(10 * MS_NS);
-        _exit(0);
-    }
-    waitpid(child, NULL, 0);
-    close(pipes[0]);
-    close(pipes[1]);
-    waited_since(WAIT_NO_LOCK, began_ns);
-}
-
 /* ---- many locks, each with its holder and its waiter */
 
 #define MANY 512
@@ -725,42 +379,29 @@ static void wait_many(void)
         pthread_join(threads[i], NULL);
 }
 
+static void convoy_all(void)
+{
+    run_lanes(convoy, LANES);
+}
+
+static void barge_all(void)
+{
+    run_lanes(barge, 3);
+}
+
 static void on_line(const char *line)
 {
-    char what[32] = "";
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } ways[] = {
+        {"convoy", convoy_all}, {"barge", barge_all},   {"rwlock", read_and_write_all}, {"timeout", time_out},
+        {"pi", inherit_all},    {"robust", die_holding}, {"shared", wait_for_child},    {"many", wait_many},
+    };
 
-    if (sscanf(line, "%31s", what) != 1)
-        return;
-    if (strcmp(what, "convoy") == 0)
-        run_lanes(convoy, LANES);
-    else if (strcmp(what, "barge") == 0)
-        run_lanes(barge, 3);
-    else if (strcmp(what, "rwlock") == 0)
-        read_and_write_all();
-    else if (strcmp(what, "condition") == 0)
-        produce();
-    else if (strcmp(what, "semaphore") == 0)
-        give();
-    else if (strcmp(what, "barrier") == 0)
-        meet_all();
-    else if (strcmp(what, "timeout") == 0)
-        time_out();
-    else if (strcmp(what, "pi") == 0)
-        inherit_all();
-    else if (strcmp(what, "robust") == 0)
-        die_holding();
-    else if (strcmp(what, "shared") == 0)
-        wait_for_child();
-    else if (strcmp(what, "join") == 0)
-        join_all();
-    else if (strcmp(what, "semop") == 0)
-        wait_semops();
-    else if (strcmp(what, "flock") == 0 || strcmp(what, "fcntl") == 0)
-        wait_files(what[1] == 'c');
-    else if (strcmp(what, "sleeps") == 0)
-        wait_no_lock();
-    else if (strcmp(what, "many") == 0)
-        wait_many();
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+        if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
+            ways[i].run();
     program_note("handover_ns", handover_ns);
 }
 
