@@ -322,6 +322,10 @@ static int raw_take_section(struct raw_profile *p, const struct raw_section *sec
         return raw_take_array(section, 1, (const void **)&p->facts, &p->facts_len);
     case RAW_ADDRESSES:
         return raw_take_array(section, sizeof(*p->addresses), (const void **)&p->addresses, &p->n_addresses);
+    case RAW_GOROUTINES:
+        return raw_take_array(section, sizeof(*p->goroutines), (const void **)&p->goroutines, &p->n_goroutines);
+    case RAW_LABELS:
+        return raw_take_array(section, 1, (const void **)&p->labels, &p->labels_len);
     default:
         return -EBADMSG;
     }
@@ -438,4 +442,36 @@ void raw_profile_close(struct raw_profile *p)
 const char *raw_profile_string(const struct raw_profile *p, uint64_t offset)
 {
     return offset < p->strings_len ? p->strings + offset : "";
+}
+
+/* ---- labels */
+
+void raw_labels_begin(const struct raw_profile *p, uint64_t offset, struct raw_labels *ret)
+{
+    struct raw_label_set set;
+
+    *ret = (struct raw_labels){0};
+    if (offset % RAW_ALIGN || offset >= p->labels_len || p->labels_len - offset < sizeof(set))
+        return;
+    memcpy(&set, p->labels + offset, sizeof(set));
+    *ret = (struct raw_labels){p->labels + offset + sizeof(set), p->labels_len - offset - sizeof(set), set.n};
+}
+
+bool raw_labels_next(struct raw_labels *labels, struct raw_text *ret_key, struct raw_text *ret_value)
+{
+    struct raw_label label;
+
+    if (labels->left == 0 || labels->room < sizeof(label))
+        return false;
+    memcpy(&label, labels->at, sizeof(label));
+    size_t len = raw_padded((size_t)label.key_bytes + label.value_bytes);
+    if (len > labels->room - sizeof(label))
+        return false;
+    const char *text = (const char *)labels->at + sizeof(label);
+    *ret_key = (struct raw_text){text, label.key_bytes};
+    *ret_value = (struct raw_text){text + label.key_bytes, label.value_bytes};
+    labels->at += sizeof(label) + len;
+    labels->room -= sizeof(label) + len;
+    labels->left--;
+    return true;
 }

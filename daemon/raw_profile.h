@@ -22,6 +22,8 @@ enum raw_section_type {
     RAW_STRINGS,    /* NUL-terminated strings; offsets point into it; offset 0 is "" */
     RAW_FACTS,      /* "key=value\0" ...: what the session says of itself, without the prefix "cprofd." */
     RAW_ADDRESSES,  /* uint64_t[]: for format RAW_FORMAT_SYMBOL */
+    RAW_GOROUTINES, /* struct raw_goroutine[]; their stacks are among RAW_RECORDS */
+    RAW_LABELS,     /* sets of labels: struct raw_label_set, and so many struct raw_label, each with its bytes behind it, padded to 8 */
 };
 
 struct raw_section {
@@ -85,6 +87,36 @@ struct raw_mapping {
     uint64_t name; /* offset in RAW_STRINGS, where there is no object: "[vdso]", "[vsyscall]", "//anon" */
 };
 
+enum raw_goroutine_flag {
+    RAW_GOROUTINE_STACK = 1,     /* stack_hash names its stack */
+    RAW_GOROUTINE_LOCKED = 2,    /* to a thread */
+    RAW_GOROUTINE_UNLABELED = 4, /* it has labels that could not be read */
+};
+
+#define RAW_NO_LABELS UINT64_MAX
+
+struct raw_goroutine {
+    uint64_t id, parent;     /* 0: not known */
+    uint64_t created_at;     /* the return address of the go statement */
+    uint64_t start;          /* of its first function */
+    uint64_t waited_ns;      /* so long at least; 0: not known */
+    uint64_t stack_hash[2];
+    uint64_t labels;         /* offset in RAW_LABELS of a set, or RAW_NO_LABELS */
+    uint32_t status;         /* as Go's runtime has it, without the bit of its collector */
+    uint32_t tid;            /* of a running one: its thread's, as the target sees it; 0: not known */
+    uint32_t flags;
+    uint32_t reasons, reason; /* for go_wait_reason */
+    uint32_t pad;
+};
+
+struct raw_label_set {
+    uint64_t n;
+};
+
+struct raw_label {
+    uint32_t key_bytes, value_bytes; /* behind this: the key, the value */
+};
+
 /* ---- writer */
 
 struct raw_writer;
@@ -124,6 +156,10 @@ struct raw_profile {
     size_t facts_len;
     const uint64_t *addresses;
     size_t n_addresses;
+    const struct raw_goroutine *goroutines;
+    size_t n_goroutines;
+    const uint8_t *labels;
+    size_t labels_len;
 };
 
 /* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the
@@ -136,6 +172,20 @@ int raw_profile_parse(const void *data, size_t len, struct raw_profile *ret);
 void raw_profile_close(struct raw_profile *p); /* safe to call twice, and on zeroed memory */
 /* A string by offset; "" where the offset is out of bounds. */
 const char *raw_profile_string(const struct raw_profile *p, uint64_t offset);
+
+/* A set of labels (struct raw_goroutine), one after another. Keys and values are the profile's bytes, without an end of their own. */
+struct raw_labels {
+    const uint8_t *at;
+    size_t room;
+    uint64_t left;
+};
+struct raw_text {
+    const char *bytes;
+    size_t len;
+};
+void raw_labels_begin(const struct raw_profile *p, uint64_t offset, struct raw_labels *ret);
+/* False at the end, and where the set is malformed. */
+bool raw_labels_next(struct raw_labels *labels, struct raw_text *ret_key, struct raw_text *ret_value);
 
 /* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the
  * next; NULL at the end. Begins with its type: struct stack_record, struct sample_record or struct copy_record. */
