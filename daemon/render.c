@@ -177,6 +177,8 @@ static void render_add_facts(struct render_job *job)
     render_add_verdict(job);
     if (job->filtered > 0)
         facts_count(f, "filtered", job->filtered);
+    if (job->signals > 0)
+        facts_count(f, "signals", job->signals);
     render_check_cpu(job);
     /* Encoding is yet to come, and can't be in what it encodes. */
     facts_count(f, "daemon_cpu_ns", clock_ns(CLOCK_PROCESS_CPUTIME_ID) - job->start_cpu_ns);
@@ -316,6 +318,7 @@ static int render_encode(struct render_job *job, uint8_t **ret_data, size_t *ret
     memset(job->mapping_ids, 0, job->raw->n_mappings * sizeof(*job->mapping_ids));
     job->verdict = (struct verdict){0};
     job->result->body.samples = 0;
+    job->signals = 0;
     int r = render_encode_profile(job, ret_data, ret_len);
     facts_deinit(&job->facts);
     job->facts = known;

@@ -1,5 +1,5 @@
-/* What a frame is, for render_frames.c (which frames there are, and their locations), render_names.c (the names of those in files) and
- * render_jit.c (the names of those in code made at run time). Private to these. */
+/* What a frame is, for render_frames.c (which frames there are, and their locations), render_names.c (the names of those in files),
+ * render_jit.c (the names of those in code made at run time) and render_signals.c (what names tell). Private to these. */
 #pragma once
 
 #include "daemon/render_job.h"

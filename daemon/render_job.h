@@ -125,6 +125,7 @@ struct render_job {
     size_t n_samples, room_samples;
     struct verdict verdict;
     uint64_t filtered;                   /* samples that a filter left out */
+    uint64_t signals;                    /* samples of wakings that release no lock */
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
     regex_t thread, focus;
@@ -268,6 +269,11 @@ void render_prove_roots(struct render_job *job);
 void render_judge(struct render_job *job, const struct render_sample *sample, bool unmapped);
 /* Adds what was counted to the facts. */
 void render_add_verdict(struct render_job *job);
+
+/* ---- render_signals.c */
+
+/* Of samples that may be releases: it wakes others for another reason, as far as names tell. Once frames have names. */
+bool render_is_signal(struct render_job *job, const struct render_sample *sample);
 
 /* ---- render_quality.c */
 

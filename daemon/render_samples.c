@@ -277,10 +277,11 @@ static int64_t render_value(uint64_t value)
     return value > INT64_MAX ? INT64_MAX : (int64_t)value;
 }
 
-static int render_put_sample(struct profile *p, const struct render_sample *sample, const uint64_t *ids,
+static int render_put_sample(const struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids,
                              size_t n)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
+    uint32_t state = job->raw->params.releases ? SAMPLE_STATE_NONE : sample->key->state;
     const int64_t values[] = {render_value(sample->value->samples), render_value(sample->value->weight)};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
@@ -288,9 +289,9 @@ static int render_put_sample(struct profile *p, const struct render_sample *samp
         {.key = "pid", .num = sample->key->tgid},
         {.key = "tid", .num = sample->key->tid},
         {.key = "thread", .str = comm},
-        {.key = "state", .str = sample_state_name(sample->key->state)}, /* last: not all kinds have states */
+        {.key = "state", .str = sample_state_name(state)}, /* last: not all kinds have states */
     };
-    size_t n_labels = sizeof(labels) / sizeof(labels[0]) - (sample->key->state == SAMPLE_STATE_NONE);
+    size_t n_labels = sizeof(labels) / sizeof(labels[0]) - (state == SAMPLE_STATE_NONE);
     return profile_sample(p, ids, n, values, labels, n_labels);
 }
 
@@ -304,6 +305,10 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
         job->filtered = render_plus(job->filtered, sample->value->samples);
         return 0;
     }
+    if (render_is_signal(job, sample)) {
+        job->signals = render_plus(job->signals, sample->value->samples);
+        return 0;
+    }
     for (size_t i = 0; i < n; i++) {
         struct frame *frame = render_frame_at(job, sample, i);
         ids[i] = frame ? frame_location(job, p, frame) : 0;
@@ -312,7 +317,7 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
         unmapped = unmapped || frame_is_unmapped(frame);
     }
     render_judge(job, sample, unmapped);
-    return render_put_sample(p, sample, ids, n);
+    return render_put_sample(job, p, sample, ids, n);
 }
 
 int render_add_samples(struct render_job *job, struct profile *p)

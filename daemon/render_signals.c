@@ -1,0 +1,57 @@
+/* Which wakings end a hold of a lock, and which tell another thread of something: the system call is the same. Who called it knows, so the
+ * innermost function that has a telling name decides; where none has, the word that was waited for does (bpf/lock_waits.h). */
+#include <string.h>
+
+#include "daemon/render_frame.h"
+
+/* How many frames, from the leaf on, may tell: the threads' library and the language's own. */
+#define MAX_FRAMES 8
+
+/* What a name has in it. The first that fits decides: an "unlock" in one function's name is worth more than what a caller is for. */
+static const struct telling {
+    const char *part;
+    bool is_signal;
+} telling[] = {
+    {"pthread_cond_signal", true},    {"pthread_cond_broadcast", true}, {"cnd_signal", true},          {"cnd_broadcast", true},
+    {"__private_cond_signal", true},  {"sem_post", true},               {"pthread_barrier", true},     {"pthread_once", true},
+    {"notify_one", true},             {"notify_all", true},             {"_M_notify", true},           {"atomic_notify", true},
+    {"counting_semaphore", true},     {"std::latch", true},             {"std::barrier", true},        {"Thread::unpark", true},
+    {"Parker::unpark", true},         {"Once::call", true},             {"gomp_barrier", true},        {"gomp_team_barrier", true},
+    {"gomp_sem_post", true},          {"nlock", false} /* unlock, Unlock, rwlock */, {"lock_wake", false}, {"RwLock", false},
+    {"Mutex", false},                 {"__cxa_guard", false},
+};
+
+static const struct telling *telling_of(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof(telling) / sizeof(telling[0]); i++)
+        if (strstr(name, telling[i].part))
+            return &telling[i];
+    return NULL;
+}
+
+static const struct telling *telling_of_frame(const struct frame *frame)
+{
+    const struct telling *found = NULL;
+
+    for (size_t i = 0; !found && i < frame->n_lines; i++) {
+        found = telling_of(frame->lines[i].name);
+        if (!found)
+            found = telling_of(frame->lines[i].system_name);
+    }
+    return found;
+}
+
+bool render_is_signal(struct render_job *job, const struct render_sample *sample)
+{
+    size_t first = sample->stack->n_kernel;
+
+    if (!job->raw->params.releases)
+        return false;
+    for (size_t i = first; i < first + sample->n_user && i < first + MAX_FRAMES; i++) {
+        const struct frame *frame = render_frame_at(job, sample, i);
+        const struct telling *found = frame ? telling_of_frame(frame) : NULL;
+        if (found)
+            return found->is_signal;
+    }
+    return sample->key->state != SAMPLE_STATE_LOCK;
+}
