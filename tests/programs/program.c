@@ -23,6 +23,7 @@ static pthread_mutex_t print_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t end_ns = UINT64_MAX;
 static volatile sig_atomic_t stopped;
 static void (*line_handler)(const char *line);
+static void (*truth_printer)(void);
 
 uint64_t program_clock_ns(clockid_t clock)
 {
@@ -59,6 +60,14 @@ long program_option(const char *name, long fallback)
     return text ? strtol(text, NULL, 0) : fallback;
 }
 
+bool program_chooses(const char *name)
+{
+    const char *only = program_option_text("only", NULL), *at = only ? strstr(only, name) : name;
+    size_t len = strlen(name);
+
+    return at && (!only || at[len] == '\0' || at[len] == ',');
+}
+
 static void print_truth(void)
 {
     pthread_mutex_lock(&print_lock);
@@ -67,6 +76,8 @@ static void print_truth(void)
            (unsigned long long)program_clock_ns(CLOCK_PROCESS_CPUTIME_ID));
     for (unsigned i = 0; i < n_notes; i++)
         printf(", \"%s\": %llu", notes[i].name, (unsigned long long)notes[i].calls);
+    if (truth_printer)
+        truth_printer();
     printf(", \"functions\": {");
     for (unsigned i = 0; i < n_truth; i++)
         printf("%s\"%s\": {\"cpu_ns\": %llu, \"calls\": %llu}", i ? ", " : "", truth[i].name,
@@ -118,6 +129,11 @@ static void start_answering(void)
 void program_on_line(void (*handler)(const char *line))
 {
     line_handler = handler;
+}
+
+void program_on_truth(void (*printer)(void))
+{
+    truth_printer = printer;
 }
 
 void program_init(int argc, char **argv, struct tally *tallies, unsigned n_tallies)

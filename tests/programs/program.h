@@ -35,9 +35,13 @@ void program_init(int argc, char **argv, struct tally *tallies, unsigned n_talli
 /* The value of NAME=VALUE, or fallback. */
 long program_option(const char *name, long fallback);
 const char *program_option_text(const char *name, const char *fallback);
+/* Whether a part called name is in only=NAME,..., or all are wanted. */
+bool program_chooses(const char *name);
 /* Called for each line of standard input, in a thread of its own, before the truth is printed; set before
  * program_init. */
 void program_on_line(void (*handler)(const char *line));
+/* Called where the truth is printed, within its object: prints ", \"name\": value". */
+void program_on_truth(void (*printer)(void));
 void program_ready(void);
 /* False once it is time to end. */
 bool program_running(void);
