@@ -21,6 +21,7 @@ struct uprobe_task {
 
 struct mm_struct {
     unsigned long exec_vm;
+    void *pgd;
 };
 
 struct pid_namespace;
@@ -50,31 +51,56 @@ struct sched_entity {
     __u64 prev_sum_exec_runtime; /* when it was last put on its CPU */
 };
 
+struct sched_info {
+    unsigned long long last_arrival; /* when it was last put on a CPU, by the scheduler's clock; 0: never */
+};
+
 struct task_struct {
+    unsigned int __state;
+    int on_cpu;
+    int prio;
+    struct sched_info sched_info;
     struct mm_struct *mm;
     int pid;
     int tgid;
     int exit_state;
+    unsigned in_iowait : 1;
     struct task_struct *group_leader;
     struct pid *thread_pid;
     struct signal_struct *signal;
     struct sched_entity se;
     unsigned long nvcsw, nivcsw;
     struct uprobe_task *utask;
+    unsigned long long start_time; /* monotonic */
     char comm[16];
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+    struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+    struct bpf_iter_meta *meta;
+    struct task_struct *task;
 };
 
 struct linux_binprm;
 
 /* The saved user registers, by architecture; a suffix after ___ is no part of a type's name to CO-RE. */
 struct pt_regs___x86 {
-    unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, ip, sp;
+    unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp;
 };
 
 struct user_pt_regs___arm64 {
     __u64 regs[31];
     __u64 sp;
     __u64 pc;
+};
+
+struct pt_regs___arm64 {
+    int syscallno;
 };
 
 #pragma clang attribute pop

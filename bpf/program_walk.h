@@ -4,7 +4,11 @@
 
 #include "bpf/control.h"
 #include "bpf/shared_maps.h"
-#include "bpf/stack_hooks.h"
+
+#ifndef PROGRAM_HOOKS
+#define PROGRAM_HOOKS "bpf/stack_hooks.h"
+#endif
+#include PROGRAM_HOOKS
 
 #include "bpf/stack.h" /* last: it uses the hooks */
 

@@ -55,6 +55,11 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
         sampler_close(&s);
         return r;
     }
+    dump_programs_open(&(struct dump_loaded){.thread_prog = fds[SAMPLER_DUMP_THREAD_PROG], .cpu_prog = fds[SAMPLER_DUMP_CPU_PROG],
+                                             .clock_prog = fds[SAMPLER_DUMP_CLOCK_PROG], .map = fds[SAMPLER_DUMP_MAP],
+                                             .calibrate_prog = fds[SAMPLER_DUMP_CALIBRATE_PROG],
+                                             .error = loaded.errors[SAMPLER_OBJECT_THREADS]},
+                       s.n_cpus, &s.dump);
     *ret = s;
     return 0;
 }
@@ -67,7 +72,7 @@ int sampler_open_bare(struct sampler *ret)
     *ret = (struct sampler){
         .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
         .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
-        .exit_link = -1, .exec_link = -1, .ctl = ctl,
+        .exit_link = -1, .exec_link = -1, .ctl = ctl, .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
     };
     return 0;
 }
@@ -79,6 +84,7 @@ void sampler_close(struct sampler *s)
                   &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link};
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close_fd(fds[i]);
+    dump_programs_close(&s->dump);
     if (s->ctl)
         (void)munmap(s->ctl, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     if (s->phases)

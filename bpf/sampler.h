@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "bpf/control.h"
+#include "bpf/dump.h"
 
 struct sampler {
     int timer_prog, perf_prog, probe_prog, tracepoint_prog;
@@ -22,6 +23,7 @@ struct sampler {
     uint32_t n_cpus;             /* possible ones */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */
+    struct dump_programs dump;   /* of threads */
 };
 
 /* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */

@@ -15,6 +15,7 @@
 
 #include "bpf/control.h"
 #include "sampler.skel.h"
+#include "threads.skel.h"
 #include "util/cleanup.h"
 #include "util/fdmsg.h"
 
@@ -79,8 +80,23 @@ static const struct loaded_fd sampler_fds[] = {
     {SAMPLER_PROBE_MULTI_PROG, "on_probe_multi", NULL},
 };
 
+static struct bpf_object *open_threads(uint32_t n_cpus, bool modern)
+{
+    struct threads_bpf *s = threads_bpf__open();
+    return s ? s->obj : NULL;
+}
+
+static const struct loaded_fd threads_fds[] = {
+    {SAMPLER_DUMP_THREAD_PROG, "dump_thread", NULL},
+    {SAMPLER_DUMP_CPU_PROG, "dump_cpu", NULL},
+    {SAMPLER_DUMP_CLOCK_PROG, "dump_clock", NULL},
+    {SAMPLER_DUMP_CALIBRATE_PROG, "dump_calibrate", NULL},
+    {SAMPLER_DUMP_MAP, NULL, "dump"},
+};
+
 static const struct loaded_object objects[] = {
     [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
+    [SAMPLER_OBJECT_THREADS] = {open_threads, threads_fds, sizeof(threads_fds) / sizeof(threads_fds[0])},
 };
 _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");
 

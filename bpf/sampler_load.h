@@ -20,12 +20,18 @@ enum sampler_fd {
     SAMPLER_PHASES_MAP,
     SAMPLER_SLABS_MAP,
     SAMPLER_PROBE_MULTI_PROG, /* -1 where this kernel has no uprobe_multi */
+    SAMPLER_DUMP_THREAD_PROG,
+    SAMPLER_DUMP_CPU_PROG,
+    SAMPLER_DUMP_CLOCK_PROG,
+    SAMPLER_DUMP_CALIBRATE_PROG,
+    SAMPLER_DUMP_MAP,
     SAMPLER_FDS,
 };
 
 /* The first must load; further ones add what not every kernel lets us have. */
 enum sampler_object {
     SAMPLER_OBJECT_EVENTS,
+    SAMPLER_OBJECT_THREADS,
     SAMPLER_OBJECTS,
 };
 

@@ -72,6 +72,8 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
+    case EVENT_DUMP:
+        break; /* a dumper's */
     }
     return -EINVAL;
 }
@@ -209,6 +211,11 @@ int attacher_explain(const struct attacher_message *failed, const struct session
                      size_t message_len)
 {
     int error = failed->error;
+
+    if (failed->stage == ATTACHER_DUMP && error != -ESRCH) {
+        (void)snprintf(message, message_len, "the threads could not be dumped: %s", strerror(-error));
+        return 503;
+    }
 
     if (failed->stage == ATTACHER_MAPS) {
         (void)snprintf(message, message_len, "no memory for the session's BPF maps: %s", strerror(-error));

@@ -6,14 +6,16 @@
 #include "bpf/attach.h"
 #include "daemon/session_params.h"
 
-enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES };
+enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES, ATTACHER_DUMP };
 
 struct copy_request;
 
 /* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends.
  *
+ * A dumper (daemon/dumper.h): READY with nothing; loop -> child: OPEN; then DUMPED with a memfd of RAW_* sections.
+ *
  * Where stacks are copied: RINGS with descriptors of rings, as often as it takes; then READY with a memfd of struct copy_name[]. */
-enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END, ATTACHER_RINGS };
+enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END, ATTACHER_RINGS, ATTACHER_OPEN, ATTACHER_DUMPED };
 struct attacher_message {
     uint32_t type;
     uint32_t stage; /* FAILED: enum attacher_stage */

@@ -4,7 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT };
+enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT,
+                  EVENT_DUMP /* none: what all threads do now */ };
 
 struct session_params;
 

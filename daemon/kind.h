@@ -34,4 +34,4 @@ const struct kind *kind_find(const char *name);
  * and the request is answered. */
 bool kind_parse_query(struct server *server, struct http_request *request, const struct kind *kind, struct session_params *params);
 
-extern const struct kind kind_cmdline, kind_profile, kind_symbol;
+extern const struct kind kind_cmdline, kind_goroutine, kind_profile, kind_symbol, kind_threads;

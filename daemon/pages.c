@@ -107,7 +107,7 @@ void page_index(struct evbuffer *out, pid_t pid)
         page_text(out, kind->name);
         (void)evbuffer_add_printf(out, "</a></td></tr>\n");
     }
-    (void)evbuffer_add_printf(out, "</table>\n<p>What they are:</p>\n<ul>\n");
+    (void)evbuffer_add_printf(out, "</table>\n<p><a href='goroutine?debug=2'>full goroutine stack dump</a></p>\n<p>What they are:</p>\n<ul>\n");
     for (size_t i = 0; (kind = kind_at(i)); i++) {
         (void)evbuffer_add_printf(out, "<li>");
         page_text(out, kind->name);

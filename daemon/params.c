@@ -231,7 +231,25 @@ static int parse_choice(struct param_parse *p, const struct param_spec *spec, co
 int param_format(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     static const struct choice choices[] = {{"pprof", RAW_FORMAT_PPROF}, {"folded", RAW_FORMAT_FOLDED}};
+    if (p->params.format != RAW_FORMAT_PPROF)
+        return param_refuse(p, "\"debug\" and \"format\" name two formats: give one of them");
     return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.format);
+}
+
+int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    int debug = atoi(value);
+
+    if (debug > 0 && p->params.format != RAW_FORMAT_PPROF)
+        return param_refuse(p, "\"debug\" and \"format\" name two formats: give one of them");
+    if (debug > 0)
+        p->params.format = debug == 1 ? RAW_FORMAT_COUNTS : RAW_FORMAT_STACKS;
+    return 0;
+}
+
+int param_no_seconds(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return param_refuse(p, "\"seconds\" parameter is not supported for this profile type");
 }
 
 int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value)

@@ -43,6 +43,10 @@ int param_format(struct param_parse *p, const struct param_spec *spec, const cha
 int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_unwind(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* As Go reads it: what is no number is 0. 1 and 2: texts. */
+int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* Of kinds without a window. */
+int param_no_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* Whatever the value is. */
 int param_ignored(struct param_parse *p, const struct param_spec *spec, const char *value);
 
@@ -74,5 +78,7 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
 #define PARAM_STATE \
     {"state", "states", "cpu|runq|lock|io|sleep|other, or several with commas between", "all states", "only time in these states", \
      param_state}
+#define PARAM_DEBUG(description) {"debug", "integer", "a whole number", "0", description, param_debug}
+#define PARAM_NO_SECONDS {"seconds", "none", "nothing", "none", "refused, as by Go: this is what there is now", param_no_seconds}
 #define PARAM_IGNORED(name, fallback) \
     {name, "ignored", "anything", fallback, "accepted for Go's clients, without effect here", param_ignored}

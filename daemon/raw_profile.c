@@ -221,7 +221,7 @@ static int raw_check_params(const struct raw_section *section, struct raw_params
     if (section->type != RAW_PARAMS || section->len != sizeof(*ret))
         return -EBADMSG;
     memcpy(ret, raw_section_data(section), sizeof(*ret));
-    bool ok = raw_types_ok(ret) && ret->format <= RAW_FORMAT_SYMBOL &&
+    bool ok = raw_types_ok(ret) && ret->format < RAW_FORMAT_END &&
               ret->symbolize <= RAW_SYMBOLIZE_NONE && ret->period >= 0 &&
               raw_text_ends(ret->focus, sizeof(ret->focus)) &&
               raw_text_ends(ret->thread, sizeof(ret->thread));
@@ -326,9 +326,23 @@ static int raw_take_section(struct raw_profile *p, const struct raw_section *sec
         return raw_take_array(section, sizeof(*p->goroutines), (const void **)&p->goroutines, &p->n_goroutines);
     case RAW_LABELS:
         return raw_take_array(section, 1, (const void **)&p->labels, &p->labels_len);
+    case RAW_THREADS:
+        return raw_take_array(section, sizeof(*p->threads), (const void **)&p->threads, &p->n_threads);
     default:
         return -EBADMSG;
     }
+}
+
+static bool raw_threads_ok(const struct raw_thread *threads, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct raw_thread *t = &threads[i];
+        if (!raw_text_ends(t->state, sizeof(t->state)) || !raw_text_ends(t->channel, sizeof(t->channel)))
+            return false;
+        if (i > 0 && threads[i - 1].tid >= t->tid)
+            return false;
+    }
+    return true;
 }
 
 /* Every fact is "key=value", and the last one ends. */
@@ -352,7 +366,7 @@ static int raw_check_references(const struct raw_profile *p)
 {
     if (p->strings_len > 0 && (p->strings[0] != '\0' || p->strings[p->strings_len - 1] != '\0'))
         return -EBADMSG;
-    if (!raw_facts_ok(p->facts, p->facts_len))
+    if (!raw_facts_ok(p->facts, p->facts_len) || !raw_threads_ok(p->threads, p->n_threads))
         return -EBADMSG;
     for (size_t i = 0; i < p->n_objects; i++)
         if (p->objects[i].path != 0 && p->objects[i].path >= p->strings_len)

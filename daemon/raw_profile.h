@@ -24,6 +24,7 @@ enum raw_section_type {
     RAW_ADDRESSES,  /* uint64_t[]: for format RAW_FORMAT_SYMBOL */
     RAW_GOROUTINES, /* struct raw_goroutine[]; their stacks are among RAW_RECORDS */
     RAW_LABELS,     /* sets of labels: struct raw_label_set, and so many struct raw_label, each with its bytes behind it, padded to 8 */
+    RAW_THREADS,    /* struct raw_thread[], by tid: of a dump */
 };
 
 struct raw_section {
@@ -31,7 +32,12 @@ struct raw_section {
     uint64_t len;
 };
 
-enum raw_format { RAW_FORMAT_PPROF, RAW_FORMAT_FOLDED, RAW_FORMAT_QUALITY, RAW_FORMAT_SYMBOL };
+enum raw_format {
+    RAW_FORMAT_PPROF, RAW_FORMAT_FOLDED, RAW_FORMAT_QUALITY, RAW_FORMAT_SYMBOL,
+    RAW_FORMAT_COUNTS, /* text: stacks by how often, as debug=1 of Go's goroutine and threadcreate */
+    RAW_FORMAT_STACKS, /* text: a stack for each thread, as debug=2 of Go's goroutine */
+    RAW_FORMAT_END,
+};
 enum raw_symbolize { RAW_SYMBOLIZE_FULL, RAW_SYMBOLIZE_FAST, RAW_SYMBOLIZE_NONE };
 
 struct raw_params {
@@ -55,6 +61,14 @@ struct raw_params {
 struct raw_count {
     struct sample_key key;
     struct sample_value value;
+};
+
+/* What a thread did when it was dumped. */
+struct raw_thread {
+    uint32_t tid, epoch;
+    uint64_t wait_ns;  /* since it was on a CPU */
+    char state[48];    /* "futex wait" */
+    char channel[64];  /* the kernel's function that it waits in; "": not known */
 };
 
 #define RAW_BUILD_ID_BYTES 64
@@ -161,6 +175,8 @@ struct raw_profile {
     size_t n_goroutines;
     const uint8_t *labels;
     size_t labels_len;
+    const struct raw_thread *threads;
+    size_t n_threads;
 };
 
 /* Maps and checks a raw profile. It must be sealed, or it could change after the check. fd stays the

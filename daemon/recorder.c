@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/child.h"
+#include "daemon/dumper.h"
 #include "daemon/log.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -75,6 +76,11 @@ double recorder_period(const struct recorder *r)
     return r->copy ? recorder_copy_period(r->copy) : (double)r->params.period;
 }
 
+static bool recorder_is_dump(const struct recorder *r)
+{
+    return r->params.event == EVENT_DUMP;
+}
+
 void recorder_open(struct recorder *r)
 {
     struct session_ctl *ctl = &r->sampler->ctl[r->slot];
@@ -83,6 +89,10 @@ void recorder_open(struct recorder *r)
     ctl->opened_ns = monotonic_ns();
     /* The target's end may have closed it already. */
     (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    if (recorder_is_dump(r)) {
+        struct attacher_message m = {.type = ATTACHER_OPEN};
+        (void)child_send(r->attacher, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+    }
 }
 
 void recorder_thin(struct recorder *r, uint32_t thin)
@@ -114,6 +124,8 @@ static void recorder_destroy(struct recorder *r)
         event_free(r->ring_event);
     ring_buffer__free(r->ring);
     recorder_copy_free(r->copy);
+    if (r->dumped)
+        raw_profile_close(&r->dump);
     close_fd(&r->counts_fd);
     close_fd(&r->records_fd);
     if (r->progress)
@@ -227,12 +239,26 @@ static void recorder_fail(struct recorder *r, int status, const char *message)
     r->ops.failed(r, status, message, r->userdata);
 }
 
+static void recorder_finish_dump(struct recorder *r)
+{
+    if (!r->dumped) {
+        recorder_fail(r, 503, "the process that dumps the threads took too long, or died");
+        return;
+    }
+    r->sampler->ctl[r->slot].samples = r->dump.n_counts;
+    r->ops.drained(r, r->userdata);
+}
+
 static void recorder_drain(struct recorder *r)
 {
     char message[128];
     if (r->copy) {
         recorder_copy_finish(r->copy);
         r->ops.drained(r, r->userdata);
+        return;
+    }
+    if (recorder_is_dump(r)) {
+        recorder_finish_dump(r);
         return;
     }
     int result = recorder_read(r);
@@ -262,18 +288,23 @@ static int recorder_on_ready(struct recorder *r, int fds[2])
 /* Takes what an attacher has to give. 0; -EPROTO: it is nothing that was due; -errno. The fds become the recorder's in all cases. */
 static int recorder_take(struct recorder *r, const struct attacher_message *m, int *fds, size_t n_fds)
 {
-    size_t due = r->copy ? 1 : 2;
+    size_t due = recorder_is_dump(r) ? 0 : r->copy ? 1 : 2;
 
     if (m->type == ATTACHER_RINGS && r->copy && !r->ready && !r->orphaned)
         return recorder_copy_rings(r->copy, m, fds, n_fds);
     if (m->type == ATTACHER_READY && n_fds == due && !r->ready && !r->orphaned) {
-        int e = r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
+        int e = recorder_is_dump(r) ? 0 : r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
         r->ready = e == 0;
         return e;
     }
+    int e = -EPROTO;
+    if (m->type == ATTACHER_DUMPED && n_fds == 1 && r->ready && !r->dumped && !r->orphaned) {
+        e = raw_table_open(fds[0], &r->dump);
+        r->dumped = e == 0;
+    }
     for (size_t i = 0; i < n_fds; i++)
         (void)close(fds[i]);
-    return -EPROTO;
+    return e;
 }
 
 static void recorder_on_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds, void *userdata)
@@ -328,6 +359,20 @@ static void recorder_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, 
     recorder_fail(r, 503, timed_out ? "attaching the events took too long" : "the process that attaches the events died");
 }
 
+static const struct child_ops attacher_ops = {.message = recorder_on_message, .ended = recorder_on_ended};
+
+static int recorder_spawn_dumper(struct recorder *r)
+{
+    const struct dump_programs *d = &r->sampler->dump;
+    struct dumper_request request = {.programs = d, .slot = r->slot, .pid = r->pid, .kernel = r->params.kernel};
+    const int keep[] = {d->thread_prog, d->cpu_prog, d->clock_prog, d->lock_fd};
+
+    if (!d->area)
+        return -EOPNOTSUPP;
+    return child_spawn(r->base, dumper_main, &request, keep, sizeof(keep) / sizeof(keep[0]), RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r,
+                       &r->attacher);
+}
+
 static int recorder_spawn(struct recorder *r, const struct recorder_config *config)
 {
     struct copy_request copy;
@@ -339,8 +384,8 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     const struct sampler *s = r->sampler;
     int keep[] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, -1, -1};
     size_t n = 6;
-    static const struct child_ops ops = {.message = recorder_on_message, .ended = recorder_on_ended};
-
+    if (recorder_is_dump(r))
+        return recorder_spawn_dumper(r);
     if (r->params.unwind == SESSION_UNWIND_COPY) {
         int e = recorder_copy_new(r, &copy);
         if (e < 0)
@@ -352,7 +397,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     }
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
-    return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &ops, r, &r->attacher);
+    return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r, &r->attacher);
 }
 
 int recorder_new(struct event_base *base, struct sampler *sampler, const struct recorder_config *config,
@@ -414,4 +459,12 @@ void recorder_data(const struct recorder *r, struct recorder_data *ret)
     *ret = (struct recorder_data){.records = r->records, .records_len = r->records_len, .counts = r->counts,
                                   .counts_len = r->n_counts * sizeof(*r->counts), .lost_memory = r->lost_memory,
                                   .attacher_cpu_ns = r->attacher_cpu_ns};
+    if (r->dumped) {
+        ret->records = r->dump.n_records > 0 ? r->dump.records[0] + 1 : NULL;
+        ret->records_len = r->dump.n_records > 0 ? r->dump.records[0]->len : 0;
+        ret->counts = r->dump.counts;
+        ret->counts_len = r->dump.n_counts * sizeof(*r->dump.counts);
+        ret->threads = r->dump.threads;
+        ret->n_threads = r->dump.n_threads;
+    }
 }

@@ -1,8 +1,8 @@
 /* A recorder: one source of samples on one target, from the moment its events are attached to the moment its counts are read.
  * A session is a view of a recorder from when it opens to when it closes.
  *
- * There are two kinds: programs in the kernel that walk stacks and count them, and events that copy stacks, for a worker to unwind
- * (params->unwind), for which no program need be loaded.
+ * There are three kinds: programs in the kernel that walk stacks and count them; events that copy stacks, for a worker to unwind
+ * (params->unwind), for which no program need be loaded; and a dump (EVENT_DUMP), which begins as the window opens and has no length.
  *
  * Events are attached and detached in a child, the attacher, which holds their descriptors: both may block. The
  * recorder itself only flips the slot's session_ctl and reads the ring. */
@@ -71,6 +71,8 @@ struct recorder_data {
     size_t records_len;
     const void *counts;
     size_t counts_len;
+    const struct raw_thread *threads; /* of a dump */
+    size_t n_threads;
     uint64_t lost_memory;
     uint64_t attacher_cpu_ns;
 };

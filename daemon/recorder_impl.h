@@ -36,6 +36,8 @@ struct recorder {
     struct ring_buffer *ring;
     struct event *ring_event;
     struct recorder_copy *copy; /* stacks are copied; else NULL */
+    struct raw_profile dump;    /* of threads: sections of the dumper's */
+    bool dumped;
     uint8_t *records;
     size_t records_len, records_cap;
     struct raw_count *counts;

@@ -247,6 +247,8 @@ static int render_encode_profile(struct render_job *job, uint8_t **ret_data, siz
     r = render_note_places(job);
     if (r < 0)
         return r;
+    if (job->raw->params.format == RAW_FORMAT_COUNTS || job->raw->params.format == RAW_FORMAT_STACKS)
+        return render_text(job, ret_data, ret_len);
     r = facts_to_comments(&job->facts, p);
     if (r < 0)
         return r;

@@ -252,6 +252,8 @@ static int frame_resolve_end(struct render_job *job, struct frame *frame)
     enum stack_end end = (enum stack_end)frame->key.address;
     const char *phrase = end_phrase(end);
 
+    if (end == STACK_END_RUNNING)
+        return frame_set_name(frame, "[running]");
     if (!phrase || frame->mapping == ADDRESS_MAP_NONE)
         return frame_set_name(frame, "[truncated: %s]", render_end_name(end));
     return frame_set_name(frame, "[truncated: %s %s]", phrase, path_basename(mapping_name(job, frame->mapping)));
@@ -368,16 +370,38 @@ uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct f
 
 uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame)
 {
-    uint64_t address = frame->key.kind == FRAME_END ? END_ADDRESS + frame->key.address : frame->key.address;
-
     if (frame->location == 0) {
         uint64_t mapping = frame_mapping(job, p, frame);
-        frame->location = mapping ? profile_location(p, mapping, address, frame->lines, frame->n_lines) : 0;
+        frame->location = mapping ? profile_location(p, mapping, frame_shown_address(frame), frame->lines, frame->n_lines) : 0;
     }
     return frame->location;
 }
 
 /* ---- questions */
+
+uint64_t frame_shown_address(const struct frame *frame)
+{
+    return frame->key.kind == FRAME_END ? END_ADDRESS + frame->key.address : frame->key.address;
+}
+
+size_t frame_lines(const struct frame *frame, const struct profile_line **ret_lines)
+{
+    *ret_lines = frame->lines;
+    return frame->n_lines;
+}
+
+uint64_t frame_function_offset(struct render_job *job, const struct frame *frame, uint64_t address)
+{
+    if (frame->key.kind == FRAME_END)
+        return 0;
+    if (frame->key.kind == FRAME_KERNEL) {
+        const struct kernel_symbol *symbol = render_kernel_symbol(job, frame->key.address);
+        return symbol ? address - symbol->address : 0;
+    }
+    struct module *m = frame_in_file(frame) && frame->known ? render_module(job, frame->key.owner) : NULL;
+    uint64_t in_function = m ? module_vaddr(m, frame->key.offset) - module_code_start(m, frame->key.offset) : 0;
+    return in_function + address - frame->key.address;
+}
 
 bool frame_matches(struct frame *frame, const regex_t *focus)
 {

@@ -191,6 +191,13 @@ const char *frame_inner_name(const struct frame *frame);
 /* The path or the name of what the frame is in. */
 const char *frame_object_name(const struct render_job *job, const struct frame *frame);
 
+/* As readers see it: what is no code has one, too. */
+uint64_t frame_shown_address(const struct frame *frame);
+/* Its functions, once it is resolved, the innermost inlined one first. */
+size_t frame_lines(const struct frame *frame, const struct profile_line **ret_lines);
+/* From where the function of a resolved frame begins to an address in it; 0 where that is not known. */
+uint64_t frame_function_offset(struct render_job *job, const struct frame *frame, uint64_t address);
+
 /* ---- render_names.c */
 
 /* Names all frames of the table, by what is cached and by symbol tables first, then by debug information, the heaviest file
@@ -274,6 +281,11 @@ void render_add_verdict(struct render_job *job);
 
 /* Of samples that may be releases: it wakes others for another reason, as far as names tell. Once frames have names. */
 bool render_is_signal(struct render_job *job, const struct render_sample *sample);
+
+/* ---- render_text.c */
+
+/* The formats COUNTS and STACKS. 0 or -ENOMEM; *ret_data is the caller's to free. */
+int render_text(struct render_job *job, uint8_t **ret_data, size_t *ret_len);
 
 /* ---- render_quality.c */
 

@@ -220,6 +220,7 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_NO_CODE] = "no_code",   [STACK_END_NEW_CODE] = "new_code",
         [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
         [STACK_END_BAD_CFA] = "bad_cfa",   [STACK_END_NO_TIME] = "no_time",
+        [STACK_END_RUNNING] = "running",
     };
     return names[end];
 }

@@ -105,6 +105,20 @@ static int session_raw_counts(struct raw_writer *w, const struct recorder_data *
     return raw_writer_section(w, RAW_COUNTS, allowed, kept * sizeof(*allowed));
 }
 
+static int session_raw_threads(struct raw_writer *w, const struct recorder_data *data, const struct image_access *access)
+{
+    AUTO_FREE struct raw_thread *allowed = calloc(data->n_threads + 1, sizeof(*allowed));
+    size_t n = 0;
+
+    if (!allowed)
+        return -ENOMEM;
+    for (size_t i = 0; i < data->n_threads; i++)
+        if (image_access_allows(access, data->threads[i].epoch))
+            allowed[n++] = data->threads[i];
+    int e = raw_writer_section(w, RAW_THREADS, allowed, n * sizeof(*allowed));
+    return e ? e : raw_writer_fact(w, "threads", "%zu", data->n_threads);
+}
+
 /* What a share of the samples cost at most, ns. */
 static uint64_t session_raw_cost(const struct session_ctl *ctl, double share)
 {
@@ -167,6 +181,22 @@ static int session_raw_audit(struct raw_writer *w, const struct session_ctl *ctl
     return e;
 }
 
+static int session_raw_common_facts(struct raw_writer *w, const struct session_facts *facts, const struct recorder_data *data,
+                                    uint64_t lost_access)
+{
+    int e = 0;
+
+    if (lost_access)
+        e = raw_writer_fact(w, "lost.access", "%llu", (unsigned long long)lost_access);
+    if (facts->target)
+        e = e ? e : raw_writer_fact(w, "target", "%s", facts->target);
+    if (facts->ended)
+        e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
+    if (facts->mappings)
+        e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
+    return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu", (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -176,6 +206,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
 
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : recording_unwind_facts(facts->unwind, w);
+    if (p->event == EVENT_DUMP)
+        return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
@@ -186,22 +218,13 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
     e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
-    if (lost_access)
-        e = e ? e : raw_writer_fact(w, "lost.access", "%llu", (unsigned long long)lost_access);
     if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
         e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);
     if (p->period_raised)
         e = e ? e : raw_writer_fact(w, "period_raised", "%llu", (unsigned long long)p->period);
-    if (facts->target)
-        e = e ? e : raw_writer_fact(w, "target", "%s", facts->target);
-    if (facts->ended)
-        e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
-    if (facts->mappings)
-        e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
     e = e ? e : session_raw_audit(w, ctl, p);
     e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
-    return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu",
-                                   (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
+    return e ? e : session_raw_common_facts(w, facts, data, lost_access);
 }
 
 int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,
@@ -216,6 +239,8 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     uint64_t lost_access = 0;
     r = r ? r : session_raw_records(w, &data, facts->access, &lost_access);
     r = r ? r : session_raw_counts(w, &data, facts->access, &lost_access);
+    if (params->event == EVENT_DUMP)
+        r = r ? r : session_raw_threads(w, &data, facts->access);
     if (table_fd >= 0)
         r = r ? r : raw_writer_append(w, table_fd);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);

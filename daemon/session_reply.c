@@ -58,6 +58,14 @@ static void session_reply_headers(struct session *s, const struct worker_result 
     }
 }
 
+static void session_reply_filename(struct session *s)
+{
+    char text[sizeof(s->kind) + 32];
+
+    (void)snprintf(text, sizeof(text), "attachment; filename=\"%s\"", s->kind);
+    http_reply_header(s->request, "Content-Disposition", text);
+}
+
 /* Whatever the profile's own comments count, operators see over all profiles. */
 static void session_count(const struct session *s)
 {
@@ -88,12 +96,12 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
     }
     session_reply_headers(s, result);
     const char *type = "application/octet-stream";
-    if (s->params.format == RAW_FORMAT_FOLDED)
+    if (s->params.format == RAW_FORMAT_FOLDED || s->params.format == RAW_FORMAT_COUNTS || s->params.format == RAW_FORMAT_STACKS)
         type = "text/plain; charset=utf-8";
     else if (s->params.format == RAW_FORMAT_QUALITY)
         type = "application/json";
     else
-        http_reply_header(s->request, "Content-Disposition", "attachment; filename=\"profile\"");
+        session_reply_filename(s);
     session_count(s);
     http_reply_fd(s->request, 200, type, result->body_fd, result->body.offset, result->body.len);
     session_over(s, 200, recording_ended(s->recording) ? recording_ended(s->recording) : "done");

@@ -165,7 +165,7 @@ START_TEST(test_parameters_come_first_and_are_in_bounds)
     put(w, RAW_PARAMS, &params, sizeof(params) - 1);
     ck_assert_int_eq(verdict(w), -EBADMSG);
     ck_assert_int_eq(verdict_of(RAW_PARAMS, &params, sizeof(params)), -EBADMSG); /* twice */
-    bad.format = RAW_FORMAT_SYMBOL + 1;
+    bad.format = RAW_FORMAT_END;
     ck_assert_int_eq(verdict(writer(&bad)), -EBADMSG);
     bad = params;
     bad.symbolize = RAW_SYMBOLIZE_NONE + 1;

@@ -1,0 +1,63 @@
+/* goroutine, or threads: the stacks of all threads, as they are now. The name is the one that Go's tools ask for. */
+#include <stdio.h>
+
+#include "daemon/http.h"
+#include "daemon/kind.h"
+#include "daemon/params.h"
+#include "daemon/raw_profile.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "daemon/session_params.h"
+
+static const struct param_spec specs[] = {
+    PARAM_DEBUG("0: a profile; 1: text, stacks by how often; 2: text, a stack for each thread"),
+    PARAM_KERNEL,
+    PARAM_TID,
+    PARAM_THREAD,
+    PARAM_STATE,
+    PARAM_FOCUS,
+    PARAM_FORMAT,
+    PARAM_SYMBOLIZE,
+    PARAM_NO_SECONDS,
+    PARAM_IGNORED("gc", "none"),
+};
+static const struct param_table goroutine_params = PARAM_TABLE(specs);
+
+static void kind_goroutine_start(struct server *server, struct http_request *request, pid_t pid)
+{
+    struct session_params params;
+
+    session_params_init(&params);
+    params.event = EVENT_DUMP;
+    params.duration_ns = 0;
+    (void)snprintf(params.event_text, sizeof(params.event_text), "threads");
+    if (!kind_parse_query(server, request, &kind_goroutine, &params))
+        return;
+    if (!server->can_sample || !server->sampler.dump.area) {
+        http_reply_error(request, 503, "threads can't be dumped here: %s",
+                         server->can_sample ? server->sampler.dump.error : server->sampler_error);
+        return;
+    }
+    session_start(server, request, pid, &params, "goroutine");
+}
+
+#define GOROUTINE_TYPES \
+    {.type = {"goroutine"}, .unit = {"count"}, .n = 1, .period_type = "goroutine", .period_unit = "count", .default_type = "goroutine"}
+
+const struct kind kind_goroutine = {
+    .name = "goroutine",
+    .path = "goroutine?debug=1",
+    .description = "The stacks of all threads as they are now, and what each waits for. With debug=2 a stack for each thread.",
+    .types = GOROUTINE_TYPES,
+    .params = &goroutine_params,
+    .start = kind_goroutine_start,
+};
+
+const struct kind kind_threads = {
+    .name = "threads",
+    .path = "threads?debug=1",
+    .description = "The same as goroutine.",
+    .types = GOROUTINE_TYPES,
+    .params = &goroutine_params,
+    .start = kind_goroutine_start,
+};
