@@ -112,7 +112,8 @@ def gcc(directory):
 
 
 @contextlib.contextmanager
-def postgres(directory):
+def postgres(directory, *pgbench):
+    """Reads from one client, or what the further switches of pgbench say."""
     binaries = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin"))), None)
     if not binaries:
         raise Missing("postgres")
@@ -133,7 +134,7 @@ def postgres(directory):
                 break
             time.sleep(0.1)
         run(f"{binaries}/pgbench", "-h", data, "-p", port, "-i", "-s", "2", "postgres")
-        with running(f"{binaries}/pgbench", "-h", data, "-p", port, "-S", "-c", "1", "-T", "600", "postgres", user="postgres", cwd="/"):
+        with running(f"{binaries}/pgbench", "-h", data, "-p", port, *(pgbench or ("-S", "-c", "1")), "-T", "600", "postgres", user="postgres", cwd="/"):
             yield child_of(server.pid, busy=True)
 
 
@@ -158,7 +159,10 @@ def nginx(directory):
     with open(os.path.join(directory, "page.txt"), "w", encoding="ascii") as file:
         file.write("some text that compresses\n" * 500)
     with plain(find("nginx", "/usr/sbin/nginx"), "-c", configuration) as pid:
-        with running(find("ab"), "-k", "-H", "Accept-Encoding: gzip", "-t", "600", "-n", "5000000", "-c", "4", f"http://127.0.0.1:{port}/page.txt"):
+        url = f"http://127.0.0.1:{port}/page.txt"
+        ab = ("-k", "-H", "Accept-Encoding: gzip", "-t", "600", "-n", "5000000", "-c", "4", url)
+        wrk = shutil.which("wrk")
+        with running(*([wrk, "-t1", "-c4", "-d600s", "-H", "Accept-Encoding: gzip", url] if wrk else [find("ab"), *ab])):
             time.sleep(1)
             yield child_of(pid)
 

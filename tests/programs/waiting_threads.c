@@ -1,8 +1,9 @@
 /* Threads (threads=1000) that wait and do hardly anything else, in one of four ways by turns: wait_in_read (an empty pipe), wait_on_cond,
  * wait_in_sleep and wait_in_poll, under depth= frames (default 4). wake_ms= wakes each sleeper so often, and the threads of the other three
  * ways never; with all=1 all of them sleep so, each from a moment of its own on. 0, the default, is no wake at all: threads that never
- * switch. clock=1 adds a thread with a clock of 1 kHz, which notes the longest gap between two of its ticks since the last line of standard
- * input (and how many ticks there were). The truth counts, for each way, the threads that wait in it. */
+ * switch. worker=1 adds a thread that burns CPU time in worker_work. clock=1 adds a thread with a clock of 1 kHz, which notes the longest gap
+ * between two of its ticks since the last line of standard input (and how many ticks there were). The truth counts, for each way, the threads
+ * that wait in it. */
 #include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -11,8 +12,8 @@
 
 enum way { READ, COND, SLEEP, POLL, N_WAYS };
 
-static struct tally tallies[N_WAYS] = {
-    { .name = "wait_in_read" }, { .name = "wait_on_cond" }, { .name = "wait_in_sleep" }, { .name = "wait_in_poll" },
+static struct tally tallies[N_WAYS + 1] = {
+    { .name = "wait_in_read" }, { .name = "wait_on_cond" }, { .name = "wait_in_sleep" }, { .name = "wait_in_poll" }, { .name = "worker_work" },
 };
 static int never[2];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -95,6 +96,19 @@ static void *clock_thread(void *unused)
     return NULL;
 }
 
+static NOINLINE void worker_work(void)
+{
+    BURN(&tallies[N_WAYS], 10 * MS_NS);
+}
+
+static void *worker(void *unused)
+{
+    (void)unused;
+    while (program_running())
+        worker_work();
+    return NULL;
+}
+
 static void note_gap(const char *line)
 {
     (void)line;
@@ -124,7 +138,7 @@ int main(int argc, char **argv)
     long n_threads;
 
     program_on_line(note_gap);
-    program_init(argc, argv, tallies, N_WAYS);
+    program_init(argc, argv, tallies, N_WAYS + 1);
     wake_ns = (uint64_t)program_option("wake_ms", 0) * MS_NS;
     depth = program_option("depth", 4);
     n_threads = program_option("threads", 1000);
@@ -140,6 +154,8 @@ int main(int argc, char **argv)
     } while (n_started < (uint64_t)n_threads);
     if (program_option("clock", 0))
         start(clock_thread, 0);
+    if (program_option("worker", 0))
+        start(worker, 0);
     program_ready();
     while (program_running())
         program_sleep_until(program_clock_ns(CLOCK_MONOTONIC) + 1000 * MS_NS);
