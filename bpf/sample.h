@@ -71,6 +71,7 @@ enum record_type {
     RECORD_STACK = 1,  /* struct stack_record: the first time that a session sees a stack */
     RECORD_SAMPLE = 2, /* struct sample_record: a count that found no room in the table */
     RECORD_COPY = 3,   /* struct copy_record: a sample with a copy of its user stack */
+    RECORD_TRACE = 4,  /* struct trace_record: an event of a trace */
 };
 
 struct stack_record {
@@ -88,6 +89,28 @@ struct sample_record {
     __u32 pad;
     struct sample_key key;
     struct sample_value value;
+};
+
+enum trace_event {
+    TRACE_OUT = 1, /* the thread leaves its CPU */
+    TRACE_IN,      /* it is put on one */
+    TRACE_WAKING,  /* it is woken by the actor */
+    TRACE_NEW,     /* the actor has made it */
+    TRACE_EVENT_COUNT,
+};
+
+struct trace_record {
+    __u32 type;
+    __u8 event;    /* enum trace_event */
+    __u8 state;    /* OUT: enum sample_state: what it waits for, RUNQ: it could run on, NONE: it ends */
+    __u16 cpu;     /* of the thread; WAKING, NEW: of the actor */
+    __u64 time_ns; /* monotonic */
+    __u32 tid;     /* as in sample_key */
+    __u32 actor;   /* WAKING, NEW: a thread of the same process; 0: nobody of it */
+    __u32 epoch;   /* as in sample_key */
+    __s32 syscall; /* OUT: the system call that it is in; negative: none */
+    __u64 stack_hash[2]; /* of the thread; WAKING, NEW: of the actor. 0: there is none */
+    char comm[CPROFD_COMM_LEN]; /* the thread's name */
 };
 
 /* A user stack that is yet to be unwound: of a sample by itself, or a second copy of one whose stack was walked, to check the
@@ -127,4 +150,5 @@ _Static_assert(sizeof(struct sample_key) == 48, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_value) == 16, "layout shared with BPF");
 _Static_assert(sizeof(struct stack_record) == 32, "layout shared with BPF");
 _Static_assert(sizeof(struct sample_record) == 72, "layout shared with BPF");
+_Static_assert(sizeof(struct trace_record) == 64, "layout shared with BPF");
 #endif

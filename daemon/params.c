@@ -252,6 +252,14 @@ int param_no_seconds(struct param_parse *p, const struct param_spec *spec, const
     return param_refuse(p, "\"seconds\" parameter is not supported for this profile type");
 }
 
+int param_trace_format(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    static const struct choice choices[] = {
+        {"go", RAW_FORMAT_TRACE_GO}, {"perfetto", RAW_FORMAT_TRACE_PERFETTO}, {"chrome", RAW_FORMAT_TRACE_CHROME},
+    };
+    return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.format);
+}
+
 int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     static const struct choice choices[] = {

@@ -40,6 +40,7 @@ int param_thread(struct param_parse *p, const struct param_spec *spec, const cha
 int param_focus(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_state(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_format(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_trace_format(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_unwind(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);

@@ -208,7 +208,7 @@ static bool raw_type_ok(const struct raw_types *types, uint32_t i)
 static bool raw_types_ok(const struct raw_params *params)
 {
     const struct raw_types *types = &params->types;
-    bool ok = types->n <= RAW_MAX_TYPES && (types->n > 0 || params->format == RAW_FORMAT_SYMBOL);
+    bool ok = types->n <= RAW_MAX_TYPES && (types->n > 0 || params->format == RAW_FORMAT_SYMBOL || raw_format_is_trace(params->format));
 
     for (uint32_t i = 0; ok && i < types->n; i++)
         ok = raw_type_ok(types, i);
@@ -249,6 +249,8 @@ static size_t raw_record_len(const void *data, size_t len)
         return len >= sizeof(struct sample_record) ? sizeof(struct sample_record) : 0;
     if (stack->type == RECORD_COPY)
         return raw_copy_len(data, len);
+    if (stack->type == RECORD_TRACE)
+        return len >= sizeof(struct trace_record) ? sizeof(struct trace_record) : 0;
     if (stack->type != RECORD_STACK || len < sizeof(*stack))
         return 0;
     if (stack->n_kernel > CPROFD_MAX_KERNEL_FRAMES || stack->n_user > CPROFD_MAX_FRAMES ||

@@ -36,8 +36,15 @@ enum raw_format {
     RAW_FORMAT_PPROF, RAW_FORMAT_FOLDED, RAW_FORMAT_QUALITY, RAW_FORMAT_SYMBOL,
     RAW_FORMAT_COUNTS, /* text: stacks by how often, as debug=1 of Go's goroutine and threadcreate */
     RAW_FORMAT_STACKS, /* text: a stack for each thread, as debug=2 of Go's goroutine */
+    RAW_FORMAT_TRACE_GO, RAW_FORMAT_TRACE_PERFETTO, RAW_FORMAT_TRACE_CHROME, /* events (struct trace_record) */
     RAW_FORMAT_END,
 };
+
+static inline bool raw_format_is_trace(uint32_t format)
+{
+    return format >= RAW_FORMAT_TRACE_GO && format <= RAW_FORMAT_TRACE_CHROME;
+}
+
 enum raw_symbolize { RAW_SYMBOLIZE_FULL, RAW_SYMBOLIZE_FAST, RAW_SYMBOLIZE_NONE };
 
 struct raw_params {
@@ -205,5 +212,6 @@ void raw_labels_begin(const struct raw_profile *p, uint64_t offset, struct raw_l
 bool raw_labels_next(struct raw_labels *labels, struct raw_text *ret_key, struct raw_text *ret_value);
 
 /* The record at *pos (0: the first) of a RAW_RECORDS section of an opened profile, and *pos moved to the
- * next; NULL at the end. Begins with its type: struct stack_record, struct sample_record or struct copy_record. */
+ * next; NULL at the end. Begins with its type: struct stack_record, struct sample_record, struct copy_record or struct
+ * trace_record. */
 const void *raw_record_next(const struct raw_section *section, size_t *pos);

@@ -94,6 +94,7 @@ static void render_job_deinit(struct render_job *job)
     free(job->mapping_ids);
     free(job->samples);
     render_copies_deinit(job);
+    render_trace_deinit(job);
     code_names_free(job->jit);
     if (job->has_thread)
         regfree(&job->thread);
@@ -165,7 +166,7 @@ static void render_check_cpu(struct render_job *job)
                    job->cpu_sampled, actual, error_ns);
 }
 
-static void render_add_facts(struct render_job *job)
+void render_add_facts(struct render_job *job)
 {
     struct facts *f = &job->facts;
 
@@ -321,7 +322,8 @@ static int render_encode(struct render_job *job, uint8_t **ret_data, size_t *ret
     job->verdict = (struct verdict){0};
     job->result->body.samples = 0;
     job->signals = 0;
-    int r = render_encode_profile(job, ret_data, ret_len);
+    int r = raw_format_is_trace(job->raw->params.format) ? render_encode_trace(job, ret_data, ret_len)
+                                                         : render_encode_profile(job, ret_data, ret_len);
     facts_deinit(&job->facts);
     job->facts = known;
     job->filtered = filtered;
@@ -442,7 +444,9 @@ static void render_explain(struct render_job *job, int error)
     if (error == -ENOMEM)
         (void)render_error(job, error, "the worker ran out of memory");
     else if (error == -EFBIG)
-        (void)render_error(job, error, "the profile is too large: take fewer seconds, or a longer period");
+        (void)render_error(job, error, "the %s",
+                           raw_format_is_trace(job->raw->params.format) ? "trace is too large: take fewer seconds"
+                                                                        : "profile is too large: take fewer seconds, or a longer period");
     else
         (void)render_error(job, error, "rendering failed: %s", strerror(-error));
 }

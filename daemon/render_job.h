@@ -142,6 +142,7 @@ struct render_job {
     bool jit_named;              /* it knows some names */
     bool jit_lines;              /* and files and lines were looked for */
     bool jit_no_map;             /* the perf map is not to be read */
+    struct render_trace *trace;  /* events; NULL: none so far */
 };
 
 uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
@@ -150,6 +151,9 @@ uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
 
 /* Fills job->samples. 0 or -ENOMEM. */
 int render_join(struct render_job *job);
+/* Adds one; key and value must outlive the job's samples. 0 or -ENOMEM. */
+int render_add_stack(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
+                     const struct stack_record *stack);
 /* Adds to the frame table what samples and their ends need. 0 or -ENOMEM. */
 int render_collect(struct render_job *job);
 /* Adds the samples that pass focus to the profile, and counts them. 0 or -errno. */
@@ -210,6 +214,8 @@ void frames_note_pending(struct render_job *job);
 
 /* ---- render.c */
 
+/* Adds what is known of the whole, once the samples are judged. */
+void render_add_facts(struct render_job *job);
 enum draft_reason {
     DRAFT_BY_TIME,
     DRAFT_BEFORE_FILE, /* what comes next can't be interrupted, */
@@ -270,6 +276,9 @@ void render_copies_deinit(struct render_job *job);
 
 /* ---- render_verdict.c */
 
+/* Functions that nothing of the program calls: the kernel or the thread library (glibc's, musl's) enters them, so a stack whose outermost
+ * frame is in one is whole at that end, whatever the frame pointer says that they left in place. */
+bool render_is_start(const char *symbol);
 /* Once frames have names: marks the stacks whose outermost function is where threads start, if they were walked by frame pointers. */
 void render_prove_roots(struct render_job *job);
 /* Counts a sample that is kept. */
@@ -286,6 +295,14 @@ bool render_is_signal(struct render_job *job, const struct render_sample *sample
 
 /* The formats COUNTS and STACKS. 0 or -ENOMEM; *ret_data is the caller's to free. */
 int render_text(struct render_job *job, uint8_t **ret_data, size_t *ret_len);
+
+/* ---- render_trace.c */
+
+/* Takes an event of a trace, and its stack (NULL: there is none) among the samples. 0 or -ENOMEM. */
+int render_trace_add(struct render_job *job, const struct trace_record *event, const struct stack_record *stack);
+/* The trace in its format. 0; -ENOMEM; -EFBIG; -EBADE, with a message: it lacks too much. *ret_data is the caller's to free. */
+int render_encode_trace(struct render_job *job, uint8_t **ret_data, size_t *ret_len);
+void render_trace_deinit(struct render_job *job);
 
 /* ---- render_quality.c */
 

@@ -117,8 +117,8 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     sample->end = STACK_END_NO_CODE;
 }
 
-static int render_add_stack(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
-                            const struct stack_record *stack)
+int render_add_stack(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
+                     const struct stack_record *stack)
 {
     if (job->n_samples == job->room_samples) {
         size_t room = job->room_samples ? 2 * job->room_samples : 1024;
@@ -172,6 +172,20 @@ static int render_add_copy(struct render_job *job, const struct stack_index *ind
     return r < 0 ? r : render_add_stack(job, &copy->key, &copy->value, stack);
 }
 
+static int render_add_event(struct render_job *job, const struct stack_index *index, const struct trace_record *event)
+{
+    const struct stack_record *stack = NULL;
+
+    if (!raw_format_is_trace(job->raw->params.format))
+        return 0;
+    if (event->stack_hash[0] || event->stack_hash[1]) {
+        stack = stack_index_find(index, (const uint64_t *)event->stack_hash);
+        if (!stack)
+            facts_count(&job->facts, "stacks_lost", 1);
+    }
+    return render_trace_add(job, event, stack);
+}
+
 static int render_add_record(struct render_job *job, const struct stack_index *index, const void *record)
 {
     const struct sample_record *sample = record;
@@ -181,6 +195,8 @@ static int render_add_record(struct render_job *job, const struct stack_index *i
         return render_add_count(job, index, &sample->key, &sample->value);
     case RECORD_COPY:
         return render_add_copy(job, index, record);
+    case RECORD_TRACE:
+        return render_add_event(job, index, record);
     default:
         return 0;
     }

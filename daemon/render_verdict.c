@@ -7,9 +7,7 @@
 
 /* ---- roots */
 
-/* Functions that nothing of the program calls: the kernel or the thread library enters them (glibc, musl), so a stack whose
- * outermost frame is in one is whole at that end, whatever the frame pointer says that they left in place. */
-static bool render_is_start(const char *symbol)
+bool render_is_start(const char *symbol)
 {
     static const char *const starts[] = {"_start", "__libc_start_call_main", "__libc_start_main", "libc_start_main_stage2",
                                          "start_thread", "__clone", "__clone3", "clone3"};

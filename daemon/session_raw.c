@@ -59,6 +59,7 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
         struct stack_record stack;
         struct sample_record sample;
         struct copy_record copy;
+        struct trace_record event;
         memcpy(&stack, record, sizeof(stack));
         size_t len = sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
         bool keep = stack.type == RECORD_STACK;
@@ -73,6 +74,12 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
             len = sizeof(sample);
             keep = image_access_allows(access, sample.key.epoch);
             *lost += keep ? 0 : sample.value.samples;
+        }
+        if (stack.type == RECORD_TRACE) {
+            memcpy(&event, record, sizeof(event));
+            len = sizeof(event);
+            keep = image_access_allows(access, event.epoch);
+            *lost += !keep;
         }
         if (at + len > data->records_len)
             break;

@@ -50,9 +50,15 @@ static void session_reply_headers(struct session *s, const struct worker_result 
     const struct {
         const char *name;
         uint64_t value;
-    } counts[] = {{"Cprofd-Samples", result->body.samples}, {"Cprofd-Rooted", result->body.rooted}, {"Cprofd-Lost", result->body.lost}};
+        bool for_traces;
+    } counts[] = {
+        {"Cprofd-Samples", result->body.samples, false}, {"Cprofd-Rooted", result->body.rooted, false},
+        {"Cprofd-Lost", result->body.lost, false}, {"Cprofd-Repaired", result->body.repaired, true},
+    };
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        if (counts[i].for_traces && !raw_format_is_trace(s->params.format))
+            continue;
         (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)counts[i].value);
         http_reply_header(s->request, counts[i].name, text);
     }
@@ -98,7 +104,7 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
     const char *type = "application/octet-stream";
     if (s->params.format == RAW_FORMAT_FOLDED || s->params.format == RAW_FORMAT_COUNTS || s->params.format == RAW_FORMAT_STACKS)
         type = "text/plain; charset=utf-8";
-    else if (s->params.format == RAW_FORMAT_QUALITY)
+    else if (s->params.format == RAW_FORMAT_QUALITY || s->params.format == RAW_FORMAT_TRACE_CHROME)
         type = "application/json";
     else
         session_reply_filename(s);

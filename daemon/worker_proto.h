@@ -57,6 +57,7 @@ enum worker_spare {
 struct worker_body {
     uint64_t offset, len;
     uint64_t samples, rooted, lost;
+    uint64_t repaired; /* of a trace: events that were made up or left out; its samples are events */
 };
 
 struct worker_message {

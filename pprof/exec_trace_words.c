@@ -59,10 +59,10 @@ void exec_reason(const struct exec_trace *trace, uint8_t state, uint16_t call, c
     const char *name = call_name(trace, call);
     if (state == EXEC_LOCK)
         words("sync", name, ret);
-    else if (state >= EXEC_IO && state != EXEC_SLEEP && is_network(name))
+    else if (exec_state_waits(state) && is_network(name))
         words("network", NULL, ret);
     else
-        words(state_words[state], exec_state_waits(state) && !is_network(name) ? reason_name(name) : NULL, ret);
+        words(state_words[state], exec_state_waits(state) ? reason_name(name) : NULL, ret);
 }
 
 void exec_state_words(const struct exec_trace *trace, uint8_t state, uint16_t call, char ret[EXEC_WORDS_BYTES])

@@ -5,6 +5,7 @@
  *   'c' counts: hash, tid, epoch, samples (a byte each)...
  *   'l' the same, as a record that came late
  *   'p' a copy: numbers of kernel frames and stack words, tid, epoch, samples, known registers (a byte each), then words of frames and stack
+ *   'e' a trace's format, then events: type, state, CPU, time, thread, actor, system call, epoch, stack's hash (a byte each)...
  *   'o' objects: a byte each, the offset of the path
  *   'm' mappings: start, end, offset, first and last epoch, object, name (a byte each; addresses are in
  * pages)... 't' strings, 'f' facts, 'a' addresses: as they are 'x' then changes bytes of the finished raw
@@ -102,6 +103,23 @@ static void put_copy(struct raw *raw, const uint8_t *data, size_t len)
     put(raw, RAW_RECORDS, copy, sizeof(*copy) + room);
 }
 
+static void put_events(struct raw *raw, const uint8_t *data, size_t len)
+{
+    struct raw_params *params = (struct raw_params *)((char *)raw->words + sizeof(struct raw_section));
+
+    if (len == 0)
+        return;
+    params->format = RAW_FORMAT_TRACE_GO + data[0] % 3;
+    params->end_monotonic_ns = 200;
+    params->duration_ns = 150;
+    for (data++, len--; len >= 9; data += 9, len -= 9) {
+        struct trace_record event = {.type = RECORD_TRACE, .event = data[0], .state = data[1], .cpu = data[2] == 255 ? 9000 : data[2],
+                                     .time_ns = data[3], .tid = data[4], .actor = data[5], .syscall = data[6] - 1, .epoch = data[7],
+                                     .stack_hash = {data[8]}, .comm = "fuzz\xff"};
+        put(raw, RAW_RECORDS, &event, sizeof(event));
+    }
+}
+
 static void put_objects(struct raw *raw, const uint8_t *data, size_t len)
 {
     static struct raw_object objects[256];
@@ -167,6 +185,9 @@ static void put_chunk(struct raw *raw, uint8_t type, const uint8_t *data, size_t
         break;
     case 'l':
         put_late(raw, data, len);
+        break;
+    case 'e':
+        put_events(raw, data, len);
         break;
     case 'o':
         put_objects(raw, data, len);

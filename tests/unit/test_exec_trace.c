@@ -359,7 +359,7 @@ START_TEST(test_reasons_hold_the_words_that_viewers_sort_by)
         {EXEC_OTHER, 3, "network", "wait (epoll_wait)"},
         {EXEC_IO, 4, "io (flush of a file)", "io (fsync)"},
         {EXEC_OTHER, 1, "wait (read)", "wait (read)"},
-        {EXEC_SLEEP, 5, "sleep", "sleep (select)"},
+        {EXEC_SLEEP, 5, "network", "sleep (select)"},
         {EXEC_SLEEP, 6, "sleep (clock_nanosleep)", "sleep (clock_nanosleep)"},
         {EXEC_OTHER, 100, "wait", "wait"},
         {EXEC_RUNNABLE, 2, "preempted", "preempted"},
