@@ -20,6 +20,8 @@ struct frame {
     bool pending; /* debug information may tell more */
     uint64_t weight; /* of the samples that it is in */
     uint64_t location;
+    uint64_t in_function; /* its address less its function's, once `placed` */
+    bool placed;
     enum { MATCH_UNASKED, MATCH_YES, MATCH_NO } match;
     UT_hash_handle hh;
 };

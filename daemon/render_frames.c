@@ -390,17 +390,25 @@ size_t frame_lines(const struct frame *frame, const struct profile_line **ret_li
     return frame->n_lines;
 }
 
-uint64_t frame_function_offset(struct render_job *job, const struct frame *frame, uint64_t address)
+static uint64_t frame_in_function(struct render_job *job, const struct frame *frame)
+{
+    const struct kernel_symbol *symbol = frame->key.kind == FRAME_KERNEL ? render_kernel_symbol(job, frame->key.address) : NULL;
+
+    if (symbol)
+        return frame->key.address - symbol->address;
+    struct module *m = frame_in_file(frame) && frame->known ? render_module(job, frame->key.owner) : NULL;
+    return m ? module_vaddr(m, frame->key.offset) - module_code_start(m, frame->key.offset) : 0;
+}
+
+uint64_t frame_function_offset(struct render_job *job, struct frame *frame, uint64_t address)
 {
     if (frame->key.kind == FRAME_END)
         return 0;
-    if (frame->key.kind == FRAME_KERNEL) {
-        const struct kernel_symbol *symbol = render_kernel_symbol(job, frame->key.address);
-        return symbol ? address - symbol->address : 0;
+    if (!frame->placed) {
+        frame->in_function = frame_in_function(job, frame);
+        frame->placed = true;
     }
-    struct module *m = frame_in_file(frame) && frame->known ? render_module(job, frame->key.owner) : NULL;
-    uint64_t in_function = m ? module_vaddr(m, frame->key.offset) - module_code_start(m, frame->key.offset) : 0;
-    return in_function + address - frame->key.address;
+    return frame->in_function + address - frame->key.address;
 }
 
 bool frame_matches(struct frame *frame, const regex_t *focus)

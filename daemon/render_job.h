@@ -200,7 +200,7 @@ uint64_t frame_shown_address(const struct frame *frame);
 /* Its functions, once it is resolved, the innermost inlined one first. */
 size_t frame_lines(const struct frame *frame, const struct profile_line **ret_lines);
 /* From where the function of a resolved frame begins to an address in it; 0 where that is not known. */
-uint64_t frame_function_offset(struct render_job *job, const struct frame *frame, uint64_t address);
+uint64_t frame_function_offset(struct render_job *job, struct frame *frame, uint64_t address);
 
 /* ---- render_names.c */
 

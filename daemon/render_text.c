@@ -37,10 +37,23 @@ static int text_quoted(FILE *out, const char *text)
     return 0;
 }
 
+static bool text_is_plain(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f)
+            return false;
+    return true;
+}
+
 /* One line of UTF-8: names and paths are hostile. 0 or -ENOMEM. */
 static int text_line_part(FILE *out, const char *text)
 {
     size_t len = strlen(text);
+
+    if (text_is_plain(text, len)) {
+        (void)fwrite(text, 1, len, out);
+        return 0;
+    }
     AUTO_FREE char *clean = malloc(UTF8_SANITIZED_BYTES(len) + 1);
 
     if (!clean)
