@@ -172,14 +172,20 @@ STACK_GLOBAL __u64 stack_probed_return(__u64 slot)
     return 0;
 }
 
-static __always_inline int stack_register(__u32 reg, __u64 *ret)
+STACK_GLOBAL __u64 dump_register(__u32 reg)
 {
     struct dump_area *d = dump_area();
+    __u64 i = reg;
 
-    if (!d || reg >= 16)
-        return 0;
-    *ret = d->registers[reg & 15];
-    return 1;
+    barrier_var(i); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.2 learn them */
+    i &= 15;
+    return d ? d->registers[i] : 0;
+}
+
+static __always_inline int stack_register(__u32 reg, __u64 *ret)
+{
+    *ret = dump_register(reg);
+    return reg < 16;
 }
 
 static __always_inline void stack_first_registers(struct task_struct *task, struct stack_walk *walk)

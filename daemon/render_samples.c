@@ -104,8 +104,8 @@ static void render_trim(const struct render_job *job, struct render_sample *samp
     size_t n = stack->n_user;
 
     sample->n_user = n;
-    /* A stack without a frame has no user part either, whatever its record says. */
-    sample->end = stack->n_kernel + n == 0 ? STACK_END_NO_USER : (enum stack_end)stack->end;
+    /* A stack without a frame has no user part either, whatever its record says: unless nobody could look at it. */
+    sample->end = stack->n_kernel + n == 0 && stack->end != STACK_END_RUNNING ? STACK_END_NO_USER : (enum stack_end)stack->end;
     if (job->map.n == 0)
         return; /* the mappings are not known */
     while (n > 1 &&

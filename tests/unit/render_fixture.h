@@ -37,6 +37,8 @@ struct raw_build {
     size_t records_len; /* bytes */
     uint64_t addresses[MAX_ITEMS];
     size_t n_addresses;
+    struct raw_thread threads[MAX_ITEMS];
+    size_t n_threads;
     char facts[1024];
     size_t facts_len;
     struct sample_key key; /* of the next count */
@@ -174,6 +176,7 @@ static inline int build_finish(const struct raw_build *b)
     ck_assert_int_eq(raw_writer_section(w, RAW_STRINGS, b->strings, b->strings_len), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_FACTS, b->facts, b->facts_len), 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_ADDRESSES, b->addresses, b->n_addresses * 8), 0);
+    ck_assert_int_eq(raw_writer_section(w, RAW_THREADS, b->threads, b->n_threads * sizeof(b->threads[0])), 0);
     int fd = raw_writer_finish(w);
     ck_assert_int_ge(fd, 0);
     raw_writer_free(w);

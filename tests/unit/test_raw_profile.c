@@ -154,6 +154,23 @@ START_TEST(test_unsealed_empty_and_other_files_are_refused)
 }
 END_TEST
 
+START_TEST(test_threads_are_in_order_and_their_texts_end)
+{
+    struct raw_thread threads[] = {{.tid = 3, .state = "sleep"}, {.tid = 5, .channel = "do_wait"}};
+
+    ck_assert_int_eq(verdict_of(RAW_THREADS, threads, sizeof(threads)), 0);
+    ck_assert_int_eq(verdict_of(RAW_THREADS, threads, sizeof(threads) - 1), -EBADMSG);
+    threads[0].tid = 5;
+    ck_assert_int_eq(verdict_of(RAW_THREADS, threads, sizeof(threads)), -EBADMSG);
+    threads[0].tid = 4;
+    memset(threads[0].state, 'x', sizeof(threads[0].state));
+    ck_assert_int_eq(verdict_of(RAW_THREADS, threads, sizeof(threads)), -EBADMSG);
+    threads[0].state[0] = '\0';
+    memset(threads[1].channel, 'x', sizeof(threads[1].channel));
+    ck_assert_int_eq(verdict_of(RAW_THREADS, threads, sizeof(threads)), -EBADMSG);
+}
+END_TEST
+
 START_TEST(test_parameters_come_first_and_are_in_bounds)
 {
     struct raw_params bad = params;
@@ -306,6 +323,7 @@ int main(void)
     tcase_add_test(tc, test_writer_keeps_its_bound);
     tcase_add_test(tc, test_append_wants_sealed_sections);
     tcase_add_test(tc, test_unsealed_empty_and_other_files_are_refused);
+    tcase_add_test(tc, test_threads_are_in_order_and_their_texts_end);
     tcase_add_test(tc, test_parameters_come_first_and_are_in_bounds);
     tcase_add_test(tc, test_texts_of_parameters_end);
     tcase_add_test(tc, test_sample_types_have_names);
