@@ -427,10 +427,17 @@ static void recording_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
 static void recording_unwind_on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
+    struct recording_unwind *u = &rec->unwind;
+    struct timeval more = {.tv_sec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) / 1000,
+                           .tv_usec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) % 1000 * 1000};
 
-    if (rec->unwind.waited)
+    if (u->waited)
         return;
-    rec->unwind.waited = true;
+    if (rec->params.event == EVENT_DUMP && u->listed && !u->prolonged && event_add(u->deadline, &more) == 0) {
+        u->prolonged = true;
+        return;
+    }
+    u->waited = true;
     recording_unwind_ready(rec);
 }
 

@@ -15,6 +15,8 @@ struct recording;
 
 /* The window waits for the tables of what is mapped at the beginning, for so long after the request at most. */
 #define RECORDING_UNWIND_WAIT_MS 250
+/* A dump is over as soon as it begins: what is cut in it for want of a table stays so. Once the mappings are known it waits longer. */
+#define RECORDING_UNWIND_DUMP_WAIT_MS 5000
 /* What has changed is gathered for so long before it is written again. */
 #define RECORDING_UNWIND_PAUSE_US 5000
 /* What could not be written is tried again after so long. */
@@ -73,6 +75,7 @@ struct recording_unwind {
     bool overdue;               /* there was no room for a space */
     struct event *pause, *deadline, *answer;
     bool waited;                /* the window waits no longer */
+    bool prolonged;             /* the deadline has been put off */
 
     /* what is said of it */
     uint64_t n_missing, n_late, n_cut;

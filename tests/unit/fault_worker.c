@@ -7,6 +7,7 @@
  *   draft TEXT             what is known so far
  *   pid | spare            writes its own; what the job is to do without
  *   rest N                 its cache's bytes after the job
+ *   pause N                N milliseconds
  *   table PAGES ROWS       writes the image of an unwinding table
  *   error N                the job fails by that errno
  *   unless N COMMAND       where object N is not excluded (N wholly: not wholly)
@@ -189,6 +190,8 @@ static void run(const char *command)
         describe(command);
     } else if (sscanf(command, "rest %u", &n) == 1) {
         rest_bytes = n;
+    } else if (sscanf(command, "pause %u", &n) == 1) {
+        (void)usleep(n * 1000);
     } else if (strcmp(command, "crash") == 0) {
         abort();
     } else if (strcmp(command, "hang") == 0) {

@@ -18,7 +18,6 @@
 #include "util/fdmsg.h"
 
 #define LONG_NS (600 * NSEC_PER_SEC)
-#define MAX_OBJECTS 64
 
 static const char *fault_worker;
 static struct server server;
@@ -33,70 +32,7 @@ static struct stack_cached *stack_cache(__u32 index)
     return NULL;
 }
 #include "bpf/stack_tables.h"
-
-/* ---- the target */
-
-/* What each object's file does to its worker; NULL: the collector can't open it. */
-static const char *scripts[MAX_OBJECTS];
-
-struct mapped {
-    uint64_t start, end;
-    int object; /* -1: name */
-    const char *name;
-    bool main_binary;
-};
-
-/* A list as the collector sends it: objects are /lib/N with identity N. */
-static int list_fd(const struct mapped *mapped, size_t n)
-{
-    struct raw_writer *w = raw_writer_new();
-    struct raw_object objects[MAX_OBJECTS];
-    struct raw_mapping *mappings = calloc(n + 1, sizeof(*mappings));
-    char strings[8192] = "";
-    size_t len = 1;
-
-    for (unsigned i = 0; i < MAX_OBJECTS; i++) {
-        objects[i] = (struct raw_object){.id = {.dev = 1, .ino = i + 1}, .path = len, .available = i != 13};
-        len += (size_t)snprintf(strings + len, sizeof(strings) - len, "/lib/%u", i) + 1;
-    }
-    for (size_t i = 0; i < n; i++) {
-        mappings[i] = (struct raw_mapping){.start = mapped[i].start, .end = mapped[i].end, .last_epoch = UINT32_MAX,
-                                           .object = mapped[i].object < 0 ? RAW_NO_OBJECT : (uint32_t)mapped[i].object,
-                                           .main_binary = mapped[i].main_binary};
-        if (mapped[i].object >= 0)
-            continue;
-        mappings[i].name = len;
-        len += (size_t)snprintf(strings + len, sizeof(strings) - len, "%s", mapped[i].name) + 1;
-    }
-    ck_assert_int_eq(raw_writer_section(w, RAW_OBJECTS, objects, sizeof(objects)), 0);
-    ck_assert_int_eq(raw_writer_section(w, RAW_MAPPINGS, mappings, n * sizeof(*mappings)), 0);
-    ck_assert_int_eq(raw_writer_section(w, RAW_STRINGS, strings, len), 0);
-    int fd = raw_writer_finish(w);
-    raw_writer_free(w);
-    free(mappings);
-    ck_assert_int_ge(fd, 0);
-    return fd;
-}
-
-/* The collector: answers for files, and for nothing else. */
-static int play_collector(int sock, void *arg)
-{
-    struct collector_message m;
-
-    while (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) == sizeof(m)) {
-        uint32_t index = m.u.object.index;
-        const char *script = index == COLLECTOR_OBJECT_VDSO ? "table 1 10" : scripts[index];
-        int fd = script ? memfd_create("file", MFD_CLOEXEC) : -1;
-        if (m.type != COLLECTOR_OBJECT || (script && write(fd, script, strlen(script)) < 0))
-            return 1;
-        if (script && strcmp(script, "silence") == 0)
-            continue;
-        m.u.object.error = fd < 0 ? -ENOENT : 0;
-        (void)fdmsg_send(sock, &m, sizeof(m), &fd, fd >= 0);
-        close_fd(&fd);
-    }
-    return 0;
-}
+#include "tests/unit/played_target.h"
 
 /* ---- the recording */
 
@@ -293,6 +229,32 @@ START_TEST(a_space_is_of_its_exec)
     while (server.sampler.ctl[0].space >> 32 != 7)
         once();
     wait_kind(rec, 0x1000, UNWIND_MAPPING_TABLE);
+    recording_end(rec);
+}
+END_TEST
+
+/* What a dump lacks no later sample has. */
+START_TEST(a_dump_waits_longer)
+{
+    struct recording *rec = recording_begin(0);
+
+    rec->params.event = EVENT_DUMP;
+    scripts[0] = "pause 600\ntable 1 10";
+    TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true});
+    wait_ready(rec);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_TABLE);
+    recording_end(rec);
+}
+END_TEST
+
+/* But where nobody knows what is mapped, it is a stuck process that is looked at, and waiting longer would not help. */
+START_TEST(a_dump_of_a_stuck_process_does_not)
+{
+    struct recording *rec = recording_begin(0);
+
+    rec->params.event = EVENT_DUMP;
+    wait_ready(rec);
+    ck_assert(!rec->unwind.prolonged);
     recording_end(rec);
 }
 END_TEST
@@ -576,6 +538,8 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, each_mapping_has_what_its_file_gives);
     tcase_add_test(t, a_space_is_of_its_exec);
+    tcase_add_test(t, a_dump_waits_longer);
+    tcase_add_test(t, a_dump_of_a_stuck_process_does_not);
     tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
     tcase_add_test(t, a_table_stays_as_long_as_a_space_names_it);
     tcase_add_test(t, what_is_replaced_is_not_used);
