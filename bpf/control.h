@@ -45,6 +45,7 @@ struct session_ctl {
     __u32 at_entry; /* 1: samples are taken at a function's first instruction */
     __u64 every;    /* probes and tracepoints: one hit in so many */
     __u32 unwind;   /* enum unwind_mode */
+    __u32 standing; /* 1: it goes on for as long as it is let: threads are not told apart, and a stack that finds no room is lost */
     __u64 audit_gap_ns; /* a sample in each is copied as well as walked; 0: none */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
@@ -66,6 +67,7 @@ struct session_ctl {
     __u64 lost_ring;     /* samples: neither table nor ring had room */
     __u64 lost_nested;   /* samples: too many programs interrupted one another on a CPU */
     __u32 costs[COST_BUCKETS]; /* samples by the time that they took */
+    __u64 lost_table;    /* samples of a standing session: the table had no room for their stack */
     __u64 table_full;    /* samples that went to the ring because the table had no room (not lost) */
     __u64 audit_next_ns; /* when the next sample is copied */
     __u32 audits;        /* samples that were to be copied */

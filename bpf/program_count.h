@@ -28,14 +28,25 @@ static __always_inline long emit_stack(void *ring, struct stack_walk *walk)
 static __always_inline void count_sample(struct session_ctl *s, void *table, void *ring, struct scratch *x,
                                          const struct sample_value *add)
 {
-    struct sample_value *value = bpf_map_lookup_elem(table, &x->key);
+    struct sample_value *value;
+    long marked;
 
+    if (s->standing) {
+        x->key.tid = 0;
+        __builtin_memset(x->key.comm, 0, sizeof(x->key.comm));
+    }
+    value = bpf_map_lookup_elem(table, &x->key);
     if (!value) {
         /* The marker that this stack was handed over: a key that no thread has. */
         __builtin_memset(&x->seen, 0, sizeof(x->seen));
         x->seen.stack_hash[0] = x->key.stack_hash[0];
         x->seen.stack_hash[1] = x->key.stack_hash[1];
-        if (bpf_map_update_elem(table, &x->seen, add, BPF_NOEXIST) != -17 /* EEXIST */ && emit_stack(ring, &x->walk)) {
+        marked = bpf_map_update_elem(table, &x->seen, add, BPF_NOEXIST);
+        if (s->standing && marked && marked != -17 /* EEXIST */) {
+            __sync_fetch_and_add(&s->lost_table, add->samples);
+            return;
+        }
+        if (marked != -17 && emit_stack(ring, &x->walk)) {
             bpf_map_delete_elem(table, &x->seen);
             __sync_fetch_and_add(&s->lost_ring, add->samples);
             return;
@@ -47,6 +58,10 @@ static __always_inline void count_sample(struct session_ctl *s, void *table, voi
     if (value) {
         __sync_fetch_and_add(&value->samples, add->samples);
         __sync_fetch_and_add(&value->weight, add->weight);
+        return;
+    }
+    if (s->standing) {
+        __sync_fetch_and_add(&s->lost_table, add->samples);
         return;
     }
     __sync_fetch_and_add(&s->table_full, add->samples);

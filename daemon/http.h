@@ -57,7 +57,8 @@ const char *http_request_path(const struct http_request *r);   /* decoded; never
 const char *http_request_raw_query(const struct http_request *r); /* "" where none */
 /* Names and values decoded, in order; a name without "=" has the value "". */
 const struct evkeyvalq *http_request_query(const struct http_request *r);
-bool http_request_is_post(const struct http_request *r); /* else GET or HEAD */
+enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_DELETE }; /* HEAD is a GET */
+enum http_method http_request_method(const struct http_request *r);
 struct evbuffer *http_request_body(const struct http_request *r);
 const char *http_request_header(const struct http_request *r, const char *name); /* NULL where none */
 const struct asker *http_request_asker(const struct http_request *r);

@@ -128,9 +128,10 @@ static bool request_refused(struct http_request *r)
         refuse_and_close(r, refusal.status, refusal.message);
         return true;
     }
-    if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST) {
-        http_reply_header(r, "Allow", "GET, HEAD, POST");
-        refuse_and_close(r, 405, "method not allowed here; GET and HEAD are, and POST for symbol");
+    if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST && method != EVHTTP_REQ_PUT &&
+        method != EVHTTP_REQ_DELETE) {
+        http_reply_header(r, "Allow", "GET, HEAD, POST, PUT, DELETE");
+        refuse_and_close(r, 405, "method not allowed here; GET and HEAD are, POST for symbol, PUT and DELETE for watch");
         return true;
     }
     if (http_check_source(&in, &refusal) < 0) {
@@ -190,9 +191,18 @@ const struct evkeyvalq *http_request_query(const struct http_request *r)
     return &r->query;
 }
 
-bool http_request_is_post(const struct http_request *r)
+enum http_method http_request_method(const struct http_request *r)
 {
-    return evhttp_request_get_command(r->req) == EVHTTP_REQ_POST;
+    switch (evhttp_request_get_command(r->req)) {
+    case EVHTTP_REQ_POST:
+        return HTTP_POST;
+    case EVHTTP_REQ_PUT:
+        return HTTP_PUT;
+    case EVHTTP_REQ_DELETE:
+        return HTTP_DELETE;
+    default:
+        return HTTP_GET;
+    }
 }
 
 struct evbuffer *http_request_body(const struct http_request *r)

@@ -59,3 +59,23 @@ bool image_access_allows_all(const struct image_access *a)
 {
     return a->n == 1 && a->ranges[0].first == 0 && a->ranges[0].last == UINT32_MAX;
 }
+
+bool image_access_allows_some(const struct image_access *a, uint32_t first, uint32_t last)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (first <= a->ranges[i].last && last >= a->ranges[i].first)
+            return true;
+    return false;
+}
+
+void image_access_since(const struct image_access *a, uint32_t epoch, struct image_access *ret)
+{
+    *ret = (struct image_access){.open = a->open};
+    for (unsigned i = 0; i < a->n; i++) {
+        uint32_t first = a->ranges[i].first, last = a->ranges[i].last;
+        if (last < epoch)
+            continue;
+        ret->ranges[ret->n].first = first > epoch ? first : epoch;
+        ret->ranges[ret->n++].last = last;
+    }
+}

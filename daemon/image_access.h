@@ -27,5 +27,9 @@ void image_access_grant(struct image_access *a, uint32_t epoch, uint32_t newest)
 /* Nobody looked at the images of the epochs [first, end): they are granted no more. */
 void image_access_revoke(struct image_access *a, uint32_t first, uint32_t end);
 bool image_access_allows(const struct image_access *a, uint32_t epoch);
+/* Some epoch of [first, last]. */
+bool image_access_allows_some(const struct image_access *a, uint32_t first, uint32_t last);
+/* What of it is in the epochs from this one on. */
+void image_access_since(const struct image_access *a, uint32_t epoch, struct image_access *ret);
 /* Nothing was refused so far: every epoch is allowed. */
 bool image_access_allows_all(const struct image_access *a);

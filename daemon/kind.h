@@ -21,6 +21,11 @@ struct kind {
     const struct param_table *params; /* NULL: none */
     bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
+    bool cumulative;           /* accrues while the process is watched (daemon/watch.h); with `seconds`, in a window */
+    /* Of cumulative kinds: what is recorded, on top of session_params_init: event, rate, fraction where a query says nothing, ... */
+    void (*record)(struct session_params *params);
+    /* Of cumulative kinds: the answer without a window where the process is not watched; NULL: 409. */
+    void (*unwatched)(struct server *server, struct http_request *request, pid_t pid, const struct session_params *params);
     /* Answers the request, now or later. */
     void (*start)(struct server *server, struct http_request *request, pid_t pid);
 };
@@ -33,5 +38,8 @@ const struct kind *kind_find(const char *name);
 /* Parses the query by the kind's table, on top of params (session_params_init, and what the kind wants otherwise). false: it was refused,
  * and the request is answered. */
 bool kind_parse_query(struct server *server, struct http_request *request, const struct kind *kind, struct session_params *params);
+
+/* The start of cumulative kinds: a window of its own, or what a watch has so far. */
+void cumulative_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind);
 
 extern const struct kind kind_cmdline, kind_goroutine, kind_profile, kind_symbol, kind_threads;

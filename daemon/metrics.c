@@ -132,7 +132,8 @@ static void print_debuginfod(struct evbuffer *out, const struct metrics_sources 
 
 void metrics_print(struct evbuffer *out, const struct metrics_sources *s)
 {
-    print_value(out, "cprofd_sessions", "gauge", "Sessions under way.", s->sessions);
+    print_value(out, "cprofd_sessions", "gauge", "Sessions under way, watches included.", s->sessions);
+    print_value(out, "cprofd_watches", "gauge", "Kinds of profiles that processes are watched for.", s->watches);
     for (unsigned i = 0; i < N_FAMILIES; i++)
         print_family(out, &families[i]);
     print_value(out, "cprofd_worker_restarts_total", "counter", "Workers that died or hung.", s->worker_restarts);

@@ -11,6 +11,9 @@
 #include "daemon/kind.h"
 #include "daemon/params.h"
 #include "daemon/quote.h"
+#include "daemon/recorder.h"
+#include "daemon/recording.h"
+#include "daemon/watch.h"
 
 /* tests/unit/check_style_hash.py holds the two together. */
 #define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
@@ -72,7 +75,7 @@ void page_processes_json(struct evbuffer *out, const struct process_entry *entri
 
 /* ---- /pid/N */
 
-void page_process(struct evbuffer *out, pid_t pid)
+void page_process(struct evbuffer *out, struct watches *ws, pid_t pid)
 {
     char title[64];
     (void)snprintf(title, sizeof(title), "Process %d", pid);
@@ -94,18 +97,28 @@ void page_process(struct evbuffer *out, pid_t pid)
 
 /* ---- /pid/N/debug/pprof/ */
 
-void page_index(struct evbuffer *out, pid_t pid)
+/* As Go counts: the different stacks of what has accrued; 0 for what is taken when it is asked for. */
+static size_t page_count(struct watches *ws, pid_t pid, const struct kind *kind)
+{
+    const struct watch *w = ws && kind->cumulative ? watch_find(ws, pid, kind) : NULL;
+    const struct watch_run *run = w ? watch_current(w) : NULL;
+
+    return run ? recorder_stacks(recording_recorder(watch_run_recording(run))) : 0;
+}
+
+void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
 {
     const struct kind *kind;
     page_begin(out, "/debug/pprof/");
     (void)evbuffer_add_printf(out, "<p>Of process <a href=\"../../../%d\">%d</a>; <a href=\"../../../../\">all processes</a>.</p>\n"
                                    "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n", pid, pid);
     for (size_t i = 0; (kind = kind_at(i)); i++) {
-        (void)evbuffer_add_printf(out, "<tr><td>0</td><td><a href='");
+        (void)evbuffer_add_printf(out, "<tr><td>%zu</td><td><a href='", page_count(ws, pid, kind));
         page_text(out, kind->path);
         (void)evbuffer_add_printf(out, "'>");
         page_text(out, kind->name);
-        (void)evbuffer_add_printf(out, "</a></td></tr>\n");
+        (void)evbuffer_add_printf(out, "</a>%s</td></tr>\n",
+                                  !kind->cumulative ? "" : ws && watch_find(ws, pid, kind) ? " (watched)" : " (not watched)");
     }
     (void)evbuffer_add_printf(out, "</table>\n<p><a href='goroutine?debug=2'>full goroutine stack dump</a></p>\n<p>What they are:</p>\n<ul>\n");
     for (size_t i = 0; (kind = kind_at(i)); i++) {
@@ -149,7 +162,7 @@ static void json_params(struct evbuffer *out, const struct kind *kind)
     (void)evbuffer_add_printf(out, "]");
 }
 
-void page_index_json(struct evbuffer *out, pid_t pid)
+void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid)
 {
     const struct kind *kind;
     (void)evbuffer_add_printf(out, "[");
@@ -159,7 +172,8 @@ void page_index_json(struct evbuffer *out, pid_t pid)
         json_member(out, "description", kind->description);
         json_member(out, "path", kind->path);
         json_types(out, &kind->types);
-        (void)evbuffer_add_printf(out, ",\"windowed\":%s,\"watched\":false", kind->windowed ? "true" : "false");
+        (void)evbuffer_add_printf(out, ",\"windowed\":%s,\"cumulative\":%s,\"watched\":%s", kind->windowed ? "true" : "false",
+                                  kind->cumulative ? "true" : "false", ws && watch_find(ws, pid, kind) ? "true" : "false");
         json_params(out, kind);
         (void)evbuffer_add_printf(out, "}");
     }

@@ -7,17 +7,18 @@
 
 struct evbuffer;
 struct process_entry;
+struct watches;
 
 /* / : the processes that the asker may profile. */
 void page_processes(struct evbuffer *out, const struct process_entry *entries, size_t n);
 void page_processes_json(struct evbuffer *out, const struct process_entry *entries, size_t n);
 
 /* /pid/N for a browser. */
-void page_process(struct evbuffer *out, pid_t pid);
+void page_process(struct evbuffer *out, struct watches *ws, pid_t pid);
 
-/* /pid/N/debug/pprof/ : the kinds of profiles. */
-void page_index(struct evbuffer *out, pid_t pid);
-void page_index_json(struct evbuffer *out, pid_t pid);
+/* /pid/N/debug/pprof/ : the kinds of profiles. ws: says which are watched; NULL: none is. */
+void page_index(struct evbuffer *out, struct watches *ws, pid_t pid);
+void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid);
 
 /* The Content-Security-Policy of all pages. */
 const char *page_csp(void);

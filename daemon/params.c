@@ -17,6 +17,7 @@
 #define MAX_OVERHEAD_PERCENT 1000000
 #define MAX_PERIOD 1000000000000000ull
 #define MAX_TID 4194304
+#define MAX_FRACTION 1000000000ull
 /* glibc's regcomp unrolls + and {n,m}: its cost is the product of nested counts, without a bound of its own. */
 #define MAX_REGEX_REPEATS 1024
 
@@ -74,6 +75,44 @@ int param_seconds(struct param_parse *p, const struct param_spec *spec, const ch
         return param_refuse_value(p, spec, value, "out of bounds");
     p->params.duration_ns = (uint64_t)(seconds * NSEC_PER_SEC + 0.5);
     return 0;
+}
+
+int param_delta_seconds(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    uint64_t seconds = 0;
+
+    if (!*value) /* as missing */
+        return 0;
+    int r = parse_integer(value, &seconds);
+    if (r == -EINVAL || (r == 0 && seconds == 0))
+        return param_refuse(p, "invalid value for \"seconds\" - must be a positive integer");
+    if (r < 0 || seconds > MAX_SECONDS)
+        return param_refuse_value(p, spec, value, "out of bounds");
+    p->params.duration_ns = seconds * NSEC_PER_SEC;
+    return 0;
+}
+
+static int parse_bounded(struct param_parse *p, const struct param_spec *spec, const char *value, uint64_t max, uint64_t *ret)
+{
+    uint64_t n;
+    int r = parse_integer(value, &n);
+
+    if (r == -EINVAL)
+        return param_refuse_value(p, spec, value, "not a whole number");
+    if (r < 0 || n > max)
+        return param_refuse_value(p, spec, value, "out of bounds");
+    *ret = n;
+    return 0;
+}
+
+int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return parse_bounded(p, spec, value, MAX_PERIOD, &p->params.rate);
+}
+
+int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return parse_bounded(p, spec, value, MAX_FRACTION, &p->params.fraction);
 }
 
 int param_event(struct param_parse *p, const struct param_spec *spec, const char *value)

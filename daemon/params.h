@@ -24,6 +24,7 @@ struct param_spec {
     const char *description;
     /* 0, or -EINVAL with the message in p. */
     int (*parse)(struct param_parse *p, const struct param_spec *spec, const char *value);
+    bool watch;           /* what a watch can be given by this name, too */
 };
 
 /* Writes the message. Always -EINVAL. */
@@ -43,6 +44,10 @@ int param_format(struct param_parse *p, const struct param_spec *spec, const cha
 int param_trace_format(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_symbolize(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_unwind(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* As Go has it where a profile has accrued: whole seconds, and in its words. */
+int param_delta_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* As Go reads it: what is no number is 0. 1 and 2: texts. */
 int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value);
@@ -75,7 +80,13 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
      "auto is eh where BPF can be loaded, else copy", param_unwind}
 #define PARAM_MAX_OVERHEAD \
     {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead", \
-     "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", param_max_overhead}
+     "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", param_max_overhead, \
+     .watch = true}
+#define PARAM_DELTA_SECONDS \
+    {"seconds", "integer", "[1, 3600]", "all since the process is watched", "only what accrues in so many seconds from now on", \
+     param_delta_seconds}
+#define PARAM_RATE(name, fallback, description) {name, "integer", "[0, 1000000000000000]", fallback, description, param_rate, .watch = true}
+#define PARAM_FRACTION(fallback, description) {"fraction", "integer", "[0, 1000000000]", fallback, description, param_fraction, .watch = true}
 #define PARAM_STATE \
     {"state", "states", "cpu|runq|lock|io|sleep|other, or several with commas between", "all states", "only time in these states", \
      param_state}

@@ -47,6 +47,13 @@ static inline bool raw_format_is_trace(uint32_t format)
 
 enum raw_symbolize { RAW_SYMBOLIZE_FULL, RAW_SYMBOLIZE_FAST, RAW_SYMBOLIZE_NONE };
 
+/* What a profile is dated by. */
+enum raw_date {
+    RAW_DATE_BEGIN, /* of its window */
+    RAW_DATE_END,   /* of its window, as Go dates differences */
+    RAW_DATE_NOW,   /* without a duration, as Go dates totals: a reader that saw one would take totals for differences */
+};
+
 struct raw_params {
     uint32_t format;    /* enum raw_format */
     uint32_t symbolize; /* enum raw_symbolize */
@@ -63,6 +70,8 @@ struct raw_params {
     uint32_t states;  /* bits 1 << enum sample_state: only these; 0: all */
     uint32_t releases; /* 1: samples are of threads that wake others: those that release no lock are left out. Their state is LOCK where
                         * the word that was waited for looks like a lock's, else OTHER, and is not shown */
+    uint32_t date;    /* enum raw_date */
+    uint32_t pad;
 };
 
 struct raw_count {

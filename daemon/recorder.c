@@ -24,8 +24,10 @@
 #define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
+/* Of a standing one: half of them are the stacks' markers. */
+#define RECORDER_STANDING_KEYS 32768u
 
-static size_t recorders_bytes;
+static size_t recorders_bytes, recorders_standing_bytes;
 
 /* Attaching: making maps, opening events on each CPU, and a period of waiting. Two seconds more are for locks. */
 #define RECORDER_ATTACH_DEADLINE_NS (10 * NSEC_PER_SEC)
@@ -33,8 +35,10 @@ static size_t recorders_bytes;
 
 /* ---- control */
 
-static uint32_t recorder_keys(const struct session_params *p)
+static uint32_t recorder_keys(const struct session_params *p, bool standing)
 {
+    if (standing)
+        return RECORDER_STANDING_KEYS;
     if (p->event != EVENT_CPU_CLOCK)
         return RECORDER_MAX_KEYS / 2;
     /* At worst each sample is a new stack in a new thread: its key, and the stack's marker. */
@@ -54,6 +58,7 @@ static int recorder_fill_ctl(struct recorder *r)
     if (p->unwind != SESSION_UNWIND_COPY) /* else no program is to take note of it */
         ctl->tgid = (uint32_t)r->pid;
     ctl->unwind = p->unwind == SESSION_UNWIND_FP ? UNWIND_BY_FRAME_POINTERS : UNWIND_BY_TABLES;
+    ctl->standing = r->standing;
     ctl->kernel = p->kernel;
     ctl->weight = p->period;
     ctl->every = p->period;
@@ -101,6 +106,11 @@ void recorder_thin(struct recorder *r, uint32_t thin)
     __atomic_store_n(&r->sampler->ctl[r->slot].thin, thin, __ATOMIC_RELAXED);
 }
 
+size_t recorder_stacks(const struct recorder *r)
+{
+    return r->n_records;
+}
+
 enum copy_reach recorder_reach(const struct recorder *r)
 {
     return r->copy ? recorder_copy_reach(r->copy) : COPY_REACH_HOST;
@@ -118,6 +128,22 @@ void recorder_close(struct recorder *r)
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
 }
 
+/* More of them, or fewer: n wraps. */
+static void recorder_take_bytes(const struct recorder *r, size_t n)
+{
+    recorders_bytes += n;
+    recorders_standing_bytes += r->standing ? n : 0;
+}
+
+static bool recorder_has_room(const struct recorder *r, size_t need, size_t cap)
+{
+    size_t more = cap - r->records_cap;
+
+    if (r->standing && (need > RECORDER_STANDING_MAX_BYTES || recorders_standing_bytes + more > RECORDERS_STANDING_MAX_BYTES))
+        return false;
+    return need <= RECORDER_MAX_BYTES && recorders_bytes + more <= RECORDERS_MAX_BYTES;
+}
+
 static void recorder_destroy(struct recorder *r)
 {
     if (r->ring_event)
@@ -131,7 +157,7 @@ static void recorder_destroy(struct recorder *r)
     if (r->progress)
         (void)munmap(r->progress, sizeof(*r->progress));
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_FREE, __ATOMIC_RELEASE);
-    recorders_bytes -= r->records_cap;
+    recorder_take_bytes(r, -r->records_cap);
     free(r->records);
     free(r->counts);
     free(r);
@@ -145,12 +171,12 @@ static int recorder_make_room(struct recorder *r, size_t len)
 
     if (need <= r->records_cap)
         return 0;
-    if (need > RECORDER_MAX_BYTES || recorders_bytes + cap - r->records_cap > RECORDERS_MAX_BYTES)
+    if (!recorder_has_room(r, need, cap))
         return -ENOBUFS;
     uint8_t *records = realloc(r->records, cap);
     if (!records)
         return -ENOMEM;
-    recorders_bytes += cap - r->records_cap;
+    recorder_take_bytes(r, cap - r->records_cap);
     r->records = records;
     r->records_cap = cap;
     return 0;
@@ -164,6 +190,7 @@ void *recorder_reserve(struct recorder *r, size_t len)
     }
     void *room = r->records + r->records_len;
     r->records_len += len;
+    r->n_records++;
     return room;
 }
 
@@ -408,7 +435,8 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
     if (!r)
         return -ENOMEM;
     *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
-                           .pid = config->pid, .slot = config->slot, .max_keys = recorder_keys(config->params), .counts_fd = -1, .records_fd = -1};
+                           .pid = config->pid, .slot = config->slot, .standing = config->standing,
+                           .max_keys = recorder_keys(config->params, config->standing), .counts_fd = -1, .records_fd = -1};
     r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->progress == MAP_FAILED) {
         free(r);

@@ -8,6 +8,7 @@
  * recorder itself only flips the slot's session_ctl and reads the ring. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,7 @@ struct recorder_ops {
 struct recorder_config {
     uint32_t slot;
     pid_t pid;
+    bool standing;                       /* it goes on for days: bounded counts by stack, no threads */
     const struct session_params *params; /* copied as far as it is needed */
     int probe_fd;                        /* uprobe, usdt: the file; becomes the recorder's; else -1 */
     const struct probe_place *places;
@@ -56,6 +58,8 @@ int recorder_read(struct recorder *r);
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);
+/* Stacks that have come so far. */
+size_t recorder_stacks(const struct recorder *r);
 /* What a sample stands for, exactly. */
 double recorder_period(const struct recorder *r);
 

@@ -19,6 +19,9 @@ struct ring_buffer;
 /* Stacks that were read: of one recorder, and of all together. What finds no room is counted as lost. */
 #define RECORDER_MAX_BYTES (64u << 20)
 #define RECORDERS_MAX_BYTES (256u << 20)
+/* The same of standing ones, which leave the rest to those that end. */
+#define RECORDER_STANDING_MAX_BYTES (16u << 20)
+#define RECORDERS_STANDING_MAX_BYTES (128u << 20)
 
 struct recorder {
     struct event_base *base;
@@ -30,7 +33,7 @@ struct recorder {
     uint32_t slot, max_keys;
     struct child *attacher;
     struct attacher_progress *progress; /* shared with the attacher */
-    bool ready, ending;
+    bool ready, ending, standing;
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
     struct ring_buffer *ring;
@@ -39,7 +42,7 @@ struct recorder {
     struct raw_profile dump;    /* of threads: sections of the dumper's */
     bool dumped;
     uint8_t *records;
-    size_t records_len, records_cap;
+    size_t records_len, records_cap, n_records;
     struct raw_count *counts;
     size_t n_counts;
     uint64_t lost_memory, attacher_cpu_ns;

@@ -55,6 +55,8 @@ void recording_free(struct recording *rec)
 
 void recording_fail(struct recording *rec, int status, const char *message)
 {
+    rec->phase = PHASE_DONE; /* its owner may keep it for a moment */
+    (void)event_del(rec->budget);
     rec->ops.failed(rec, status, message, rec->userdata);
 }
 
@@ -275,6 +277,16 @@ uint64_t recording_end_ns(const struct recording *rec)
 const char *recording_ended(const struct recording *rec)
 {
     return rec->ended;
+}
+
+bool recording_is_lost(const struct recording *rec)
+{
+    return rec->lost;
+}
+
+uint32_t recording_exec_epoch(const struct recording *rec)
+{
+    return __atomic_load_n(&recording_ctl(rec)->exec_epoch, __ATOMIC_ACQUIRE);
 }
 
 bool recording_target_exited(const struct recording *rec)

@@ -81,9 +81,17 @@ void recording_view_free(struct recording_view *v); /* NULL is fine */
 int recording_view_ask_table(struct recording_view *v);
 /* Asks for a file that a worker needs. 0 or -errno: it can't be asked. */
 int recording_view_ask_file(struct recording_view *v, const struct worker_message *need);
-/* The raw profile, for a worker: memfd or -errno. access: NULL: the recording's own. table_fd: as it came; -1: that of a recording that
- * is done. */
-int recording_view_raw(struct recording_view *v, const struct session_params *params, const struct image_access *access, int table_fd);
+struct recording_reading {
+    const struct image_access *access; /* whose samples count, of those that the recording's asker may see; NULL: all of these */
+    uint64_t since_ns;                 /* wall clock: when a watch began; 0: it is no watch's */
+    const char *anew;                  /* why it began then; NULL */
+    int table_fd;                      /* the mappings, as they came; -1: those that the recording ended with */
+};
+
+/* The raw profile, for a worker: memfd or -errno. */
+int recording_view_raw(struct recording_view *v, const struct session_params *params, const struct recording_reading *reading);
+/* The epochs that its asker may see. */
+const struct image_access *recording_access(const struct recording *rec);
 /* For what goes on behind the reply: the collector, which is the caller's from now on. NULL where it goes on with the recording, or has
  * ended. */
 struct child *recording_view_take_collector(struct recording_view *v);
@@ -100,3 +108,6 @@ bool recording_is_open(const struct recording *rec);
 uint64_t recording_end_ns(const struct recording *rec);    /* monotonic, of a closed one */
 const char *recording_ended(const struct recording *rec);  /* why it was closed early, or NULL */
 bool recording_target_exited(const struct recording *rec);
+/* It was closed since a process that it needs was lost: another one may go on. */
+bool recording_is_lost(const struct recording *rec);
+uint32_t recording_exec_epoch(const struct recording *rec); /* of the target's newest exec; 0: none */

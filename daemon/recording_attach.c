@@ -83,7 +83,8 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
         .drained = recording_on_drained,
     };
     struct recorder_config config = {
-        .slot = rec->slot, .pid = rec->pid, .params = &rec->params, .probe_fd = TAKE_FD(rec->probe_fd), .places = places, .n_places = n_places,
+        .slot = rec->slot, .pid = rec->pid, .standing = rec->watch, .params = &rec->params,
+        .probe_fd = TAKE_FD(rec->probe_fd), .places = places, .n_places = n_places,
     };
 
     rec->phase = PHASE_ATTACHING;

@@ -218,10 +218,12 @@ static void recording_on_collector_ended(struct child *c, bool timed_out, uint64
                                 : "unknown: the collector died";
     rec->tabled = true;
     recording_answer_all(rec);
-    recording_check_done(rec);
     if (rec->watch && rec->phase == PHASE_OPEN) { /* what is mapped from now on would have the names of what was there before */
+        rec->lost = true;
         rec->ended = "the process that keeps the target's mappings was lost";
         recording_close(rec);
+    } else {
+        recording_check_done(rec);
     }
 }
 

@@ -97,7 +97,7 @@ struct recording {
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
     } spent;
     uint64_t runtime_ns;            /* of a target that ended: all its CPU time; else 0 */
-    bool execed, exited;
+    bool execed, exited, lost;
     struct image_access access;     /* whose samples count */
     const char *ended;              /* why it was closed early */
     const char *mappings;           /* why there are none, or not all */

@@ -125,7 +125,12 @@ struct child *recording_view_take_collector(struct recording_view *v)
 
 /* ---- the counts */
 
-int recording_view_raw(struct recording_view *v, const struct session_params *params, const struct image_access *access, int table_fd)
+const struct image_access *recording_access(const struct recording *rec)
+{
+    return &rec->access;
+}
+
+int recording_view_raw(struct recording_view *v, const struct session_params *params, const struct recording_reading *reading)
 {
     struct recording *rec = v->recording;
     const struct session_ctl *ctl = recording_ctl(rec);
@@ -135,8 +140,8 @@ int recording_view_raw(struct recording_view *v, const struct session_params *pa
         .pid = rec->pid, .time_ns = (int64_t)rec->time_ns, .window_ns = window_ns, .cpu_actual_ns = rec->cpu_actual_ns,
         .cpu_actual_known = rec->cpu_known, .daemon_cpu_ns = rec->daemon_cpu_ns + rec->unwind.cpu_ns, .ended = rec->ended,
         .mappings = rec->mappings, .target = rec->exited ? "exited" : rec->execed ? "execed" : NULL,
-        .access = access ? access : &rec->access, .unwind = &rec->unwind, .thin = rec->spent.thin,
-        .end_ns = ctl->opened_ns + window_ns,
+        .access = reading->access ? reading->access : &rec->access, .unwind = &rec->unwind, .thin = rec->spent.thin,
+        .end_ns = ctl->opened_ns + window_ns, .since_ns = reading->since_ns, .anew = reading->anew,
     };
 
     if (rec->collector)
@@ -146,5 +151,5 @@ int recording_view_raw(struct recording_view *v, const struct session_params *pa
         if (r < 0)
             return r;
     }
-    return session_raw(rec->recorder, params, &facts, table_fd >= 0 ? table_fd : rec->table_fd);
+    return session_raw(rec->recorder, params, &facts, reading->table_fd >= 0 ? reading->table_fd : rec->table_fd);
 }

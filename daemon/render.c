@@ -220,7 +220,9 @@ static struct profile *render_new_profile(const struct raw_params *params)
     if (p) {
         profile_set_period(p, (struct profile_value_type){t->period_type, t->period_unit},
                            params->period);
-        profile_set_time(p, params->time_ns, params->duration_ns);
+        int64_t begin_ns = params->time_ns, duration_ns = params->duration_ns;
+        profile_set_time(p, params->date == RAW_DATE_BEGIN ? begin_ns : begin_ns + duration_ns,
+                         params->date == RAW_DATE_NOW ? 0 : duration_ns);
     }
     return p;
 }

@@ -302,13 +302,14 @@ static int render_put_sample(const struct render_job *job, struct profile *p, co
     const int64_t values[] = {render_value(sample->value->samples), render_value(sample->value->weight)};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
-    const struct profile_label labels[] = {
-        {.key = "pid", .num = sample->key->tgid},
-        {.key = "tid", .num = sample->key->tid},
-        {.key = "thread", .str = comm},
-        {.key = "state", .str = sample_state_name(state)}, /* last: not all kinds have states */
-    };
-    size_t n_labels = sizeof(labels) / sizeof(labels[0]) - (state == SAMPLE_STATE_NONE);
+    struct profile_label labels[4] = {{.key = "pid", .num = sample->key->tgid}};
+    size_t n_labels = 1;
+    if (sample->key->tid) { /* not where threads are not told apart */
+        labels[n_labels++] = (struct profile_label){.key = "tid", .num = sample->key->tid};
+        labels[n_labels++] = (struct profile_label){.key = "thread", .str = comm};
+    }
+    if (state != SAMPLE_STATE_NONE)
+        labels[n_labels++] = (struct profile_label){.key = "state", .str = sample_state_name(state)};
     return profile_sample(p, ids, n, values, labels, n_labels);
 }
 

@@ -20,6 +20,8 @@
 #include "daemon/pages.h"
 #include "daemon/server.h"
 #include "daemon/unwind_tables.h"
+#include "daemon/watch.h"
+#include "daemon/watch_request.h"
 #include "daemon/worker_pool.h"
 #include "util/clock.h"
 
@@ -32,18 +34,32 @@ static bool router_accepts(const struct http_request *request, const char *type)
     return accept && strstr(accept, type);
 }
 
-/* GET or HEAD; a POST is answered here. */
+/* GET or HEAD; anything else is answered here. */
 static bool router_is_get(struct http_request *request)
 {
-    if (!http_request_is_post(request))
+    if (http_request_method(request) == HTTP_GET)
         return true;
     http_reply_header(request, "Allow", "GET, HEAD");
     http_reply_error(request, 405, "method not allowed here; GET and HEAD are");
     return false;
 }
 
+static bool router_kind_takes(struct http_request *request, const struct kind *kind)
+{
+    enum http_method method = http_request_method(request);
+
+    if (!kind->takes_post)
+        return router_is_get(request);
+    if (method == HTTP_GET || method == HTTP_POST)
+        return true;
+    http_reply_header(request, "Allow", "GET, HEAD, POST");
+    http_reply_error(request, 405, "method not allowed here; GET, HEAD and POST are");
+    return false;
+}
+
 /* Fills a body and sends it. */
-static void router_reply(struct http_request *request, const char *type, void (*fill)(struct evbuffer *out, pid_t pid), pid_t pid)
+static void router_reply(struct server *server, struct http_request *request, const char *type,
+                         void (*fill)(struct evbuffer *out, struct watches *ws, pid_t pid), pid_t pid)
 {
     struct evbuffer *body = evbuffer_new();
 
@@ -51,7 +67,7 @@ static void router_reply(struct http_request *request, const char *type, void (*
         http_reply_error(request, 503, "no memory for the answer");
         return;
     }
-    fill(body, pid);
+    fill(body, server->watches, pid);
     if (strncmp(type, "text/html", 9) == 0)
         http_reply_header(request, "Content-Security-Policy", page_csp());
     http_reply(request, 200, type, body);
@@ -123,6 +139,7 @@ static void router_metrics(struct server *server, struct http_request *request)
     sources.debuginfod_late = debuginfod.late;
     for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
         sources.sessions += server->recordings[i] != NULL;
+    sources.watches = watches_count(server->watches);
     if (server->tables)
         sources.table_bytes = unwind_tables_bytes(server->tables);
     if (!body) {
@@ -138,7 +155,7 @@ static void router_metrics(struct server *server, struct http_request *request)
 
 static void router_process_page(struct server *server, struct http_request *request, pid_t pid)
 {
-    router_reply(request, "text/html; charset=utf-8", page_process, pid);
+    router_reply(server, request, "text/html; charset=utf-8", page_process, pid);
 }
 
 static void router_index_page(struct server *server, struct http_request *request, pid_t pid)
@@ -146,9 +163,9 @@ static void router_index_page(struct server *server, struct http_request *reques
     const char *format = evhttp_find_header(http_request_query(request), "format");
 
     if (format && strcmp(format, "json") == 0)
-        router_reply(request, "application/json", page_index_json, pid);
+        router_reply(server, request, "application/json", page_index_json, pid);
     else
-        router_reply(request, "text/html; charset=utf-8", page_index, pid);
+        router_reply(server, request, "text/html; charset=utf-8", page_index, pid);
 }
 
 static void router_redirect(struct http_request *request, const char *to)
@@ -178,7 +195,7 @@ static void router_kind(struct server *server, struct http_request *request, pid
         http_reply_error(request, 404, "Unknown profile: /pid/%d/debug/pprof/ lists those there are", pid);
         return;
     }
-    if (kind->takes_post || router_is_get(request))
+    if (router_kind_takes(request, kind))
         kind->start(server, request, pid);
 }
 
@@ -189,6 +206,8 @@ static void router_pid(struct server *server, struct http_request *request, pid_
 
     if (strncmp(rest, pprof, sizeof(pprof) - 1) == 0 && rest[sizeof(pprof) - 1])
         router_kind(server, request, pid, rest + sizeof(pprof) - 1);
+    else if (strcmp(rest, "/watch") == 0)
+        watch_request(server, request, pid);
     else if (!router_is_get(request))
         return;
     else if (strcmp(rest, "") == 0)

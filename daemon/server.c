@@ -22,6 +22,8 @@
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "daemon/unwind_tables.h"
+#include "daemon/watch.h"
+#include "daemon/watch_request.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -211,6 +213,7 @@ static int server_start(struct server *server)
     r = r ? r : worker_pool_new(server->base, &limits, &server->pool);
     r = r ? r : debuginfod_new(server->base, server->settings, NULL, &server->debuginfod);
     r = r ? r : server_start_tables(server, &limits);
+    r = r ? r : watches_new(server, &server->watches);
     r = r ? r : http_server_new(server->base, server->settings, router_handle, server, &server->http);
     return r ? r : server_listen(server);
 }
@@ -239,6 +242,9 @@ static void server_stop(struct server *server)
     if (server->http)
         http_server_stop_listening(server->http);
     session_stop_all();
+    watch_requests_stop();
+    watches_free(server->watches);
+    server->watches = NULL;
     afterwork_end_all(); /* nobody waits for what it finds, and its collectors are not to be waited for either */
     debuginfod_stop(server->debuginfod);
     if (server->base)

@@ -16,6 +16,7 @@ struct options;
 struct service;
 struct recording;
 struct unwind_tables;
+struct watches;
 struct worker_pool;
 
 struct server {
@@ -34,6 +35,7 @@ struct server {
     char sampler_error[1024];
     struct notices *notices;
     struct unwind_tables *tables; /* where can_sample */
+    struct watches *watches;
     struct recording *recordings[CPROFD_MAX_SESSIONS]; /* by slot; deregister themselves */
 };
 

@@ -11,19 +11,31 @@
 #include "daemon/collector.h"
 #include "daemon/http.h"
 #include "daemon/server.h"
+#include "daemon/watch.h"
 #include "util/clock.h"
 
 static LIST_HEAD(sessions, session) sessions = LIST_HEAD_INITIALIZER(sessions);
 
+const struct recording *session_recording(const struct session *s)
+{
+    return s->reading.run ? watch_run_recording(s->reading.run) : s->recording;
+}
+
+const struct collector_target *session_target(const struct session *s)
+{
+    return s->recording ? recording_target(s->recording) : &s->reading.target;
+}
+
 /* ---- the end */
 
-static void session_free(struct session *s)
+void session_free(struct session *s)
 {
     LIST_REMOVE(s, link);
     worker_job_cancel(s->job);
     debuginfod_asker_deinit(&s->debuginfod);
     recording_view_free(s->view);
     recording_free(s->recording);
+    session_reading_deinit(s);
     if (s->timer)
         event_free(s->timer);
     free(s);
@@ -31,10 +43,9 @@ static void session_free(struct session *s)
 
 void session_over(struct session *s, int status, const char *how)
 {
-    const struct asker *asker = recording_asker(s->recording);
-    const struct collector_target *target = recording_target(s->recording);
+    const struct collector_target *target = session_target(s);
 
-    audit_session(asker, s->pid, target->comm, target->uid, s->kind, &s->params, status, how);
+    audit_session(&s->asker, s->pid, target->comm, target->uid, s->kind, &s->params, status, how);
     session_free(s);
 }
 
@@ -115,47 +126,50 @@ static int session_choose_unwind(const struct server *server, const struct sessi
     return 503;
 }
 
-static void session_refuse(const struct session *s, int status, const char *message)
-{
-    audit_session(http_request_asker(s->request), s->pid, "", AUDIT_NO_UID, s->kind, &s->params, status, message);
-    if (status == 429)
-        http_reply_header(s->request, "Retry-After", "10");
-    http_reply_error(s->request, status, "%s", message);
-}
-
 /* 0, or an HTTP status and a message. */
 static int session_record(struct session *s, char *message, size_t message_len)
 {
     static const struct recording_ops ops = {
         .ready = session_on_ready, .failed = session_on_failed, .closed = session_on_closed, .done = session_on_done,
     };
-    const struct recording_config config = {.asker = http_request_asker(s->request), .pid = s->pid, .params = &s->params};
+    const struct recording_config config = {.asker = &s->asker, .pid = s->pid, .params = &s->params};
     int status = session_choose_unwind(s->server, &s->params, &s->params.unwind, message, message_len);
 
     return status ? status : recording_new(s->server, &config, &ops, s, &s->recording, message, message_len);
+}
+
+struct session *session_new(struct server *server, struct http_request *request, pid_t pid, const struct session_params *params, const char *kind,
+                            void (*on_timer)(int fd, short what, void *arg))
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (s) {
+        *s = (struct session){.server = server, .request = request, .asker = *http_request_asker(request), .params = *params, .pid = pid,
+                              .reading = {.target.uid = AUDIT_NO_UID, .table_fd = -1}, .request_ns = monotonic_ns()};
+        (void)snprintf(s->kind, sizeof(s->kind), "%s", kind);
+        s->timer = evtimer_new(server->base, on_timer, s);
+    }
+    if (!s || !s->timer) {
+        http_reply_error(request, 503, "no memory for another session");
+        free(s);
+        return NULL;
+    }
+    LIST_INSERT_HEAD(&sessions, s, link);
+    http_request_on_gone(request, session_on_gone, s);
+    return s;
 }
 
 void session_start(struct server *server, struct http_request *request, pid_t pid, const struct session_params *params,
                    const char *kind)
 {
     char message[2048];
-    struct session *s = calloc(1, sizeof(*s));
+    struct session *s = session_new(server, request, pid, params, kind, session_on_timer);
 
-    if (!s) {
-        http_reply_error(request, 503, "no memory for another session");
+    if (!s)
         return;
-    }
-    *s = (struct session){.server = server, .request = request, .params = *params, .pid = pid, .request_ns = monotonic_ns()};
-    (void)snprintf(s->kind, sizeof(s->kind), "%s", kind);
-    s->timer = evtimer_new(server->base, session_on_timer, s);
-    int status = s->timer ? session_record(s, message, sizeof(message)) : 503;
-    LIST_INSERT_HEAD(&sessions, s, link);
-    if (status) {
-        session_refuse(s, status, s->timer ? message : "no memory for another session");
-        session_free(s);
-        return;
-    }
-    http_request_on_gone(request, session_on_gone, s);
+    int status = session_record(s, message, sizeof(message));
+    if (status)
+        session_error(s, status, message);
 }
 
 void session_stop_all(void)

@@ -15,7 +15,7 @@ enum session_unwind_way { SESSION_UNWIND_AUTO, SESSION_UNWIND_TABLES, SESSION_UN
 
 struct session_params {
     struct raw_types types; /* of the profile */
-    uint64_t duration_ns;  /* seconds= */
+    uint64_t duration_ns;  /* seconds=; 0: no window: what has accrued */
     enum event_kind event;
     char event_text[4096]; /* as asked: "cpu-clock", "cycles", "raw:1a2", "uprobe:/usr/lib/libc.so.6:malloc" */
     char event_name[128];  /* for sample types: "cycles", the SYMBOL of a uprobe, the NAME of usdt and tracepoint */
@@ -35,6 +35,9 @@ struct session_params {
     uint32_t symbolize;    /* enum raw_symbolize */
     uint32_t unwind;       /* enum session_unwind_way */
     bool audit;            /* audit= */
+    bool delta;            /* a window of a kind that accrues */
+    uint64_t rate;         /* rate=, block_rate=: ns or bytes that one sample stands for on average; 0: none are taken */
+    uint64_t fraction;     /* fraction=: one event in so many; 0: none */
     double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 

@@ -10,6 +10,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 static void cleanup_raw_writer(struct raw_writer **w)
 {
@@ -39,6 +40,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
     params.period = llround(recorder_period(r));
+    params.date = facts->since_ns ? RAW_DATE_NOW : p->delta ? RAW_DATE_END : RAW_DATE_BEGIN;
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
     (void)snprintf(params.thread, sizeof(params.thread), "%s", p->thread);
     return raw_writer_section(w, RAW_PARAMS, &params, sizeof(params));
@@ -204,6 +206,16 @@ static int session_raw_common_facts(struct raw_writer *w, const struct session_f
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu", (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);
 }
 
+static int session_raw_since(struct raw_writer *w, const struct session_facts *facts)
+{
+    char text[CLOCK_TEXT_LEN];
+
+    if (!facts->since_ns)
+        return 0;
+    int e = raw_writer_fact(w, "since", "%s", clock_text(facts->since_ns, text));
+    return e || !facts->anew ? e : raw_writer_fact(w, "anew", "%s", facts->anew);
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -215,6 +227,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : recording_unwind_facts(facts->unwind, w);
     if (p->event == EVENT_DUMP)
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
+    e = e ? e : session_raw_since(w, facts);
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
@@ -223,6 +236,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
+    if (facts->since_ns)
+        e = e ? e : raw_writer_fact(w, "lost.table", "%llu", (unsigned long long)ctl->lost_table);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
     e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
     if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
@@ -232,6 +247,29 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : session_raw_audit(w, ctl, p);
     e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
     return e ? e : session_raw_common_facts(w, facts, data, lost_access);
+}
+
+/* Without the mappings of images that the asker may not see, whose names are in no frame of what is left. */
+static int session_raw_table(struct raw_writer *w, int table_fd, const struct image_access *access)
+{
+    struct raw_profile table;
+
+    if (image_access_allows_all(access))
+        return raw_writer_append(w, table_fd);
+    int r = raw_table_open(table_fd, &table);
+    if (r < 0)
+        return r;
+    struct raw_mapping *kept = calloc(table.n_mappings + 1, sizeof(*kept));
+    size_t n = 0;
+    for (size_t i = 0; kept && i < table.n_mappings; i++)
+        if (image_access_allows_some(access, table.mappings[i].first_epoch, table.mappings[i].last_epoch))
+            kept[n++] = table.mappings[i];
+    r = kept ? raw_writer_section(w, RAW_OBJECTS, table.objects, table.n_objects * sizeof(*table.objects)) : -ENOMEM;
+    r = r ? r : raw_writer_section(w, RAW_MAPPINGS, kept, n * sizeof(*kept));
+    r = r ? r : raw_writer_section(w, RAW_STRINGS, table.strings, table.strings_len);
+    free(kept);
+    raw_profile_close(&table);
+    return r;
 }
 
 int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,
@@ -249,7 +287,7 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     if (params->event == EVENT_DUMP)
         r = r ? r : session_raw_threads(w, &data, facts->access);
     if (table_fd >= 0)
-        r = r ? r : raw_writer_append(w, table_fd);
+        r = r ? r : session_raw_table(w, table_fd, facts->access);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

@@ -23,6 +23,8 @@ struct session_facts {
     const char *ended;            /* why the window ended early, or NULL */
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     const struct recording_unwind *unwind;
+    uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
+    const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */
 };
 

@@ -12,6 +12,8 @@
 #include "daemon/reply_due.h"
 #include "daemon/server.h"
 #include "daemon/session_impl.h"
+#include "daemon/watch.h"
+#include "util/clock.h"
 
 /* ---- the reply */
 
@@ -37,12 +39,7 @@ static void session_on_file(void *userdata, int error, int fd)
         (void)close(fd);
 }
 
-static void session_on_table(void *userdata, int fd)
-{
-    session_render(userdata, fd);
-}
-
-const struct recording_view_ops session_view_ops = {.table = session_on_table, .file = session_on_file};
+const struct recording_view_ops session_view_ops = {.table = session_read_on_table, .file = session_on_file};
 
 static void session_reply_headers(struct session *s, const struct worker_result *result)
 {
@@ -68,14 +65,18 @@ static void session_reply_filename(struct session *s)
 {
     char text[sizeof(s->kind) + 32];
 
-    (void)snprintf(text, sizeof(text), "attachment; filename=\"%s\"", s->kind);
+    (void)snprintf(text, sizeof(text), "attachment; filename=\"%s%s\"", s->kind, s->params.delta ? "-delta" : "");
     http_reply_header(s->request, "Content-Disposition", text);
 }
 
 /* Whatever the profile's own comments count, operators see over all profiles. */
 static void session_count(const struct session *s)
 {
-    const struct recorder *recorder = recording_recorder(s->recording);
+    if (s->reading.run) { /* others read the same counts */
+        watch_run_account(s->reading.run);
+        return;
+    }
+    const struct recorder *recorder = recording_recorder(session_recording(s));
     const struct session_ctl *ctl = recorder_ctl(recorder);
     struct recorder_data data;
 
@@ -88,12 +89,23 @@ static void session_count(const struct session *s)
         metrics_add_lost(s->kind, "late", ctl->late_weight / ctl->weight);
 }
 
+/* Its type; a profile gets its file's name. */
+static const char *session_content_type(struct session *s)
+{
+    if (s->params.format == RAW_FORMAT_FOLDED || s->params.format == RAW_FORMAT_COUNTS || s->params.format == RAW_FORMAT_STACKS)
+        return "text/plain; charset=utf-8";
+    if (s->params.format == RAW_FORMAT_QUALITY || s->params.format == RAW_FORMAT_TRACE_CHROME)
+        return "application/json";
+    session_reply_filename(s);
+    return "application/octet-stream";
+}
+
 static void session_on_rendered(struct worker_job *job, const struct worker_result *result, void *userdata)
 {
     struct session *s = userdata;
 
     s->job = NULL;
-    if (result->more)
+    if (result->more && !s->reading.run) /* its collector goes on with the watch */
         afterwork_begin(job, recording_view_take_collector(s->view), &s->debuginfod);
     debuginfod_asker_deinit(&s->debuginfod);
     if (result->error) {
@@ -101,23 +113,22 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
         return;
     }
     session_reply_headers(s, result);
-    const char *type = "application/octet-stream";
-    if (s->params.format == RAW_FORMAT_FOLDED || s->params.format == RAW_FORMAT_COUNTS || s->params.format == RAW_FORMAT_STACKS)
-        type = "text/plain; charset=utf-8";
-    else if (s->params.format == RAW_FORMAT_QUALITY || s->params.format == RAW_FORMAT_TRACE_CHROME)
-        type = "application/json";
-    else
-        session_reply_filename(s);
+    const char *type = session_content_type(s), *ended = recording_ended(session_recording(s));
     session_count(s);
     http_reply_fd(s->request, 200, type, result->body_fd, result->body.offset, result->body.len);
-    session_over(s, 200, recording_ended(s->recording) ? recording_ended(s->recording) : "done");
+    session_over(s, 200, ended ? ended : "done");
 }
 
 void session_render(struct session *s, int table_fd)
 {
     static const struct worker_job_ops ops = {.need = session_on_need, .done = session_on_rendered};
     char message[128];
-    int raw_fd = recording_view_raw(s->view, &s->params, NULL, table_fd);
+    const struct recording_reading reading = {
+        .access = s->reading.run ? &s->reading.access : NULL, .since_ns = s->reading.run ? watch_run_since_ns(s->reading.run) : 0,
+        .anew = s->reading.run ? watch_run_anew(s->reading.run) : NULL, .table_fd = table_fd,
+    };
+    uint64_t end_ns = recording_is_open(session_recording(s)) ? monotonic_ns() : recording_end_ns(session_recording(s));
+    int raw_fd = recording_view_raw(s->view, &s->params, &reading);
 
     if (raw_fd < 0) {
         (void)snprintf(message, sizeof(message), "the samples could not be put together: %s", strerror(-raw_fd));
@@ -125,8 +136,7 @@ void session_render(struct session *s, int table_fd)
         return;
     }
     debuginfod_asker_init(&s->debuginfod, s->server->debuginfod);
-    struct worker_due due = {.key = reply_key(recording_target(s->recording)),
-                             .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, recording_end_ns(s->recording))};
+    struct worker_due due = {.key = reply_key(session_target(s)), .deadline_ns = reply_due_ns(s->request_ns, s->params.duration_ns, end_ns)};
     s->job = worker_pool_render(s->server->pool, raw_fd, &due, &ops, s);
     if (!s->job)
         session_error(s, 503, "too much to do: no worker is free to render the profile");

@@ -80,7 +80,7 @@ static int symbol_read_addresses(struct symbol_request *q)
     q->addresses = calloc(SYMBOL_MAX_ADDRESSES, sizeof(*q->addresses));
     if (!q->addresses)
         return -ENOMEM;
-    if (!http_request_is_post(q->request))
+    if (http_request_method(q->request) != HTTP_POST)
         return symbol_parse(q, http_request_raw_query(q->request));
     struct evbuffer *body = http_request_body(q->request);
     size_t len = evbuffer_get_length(body);

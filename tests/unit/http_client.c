@@ -59,7 +59,8 @@ void fixture_handler(struct http_request *r, void *userdata)
     struct http_fixture *f = userdata;
     const char *path = http_request_path(r);
     f->n_requests++;
-    snprintf(f->seen, sizeof(f->seen), "%s %s?%s %zu", http_request_is_post(r) ? "POST" : "GET", path,
+    static const char *const methods[] = {[HTTP_GET] = "GET", [HTTP_POST] = "POST", [HTTP_PUT] = "PUT", [HTTP_DELETE] = "DELETE"};
+    snprintf(f->seen, sizeof(f->seen), "%s %s?%s %zu", methods[http_request_method(r)], path,
              http_request_raw_query(r), evbuffer_get_length(http_request_body(r)));
     if (strcmp(path, "/wait") == 0) {
         f->pending = r;

@@ -85,6 +85,12 @@ START_TEST(test_post_and_continue)
     close(fd);
     client_ask(&f, "POST /c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", &a);
     ck_assert_str_eq(f.seen, "POST /c? 5");
+    client_ask(&f, "PUT /w?kinds=a HTTP/1.1\r\n" HOST "\r\n", &a);
+    ck_assert_str_eq(f.seen, "PUT /w?kinds=a 0");
+    client_ask(&f, "PUT /w HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nab", &a);
+    ck_assert_str_eq(f.seen, "PUT /w? 2");
+    client_ask(&f, "DELETE /w HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nab", &a);
+    ck_assert_str_eq(f.seen, "DELETE /w? 2");
 }
 END_TEST
 
@@ -173,7 +179,7 @@ static const struct {
     {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n-1\r\n", 413},
     {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n", 413},
     /* ours */
-    {"PUT / HTTP/1.1\r\n" HOST "\r\n", 405}, {"DELETE / HTTP/1.1\r\n" HOST "\r\n", 405}, {"OPTIONS / HTTP/1.1\r\n" HOST "\r\n", 405},
+    {"OPTIONS / HTTP/1.1\r\n" HOST "\r\n", 405},
     {"TRACE / HTTP/1.1\r\n" HOST "\r\n", 405}, {"PATCH / HTTP/1.1\r\n" HOST "\r\n", 405},
     {"CONNECT localhost:1 HTTP/1.1\r\n" HOST "\r\n", 405}, {"OPTIONS * HTTP/1.1\r\n" HOST "\r\n", 405},
     {"GET / HTTP/1.1\r\n\r\n", 400}, {"GET / HTTP/1.1\r\n" HOST HOST "\r\n", 400}, {"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", 400},
@@ -188,6 +194,10 @@ static const struct {
     {"GET //evil.example/ HTTP/1.1\r\n" HOST "\r\n", 400}, {"GET https://localhost/ HTTP/1.1\r\n" HOST "\r\n", 400},
     {"GET / HTTP/1.1\r\n" HOST "Origin: http://evil.example\r\n\r\n", 403},
     {"GET / HTTP/1.1\r\n" HOST "Sec-Fetch-Site: cross-site\r\n\r\n", 403},
+    {"PUT / HTTP/1.1\r\n" HOST "Origin: http://evil.example\r\n\r\n", 403}, {"PUT / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403},
+    {"DELETE / HTTP/1.1\r\n" HOST "Origin: http://evil.example\r\n\r\n", 403},
+    {"DELETE / HTTP/1.1\r\n" HOST "Sec-Fetch-Site: cross-site\r\n\r\n", 403},
+    {"DELETE / HTTP/1.1\r\n" HOST "Content-Length: 2000000\r\n\r\n", 413},
     {"GET / HTTP/1.1\r\n" HOST "X-Forwarded-For: 1.2.3.4\r\n\r\n", 403},
 };
 
@@ -203,7 +213,7 @@ START_TEST(test_refused)
     if (strncmp(refused[_i].request, "HEAD", 4) != 0)
         ck_assert(a.body && a.body[strlen(a.body) - 1] == '\n' && strlen(a.body) > 10);
     if (a.status == 405)
-        ck_assert(answer_has(&a, "Allow: GET, HEAD, POST"));
+        ck_assert(answer_has(&a, "Allow: GET, HEAD, POST, PUT, DELETE"));
     close(fd);
     fixture_turn(&f);
     ck_assert_uint_eq(http_server_connections(f.server), 0);

@@ -75,6 +75,26 @@ START_TEST(test_more_images_than_room_are_not_granted)
 }
 END_TEST
 
+START_TEST(test_one_who_was_checked_late_sees_what_runs_since)
+{
+    struct image_access late;
+
+    image_access_since(&a, 0, &late);
+    ck_assert(image_access_allows_all(&late));
+    image_access_exec(&a, 5);
+    image_access_exec(&a, 8); /* 5 to 7 were nobody's */
+    image_access_grant(&a, 8, 8);
+    image_access_since(&a, 3, &late);
+    ck_assert(!image_access_allows(&late, 2) && image_access_allows(&late, 3) && image_access_allows(&late, 4));
+    ck_assert(!image_access_allows(&late, 5) && !image_access_allows(&late, 7) && image_access_allows(&late, 8));
+    image_access_since(&a, 8, &late);
+    ck_assert(!image_access_allows(&late, 4) && !image_access_allows(&late, 7) && image_access_allows(&late, 8));
+    ck_assert(!image_access_allows_all(&late));
+    ck_assert(!image_access_allows_some(&late, 0, 7) && image_access_allows_some(&late, 0, 8) && image_access_allows_some(&late, 9, 9));
+    ck_assert(image_access_allows_some(&a, 4, 6) && !image_access_allows_some(&a, 5, 7) && image_access_allows_some(&a, 0, UINT32_MAX));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("image_access");
@@ -84,6 +104,7 @@ int main(void)
     tcase_add_test(tc, test_an_exec_is_out_until_granted);
     tcase_add_test(tc, test_a_grant_for_a_later_image_does_not_reach_back);
     tcase_add_test(tc, test_what_was_not_looked_at_is_taken_back);
+    tcase_add_test(tc, test_one_who_was_checked_late_sees_what_runs_since);
     tcase_add_test(tc, test_more_images_than_room_are_not_granted);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -120,7 +120,7 @@ END_TEST
 START_TEST(test_process)
 {
     struct evbuffer *out = evbuffer_new();
-    page_process(out, 1234);
+    page_process(out, NULL, 1234);
     const char *html = take(out);
     assert_html(html);
     ck_assert_ptr_nonnull(strstr(html, "action=\"1234/debug/pprof/profile\""));
@@ -132,7 +132,7 @@ END_TEST
 START_TEST(test_index)
 {
     struct evbuffer *out = evbuffer_new();
-    page_index(out, 1234);
+    page_index(out, NULL, 1234);
     const char *html = take(out);
     assert_html(html);
     ck_assert_ptr_nonnull(strstr(html, "<title>/debug/pprof/</title>"));
@@ -147,15 +147,16 @@ END_TEST
 START_TEST(test_index_json)
 {
     struct evbuffer *out = evbuffer_new();
-    page_index_json(out, 1234);
+    page_index_json(out, NULL, 1234);
     const char *json = take(out);
     ck_assert_ptr_eq(strstr(json, "[\n{\"name\":\"profile\",\"description\":\"CPU time.\",\"path\":\"profile\","
                             "\"sample_types\":[\"samples/count\",\"cpu/nanoseconds\"],\"period_type\":\"cpu/nanoseconds\","
-                            "\"windowed\":true,\"watched\":false,\"parameters\":["), json);
+                            "\"windowed\":true,\"cumulative\":false,\"watched\":false,\"parameters\":["), json);
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"seconds\",\"type\":\"number\",\"bounds\":\"(0, 3600]\",\"default\":\"30\","));
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"event\",\"type\":\"event\",\"bounds\":\"cpu-clock, "));
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"wi\\u003cld\\u003e\""));
-    ck_assert_ptr_nonnull(strstr(json, "\"sample_types\":[],\"period_type\":\"\",\"windowed\":false,\"watched\":false,\"parameters\":[]}\n]\n"));
+    ck_assert_ptr_nonnull(strstr(json, "\"sample_types\":[],\"period_type\":\"\",\"windowed\":false,"
+                          "\"cumulative\":false,\"watched\":false,\"parameters\":[]}\n]\n"));
 }
 END_TEST
 
