@@ -19,6 +19,7 @@ enum setting_type {
     SETTING_HOSTS,     /* struct settings_list of host names */
     SETTING_USERS,     /* struct settings_list of decimal uids */
     SETTING_URLS,      /* struct settings_list of http and https URLs */
+    SETTING_WATCHES,   /* struct settings_list of rules of what is watched */
     SETTING_GRANTS,    /* grant and n_grants */
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/settings_edit.h"
+#include "config/watch_rule.h"
 #include "util/cleanup.h"
 
 /* The field of a setting, whose type the row's own type says. */
@@ -100,6 +101,14 @@ static int parse_url(const struct setting *setting, struct settings *s, const ch
     return r < 0 ? r : list_append(setting_field(setting, s), text, error);
 }
 
+static int parse_watch(const struct setting *setting, struct settings *s, const char *text,
+                       struct value_error *error)
+{
+    struct watch_rule rule;
+    int r = watch_rule_parse(text, &rule, error);
+    return r < 0 ? r : list_append(setting_field(setting, s), text, error);
+}
+
 static int parse_user(const struct setting *setting, struct settings *s, const char *text,
                       struct value_error *error)
 {
@@ -155,6 +164,7 @@ static const struct {
     [SETTING_HOSTS] = {parse_host, clear_list},
     [SETTING_USERS] = {parse_user, clear_list},
     [SETTING_URLS] = {parse_url, clear_list},
+    [SETTING_WATCHES] = {parse_watch, clear_list},
     [SETTING_GRANTS] = {parse_grant, clear_grants},
 };
 

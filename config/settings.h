@@ -40,6 +40,7 @@ struct settings {
     uint64_t worker_memory_bytes, worker_cache_bytes;
     uint64_t table_memory_bytes;             /* unwinding tables of all sessions */
     double worker_timeout_seconds;
+    struct settings_list watch;              /* rules: config/watch_rule.h */
     struct settings_list debuginfod_urls;    /* none: off */
     char debuginfod_cache[SETTINGS_MAX_PATH];
     double debuginfod_wait_seconds, debuginfod_timeout_seconds;

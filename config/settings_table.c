@@ -11,6 +11,7 @@ const struct setting_section setting_sections[] = {
     {"http", "Where the daemon listens, and to whom it speaks"},
     {"access", "Who may profile whom, beyond the kernel's own rule"},
     {"limits", "What sessions may cost"},
+    {"watch", "Which processes are watched from the start"},
     {"workers", "The sandboxed processes that read symbols"},
     {"debuginfod", "Servers to fetch debug files from"},
     {"log", "What is logged"},
@@ -86,6 +87,18 @@ const struct setting settings_table[] = {
                "measures its own time in the kernel; above this, fewer samples are taken, each with the "
                "weight of those left out, or the session ends, and the profile says so. A query's "
                "max_overhead takes its place."},
+
+    {.name = "watch", .section = "watch", .type = SETTING_WATCHES, AT(watch),
+     .value = "WHOM KINDS [NAME=VALUE ...]", .example = "unit:nginx.service threadcreate",
+     .brief = "watch processes (name:NAME, unit:NAME, cgroup:/PATH) for kinds of profiles that accrue",
+     .manual = "Watches processes for kinds of profiles that accrue (with commas between), as PUT /pid/N/watch does, without anybody's "
+               "asking for it. WHOM is name: and a process's name as ps -o comm has it, which any user can take; unit: and the "
+               "name of a unit of the system's service manager; or cgroup: and the path of a control group, "
+               "with all below it. Parameters such as max_overhead=2 follow. New processes are found within five seconds: as "
+               "long as there is a rule, a process of the daemon's reads the names of all processes so often, which takes about "
+               "30 microseconds of CPU time for each of them. Where several rules fit a process, the first one "
+               "counts for each kind. At most 32 kinds of processes are watched by rules at one time, and what is beyond that is logged. "
+               "Reloading ends the watches whose rule is gone. Only root can change or end what a rule watches."},
 
     {.name = "workers", .section = "workers", .type = SETTING_INTEGER, AT(workers), .min = 0, .max = 256,
      .value = "N", .fallback = "0",

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "config/settings.h"
+#include "config/watch_rule.h"
 #include "daemon/debuginfod_client.h"
 #include "daemon/options.h"
 #include "daemon/server.h"
+#include "daemon/watch_query.h"
 #include "daemon/worker_pool.h"
 
 int main(int argc, char **argv)
@@ -28,6 +30,7 @@ int main(int argc, char **argv)
         puts("cprofd " CPROFD_VERSION);
         return EXIT_SUCCESS;
     }
+    watch_rule_use_check(watch_query_check_rule);
     struct settings *settings = calloc(1, sizeof(*settings));
     if (!settings || options_settings(&options, settings, stderr) < 0) {
         free(settings);

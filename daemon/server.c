@@ -24,6 +24,7 @@
 #include "daemon/unwind_tables.h"
 #include "daemon/watch.h"
 #include "daemon/watch_request.h"
+#include "daemon/watch_rules.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -104,6 +105,7 @@ static void server_reload(struct server *server)
     settings_deinit(server->settings);
     free(server->settings);
     server->settings = settings;
+    watch_rules_set(server->rules);
     log_set_level(settings->log_level);
     log_info("settings reloaded");
     service_ready(server->service, server_status(server));
@@ -214,6 +216,7 @@ static int server_start(struct server *server)
     r = r ? r : debuginfod_new(server->base, server->settings, NULL, &server->debuginfod);
     r = r ? r : server_start_tables(server, &limits);
     r = r ? r : watches_new(server, &server->watches);
+    r = r ? r : watch_rules_new(server, &server->rules);
     r = r ? r : http_server_new(server->base, server->settings, router_handle, server, &server->http);
     return r ? r : server_listen(server);
 }
@@ -243,6 +246,7 @@ static void server_stop(struct server *server)
         http_server_stop_listening(server->http);
     session_stop_all();
     watch_requests_stop();
+    watch_rules_free(server->rules);
     watches_free(server->watches);
     server->watches = NULL;
     afterwork_end_all(); /* nobody waits for what it finds, and its collectors are not to be waited for either */
@@ -278,6 +282,7 @@ int server_run(const struct options *options, struct settings *settings)
         log_error("the daemon can't start: %s", strerror(-r));
     } else {
         service_ready(server.service, server_status(&server));
+        watch_rules_set(server.rules);
         r = event_base_dispatch(server.base);
     }
     server_stop(&server);

@@ -16,6 +16,7 @@ struct options;
 struct service;
 struct recording;
 struct unwind_tables;
+struct watch_rules;
 struct watches;
 struct worker_pool;
 
@@ -36,6 +37,7 @@ struct server {
     struct notices *notices;
     struct unwind_tables *tables; /* where can_sample */
     struct watches *watches;
+    struct watch_rules *rules;
     struct recording *recordings[CPROFD_MAX_SESSIONS]; /* by slot; deregister themselves */
 };
 

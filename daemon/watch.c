@@ -185,6 +185,21 @@ bool watch_is_of(const struct watch *w, const struct asker *asker)
     return !w->run->rule && asker->known == first->known && (!asker->known || asker->uid == first->uid);
 }
 
+const struct recording *watch_recording(const struct watch *w)
+{
+    return w->run->recording;
+}
+
+uint64_t watch_mark(const struct watch *w)
+{
+    return w->mark;
+}
+
+void watch_set_mark(struct watch *w, uint64_t mark)
+{
+    w->mark = mark;
+}
+
 const char *watch_rule(const struct watch *w)
 {
     return w->run->rule;

@@ -83,6 +83,10 @@ const struct asker *watch_asker(const struct watch *w);
 pid_t watch_pid(const struct watch *w);
 /* All of a process (0: all), one after another; NULL past the last. */
 struct watch *watch_next(struct watches *ws, pid_t pid, const struct watch *after);
+const struct recording *watch_recording(const struct watch *w);
+/* A number of the configuration's, 0 at first. */
+uint64_t watch_mark(const struct watch *w);
+void watch_set_mark(struct watch *w, uint64_t mark);
 /* how: for the audit log, a constant. */
 void watch_end(struct watch *w, const char *how);
 

@@ -48,6 +48,7 @@ struct watch {
     struct watch_run *next;   /* being begun, in the place of one that was lost */
     struct event *again;
     unsigned n_tries;
+    uint64_t mark;
 };
 
 struct watch_past {

@@ -3,123 +3,16 @@
 #include "daemon/watch_request.h"
 
 #include <event2/buffer.h>
-#include <event2/keyvalq_struct.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/queue.h>
 
 #include "daemon/http.h"
 #include "daemon/kind.h"
 #include "daemon/oneshot.h"
-#include "daemon/quote.h"
 #include "daemon/server.h"
 #include "daemon/watch.h"
-#include "util/cleanup.h"
-
-#define WATCH_MAX_KINDS 16
-
-/* ---- the query */
-
-struct watch_query {
-    const struct kind *kinds[WATCH_MAX_KINDS];
-    size_t n;
-    char error[1024]; /* "" unless it is refused */
-};
-
-static bool query_has(const struct watch_query *q, const struct kind *kind)
-{
-    for (size_t i = 0; i < q->n; i++)
-        if (q->kinds[i] == kind)
-            return true;
-    return false;
-}
-
-/* The names of all kinds that can be watched. */
-static const char *known_kinds(char *text, size_t len)
-{
-    const struct kind *kind;
-
-    *text = '\0';
-    for (size_t i = 0; (kind = kind_at(i)); i++)
-        if (kind->cumulative)
-            (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? ", " : "", kind->name);
-    return text;
-}
-
-static void query_add_kind(struct watch_query *q, const char *name)
-{
-    const struct kind *kind = kind_find(name);
-    char quoted[QUOTE_LEN], known[256];
-
-    if (!kind || !kind->cumulative)
-        (void)snprintf(q->error, sizeof(q->error), "%s is not a kind that can be watched; these can: %s", quote(name, quoted),
-                       known_kinds(known, sizeof(known)));
-    else if (query_has(q, kind))
-        (void)snprintf(q->error, sizeof(q->error), "kind \"%s\" is given twice", kind->name);
-    else if (q->n == WATCH_MAX_KINDS)
-        (void)snprintf(q->error, sizeof(q->error), "too many kinds: at most %d", WATCH_MAX_KINDS);
-    else
-        q->kinds[q->n++] = kind;
-}
-
-static void query_parse_kinds(struct watch_query *q, const char *value)
-{
-    AUTO_FREE char *copy = strdup(value);
-    char *rest = copy, *name;
-
-    if (!copy)
-        (void)snprintf(q->error, sizeof(q->error), "no memory for the query");
-    while (!q->error[0] && (name = strsep(&rest, ",")))
-        query_add_kind(q, name);
-}
-
-/* A parameter beside kinds must be some kind's, of those that are named. */
-static void query_check_param(struct watch_query *q, const char *name, bool takes_values)
-{
-    const struct kind *kind;
-    char quoted[QUOTE_LEN], taken_by[256] = "";
-
-    for (size_t i = 0; takes_values && i < q->n; i++)
-        if (watch_kind_takes(q->kinds[i], name))
-            return;
-    for (size_t i = 0; takes_values && (kind = kind_at(i)); i++)
-        if (kind->cumulative && watch_kind_takes(kind, name))
-            (void)snprintf(taken_by + strlen(taken_by), sizeof(taken_by) - strlen(taken_by), "%s%s", *taken_by ? ", " : "", kind->name);
-    if (*taken_by)
-        (void)snprintf(q->error, sizeof(q->error), "parameter %s goes with %s, which \"kinds\" does not name", quote(name, quoted), taken_by);
-    else
-        (void)snprintf(q->error, sizeof(q->error), "unknown parameter %s; known: kinds%s", quote(name, quoted),
-                       takes_values ? ", and what a kind's own parameters are marked with: /pid/N/debug/pprof/?format=json" : "");
-}
-
-static size_t count_param(const struct evkeyvalq *query, const char *name)
-{
-    const struct evkeyval *kv;
-    size_t n = 0;
-
-    TAILQ_FOREACH(kv, query, next)
-        n += strcmp(kv->key, name) == 0;
-    return n;
-}
-
-/* False where it is refused, with q->error. */
-static bool query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values)
-{
-    const struct evkeyval *kv;
-
-    memset(q, 0, sizeof(*q));
-    TAILQ_FOREACH(kv, query, next)
-        if (!q->error[0] && count_param(query, kv->key) > 1)
-            (void)snprintf(q->error, sizeof(q->error), "a parameter is given twice");
-    TAILQ_FOREACH(kv, query, next)
-        if (!q->error[0] && strcmp(kv->key, "kinds") == 0)
-            query_parse_kinds(q, kv->value);
-    TAILQ_FOREACH(kv, query, next)
-        if (!q->error[0] && strcmp(kv->key, "kinds") != 0)
-            query_check_param(q, kv->key, takes_values);
-    return !q->error[0];
-}
+#include "daemon/watch_query.h"
+#include "daemon/watch_rules.h"
 
 /* ---- PUT */
 
@@ -244,7 +137,7 @@ static void put_start(struct server *server, struct http_request *request, pid_t
     struct watch_query q;
     struct watch_put *put = calloc(1, sizeof(*put));
 
-    if (!put || !query_parse(&q, http_request_query(request), true)) {
+    if (!put || !watch_query_parse(&q, http_request_query(request), true)) {
         http_reply_error(request, 503, "no memory for another watch");
         free(put);
         return;
@@ -271,7 +164,7 @@ static void put_check(struct server *server, struct http_request *request, pid_t
 
     if (q->n == 0) {
         http_reply_error(request, 400, "give \"kinds\", what is to be watched, with commas between; these can be: %s",
-                         known_kinds(known, sizeof(known)));
+                         watch_query_kinds(known, sizeof(known)));
         return;
     }
     for (size_t i = 0; i < q->n; i++) {
@@ -290,7 +183,7 @@ static void get_start(struct server *server, struct http_request *request, pid_t
     struct evbuffer *body = evbuffer_new();
     struct watch_query q;
 
-    if (!body || !query_parse(&q, http_request_query(request), false)) {
+    if (!body || !watch_query_parse(&q, http_request_query(request), false)) {
         http_reply_error(request, 503, "no memory for the answer");
     } else {
         watches_print(server->watches, pid, q.kinds, q.n, body);
@@ -308,7 +201,7 @@ static size_t delete_find(struct server *server, pid_t pid, const struct watch_q
     size_t n = 0;
 
     for (struct watch *w = watch_next(server->watches, pid, NULL); w && n < WATCH_MAX_KINDS; w = watch_next(server->watches, pid, w))
-        if (q->n == 0 || query_has(q, watch_wish(w)->kind))
+        if (q->n == 0 || watch_query_has(q, watch_wish(w)->kind))
             ret[n++] = w;
     return n;
 }
@@ -320,7 +213,7 @@ static void delete_refuse(struct server *server, struct http_request *request, p
     struct watch_query q;
     size_t n;
 
-    (void)query_parse(&q, http_request_query(request), false);
+    (void)watch_query_parse(&q, http_request_query(request), false);
     n = delete_find(server, pid, &q, found);
     if (n == 0)
         http_reply_error(request, 409, "process %d is not being watched%s: GET /pid/%d/watch shows what is", pid, q.n ? " for that" : "", pid);
@@ -341,8 +234,10 @@ static void delete_start(struct server *server, struct http_request *request, pi
         oneshot_check(server, request, pid, delete_refuse);
         return;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        watch_rules_keep_off(server->rules, found[i]);
         watch_end(found[i], "ended by DELETE");
+    }
     http_reply(request, 204, NULL, NULL);
 }
 
@@ -358,7 +253,7 @@ void watch_request(struct server *server, struct http_request *request, pid_t pi
         http_reply_error(request, 405, "method not allowed here; GET, HEAD, PUT and DELETE are");
     } else if (evbuffer_get_length(http_request_body(request)) > 0) {
         http_reply_error(request, 400, "a body means nothing here: parameters go into the query");
-    } else if (!query_parse(&q, http_request_query(request), method == HTTP_PUT)) {
+    } else if (!watch_query_parse(&q, http_request_query(request), method == HTTP_PUT)) {
         http_reply_error(request, 400, "%s", q.error);
     } else if (method == HTTP_PUT) {
         put_check(server, request, pid, &q);

@@ -250,6 +250,7 @@ static const struct {
     {"worker-timeout", "", "number from 0.1 to 3600"},
     {"worker-timeout", "0.09", "number from 0.1 to 3600"},
     {"worker-timeout", "3600.1", "number from 0.1 to 3600"},
+    {"watch", "nginx block", "does not say whom to watch"},
     {"debuginfod-urls", "", "not the address of a server"},
     {"debuginfod-urls", "debuginfod.example.org", "https://"},
     {"debuginfod-urls", "file:///srv", "https://"},
@@ -496,6 +497,20 @@ START_TEST(test_help_names_all)
 END_TEST
 
 /* Each section of the table is declared, and each declared one is used. */
+START_TEST(test_watch_rules)
+{
+    ck_assert_int_eq(read_text("[watch]\nwatch = unit:a.service block,mutex block_rate=7\nwatch = name:b block\n"), 0);
+    ck_assert_uint_eq(s.watch.n, 2);
+    ck_assert_str_eq(s.watch.item[0], "unit:a.service block,mutex block_rate=7");
+    ck_assert_int_eq(read_text("[watch]\nwatch = name:b\nwatch = b block\nwatch = name:b block x\n"), -EINVAL);
+    assert_fault(2, "is not WHOM KINDS");
+    assert_fault(3, "does not say whom to watch");
+    assert_fault(4, "is not NAME=VALUE");
+    ck_assert_uint_eq(count_faults(), 3);
+    ck_assert_uint_eq(s.watch.n, 2);
+}
+END_TEST
+
 START_TEST(test_sections)
 {
     for (size_t i = 0; i < n_settings; i++) {
@@ -518,6 +533,7 @@ int main(void)
     Suite *suite = suite_create("settings");
     TCase *tc = tcase_create("settings");
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, test_watch_rules);
     tcase_add_test(tc, test_defaults);
     tcase_add_test(tc, test_every_setting);
     tcase_add_loop_test(tc, test_wrong_value, 0, sizeof(wrong_values) / sizeof(wrong_values[0]));
