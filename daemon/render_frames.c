@@ -286,6 +286,7 @@ void frames_forget(struct render_job *job)
     HASH_ITER(hh, t->by_key, frame, next) {
         frame->location = 0;
         frame->match = MATCH_UNASKED;
+        frame->placed = false;
     }
 }
 

@@ -145,6 +145,24 @@ START_TEST(test_without_a_deadline_there_are_no_drafts)
 }
 END_TEST
 
+/* What a draft says of a function's beginning, which it does not know, is not what the reply says. */
+START_TEST(test_places_in_functions_are_looked_for_anew)
+{
+    char text[8192] = "", at[64];
+    int fd;
+    b.params.format = RAW_FORMAT_COUNTS;
+    b.params.types = (struct raw_types){.type = {"threads"}, .unit = {"count"}, .n = 1};
+    build_user(&b, (uint64_t[]){GETPPID + 2, OWN + 3}, 2, STACK_END_ROOT, 3);
+    struct worker_body body = render(&fd);
+    ck_assert_uint_ge(n_drafts, 1);
+    ck_assert_uint_lt(body.len, sizeof(text));
+    ck_assert_int_eq(pread(fd, text, body.len, (off_t)body.offset), body.len);
+    (void)snprintf(at, sizeof(at), "#\t0x%" PRIx64 "\tdrafted_function+0x3\t", OWN + 3);
+    ck_assert_msg(strstr(text, at) != NULL, "%s", text);
+    close(fd);
+}
+END_TEST
+
 /* Nobody waits for what comes after the first one, but the next profile has it. */
 START_TEST(test_after_the_deadline_one_draft_is_enough)
 {
@@ -345,6 +363,7 @@ int main(void)
     tcase_add_test(tc, test_what_takes_long_is_preceded_by_drafts);
     tcase_add_test(tc, test_without_a_deadline_there_are_no_drafts);
     tcase_add_test(tc, test_after_the_deadline_one_draft_is_enough);
+    tcase_add_test(tc, test_places_in_functions_are_looked_for_anew);
     tcase_add_test(tc, test_what_another_worker_reads_is_pending);
     tcase_add_test(tc, test_what_broke_a_worker_behind_a_reply_is_not_read);
     tcase_add_test(tc, test_an_object_without_its_debug_information);
