@@ -31,6 +31,17 @@ enum unwind_mode {
     UNWIND_BY_FRAME_POINTERS,
 };
 
+/* What a session wants of the scheduler's events. */
+enum sched_kind {
+    SCHED_NONE = 0, /* nothing: it has events of its own alone */
+    SCHED_WALL,     /* all of the threads' time, running or not */
+    SCHED_OFFCPU,   /* that off the CPU */
+    SCHED_BLOCK,    /* waits for locks, by who waits */
+    SCHED_MUTEX,    /* the same, by who holds them */
+    SCHED_TRACE,    /* each event */
+    SCHED_CREATE,   /* new threads */
+};
+
 /* Copied in one window, at most. */
 #define AUDIT_MAX_SAMPLES 256
 
@@ -49,6 +60,9 @@ struct session_ctl {
     __u64 audit_gap_ns; /* a sample in each is copied as well as walked; 0: none */
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
+    __u32 sched_kind; /* enum sched_kind */
+    __u32 generation; /* SCHED_*: counts such sessions. What is noted of a thread for one of its slot before is void */
+    __u64 until_ns;   /* SCHED_*: monotonic: the window's end, once the loop has closed it; else 0 */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
@@ -72,6 +86,10 @@ struct session_ctl {
     __u64 audit_next_ns; /* when the next sample is copied */
     __u32 audits;        /* samples that were to be copied */
     __u32 audits_lost;   /* and for which the ring had no room */
+    __u64 lost_threads;  /* SCHED_*: switches of threads that found no room in their map */
+    __u64 lifetimes_ns;  /* SCHED_WALL: of threads that ended in the window, within it */
+    __u64 deaths;
+    __u64 births;        /* threads that began in the window */
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

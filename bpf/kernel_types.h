@@ -49,6 +49,7 @@ struct signal_struct {
 struct sched_entity {
     __u64 sum_exec_runtime;
     __u64 prev_sum_exec_runtime; /* when it was last put on its CPU */
+    unsigned char sched_delayed; /* since Linux 6.12: it waits, but has been left on the run queue for now */
 };
 
 struct sched_info {
@@ -60,6 +61,7 @@ struct task_struct {
     int on_cpu;
     int prio;
     struct sched_info sched_info;
+    int on_rq;
     struct mm_struct *mm;
     int pid;
     int tgid;

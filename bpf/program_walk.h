@@ -76,7 +76,8 @@ static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
     walk->n = n;
 }
 
-static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+/* What is known before the first step. */
+static __always_inline void walk_user_begin(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
     __u64 space = s->space;
 
@@ -92,14 +93,19 @@ static __always_inline void walk_user(struct session_ctl *s, struct task_struct 
     walk->exact = 1;
     walk->end = STACK_END_TOO_DEEP;
     stack_begin(walk);
+}
+
+static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+{
+    walk_user_begin(s, task, walk);
     stack_push(walk, STACK_FRAME_EXACT);
     if (!s->at_entry || stack_step_entry(walk))
         stack_step_all(walk);
     walk->record.n_user = walk->n - walk->record.n_kernel;
 }
 
-static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task,
-                                          struct stack_walk *walk)
+/* A stack without frames yet. */
+static __always_inline void walk_begin(struct session_ctl *s, struct stack_walk *walk)
 {
     walk->hash[0] = s->seed[0];
     walk->hash[1] = s->seed[1];
@@ -109,12 +115,24 @@ static __always_inline void collect_stack(void *ctx, struct session_ctl *s, stru
     walk->record.n_kernel = 0;
     walk->record.n_user = 0;
     walk->record.pad = 0;
-    if (s->kernel)
-        walk_kernel(ctx, walk);
-    if (task->mm)
-        walk_user(s, task, walk);
+}
+
+/* It is complete. */
+static __always_inline void walk_finish(struct stack_walk *walk)
+{
     stack_hash(walk->hash, walk->end);
     walk->record.end = walk->end;
     walk->record.stack_hash[0] = walk->hash[0];
     walk->record.stack_hash[1] = walk->hash[1];
+}
+
+static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task,
+                                          struct stack_walk *walk)
+{
+    walk_begin(s, walk);
+    if (s->kernel)
+        walk_kernel(ctx, walk);
+    if (task->mm)
+        walk_user(s, task, walk);
+    walk_finish(walk);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bpf/sampler_load.h"
+#include "bpf/sched.h"
 #include "util/cleanup.h"
 
 static size_t sampler_phases_bytes(const struct sampler *s)
@@ -39,14 +40,18 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
 
     AUTO_CLOSE int sessions = fds[SAMPLER_SESSIONS_MAP];
     AUTO_CLOSE int phases = fds[SAMPLER_PHASES_MAP];
+    AUTO_CLOSE int filter = fds[SAMPLER_SCHED_FILTER_MAP];
     struct sampler s = {
         .timer_prog = fds[SAMPLER_TIMER_PROG], .perf_prog = fds[SAMPLER_PERF_PROG], .probe_prog = fds[SAMPLER_PROBE_PROG],
         .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
         .exit_prog = fds[SAMPLER_EXIT_PROG], .exec_prog = fds[SAMPLER_EXEC_PROG], .targets_map = fds[SAMPLER_TARGETS_MAP],
         .counts_map = fds[SAMPLER_COUNTS_MAP], .records_map = fds[SAMPLER_RECORDS_MAP],
         .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .n_cpus = (uint32_t)n_cpus, .exit_link = -1,
-        .exec_link = -1,
+        .exec_link = -1, .switch_prog = fds[SAMPLER_SWITCH_PROG], .waking_prog = fds[SAMPLER_WAKING_PROG],
+        .new_task_prog = fds[SAMPLER_NEW_TASK_PROG], .threads_map = fds[SAMPLER_THREADS_MAP],
+        .sched_targets_map = fds[SAMPLER_SCHED_TARGETS_MAP],
     };
+    (void)snprintf(s.sched_error, sizeof(s.sched_error), "%s", loaded.errors[SAMPLER_OBJECT_SCHED]);
     s.ctl = sampler_map(sessions, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     s.phases = s.ctl ? sampler_map(phases, sampler_phases_bytes(&s)) : NULL;
     if (!s.phases) {
@@ -60,6 +65,7 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
                                              .calibrate_prog = fds[SAMPLER_DUMP_CALIBRATE_PROG],
                                              .error = loaded.errors[SAMPLER_OBJECT_THREADS]},
                        s.n_cpus, &s.dump);
+    sched_init(&s, filter);
     *ret = s;
     return 0;
 }
@@ -72,8 +78,11 @@ int sampler_open_bare(struct sampler *ret)
     *ret = (struct sampler){
         .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
         .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
-        .exit_link = -1, .exec_link = -1, .ctl = ctl, .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
+        .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
+        .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
+        .sched_targets_map = -1,
     };
+    sched_init(ret, -1);
     return 0;
 }
 
@@ -81,7 +90,9 @@ void sampler_close(struct sampler *s)
 {
     int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,
                   &s->exit_prog,  &s->exec_prog,  &s->targets_map, &s->counts_map,      &s->records_map,
-                  &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link};
+                  &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link, &s->switch_prog, &s->waking_prog,
+                  &s->new_task_prog, &s->threads_map, &s->sched_targets_map};
+    sched_deinit(s);
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close_fd(fds[i]);
     dump_programs_close(&s->dump);

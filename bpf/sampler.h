@@ -18,12 +18,21 @@ struct sampler {
     int exit_prog, exec_prog;    /* watches */
     int targets_map, counts_map, records_map, notices_map;
     int slabs_map;               /* the arena of unwinding tables: bpf/unwind_arena.h */
+    int switch_prog, waking_prog, new_task_prog; /* the scheduler's events, see bpf/sched.h; -1: sched_error says why not */
+    int threads_map, sched_targets_map;
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */
     uint32_t n_cpus;             /* possible ones */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */
     struct dump_programs dump;   /* of threads */
+    struct sampler_sched {
+        int links[3], threads;   /* while a session needs them; else -1 */
+        uint32_t users, generation;
+        uint8_t *filter;         /* shared with BPF: SCHED_FILTER_ENTRIES; NULL: the programs are not there */
+        uint64_t seed[2];        /* of the stacks' hashes: one for all sessions, as each stack is walked once for all */
+    } sched;
+    char sched_error[512];
 };
 
 /* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "bpf/control.h"
+#include "bpf/syscall_states.h"
 #include "sampler.skel.h"
 #include "threads.skel.h"
+#include "sched.skel.h"
 #include "util/cleanup.h"
 #include "util/fdmsg.h"
 
@@ -94,9 +96,28 @@ static const struct loaded_fd threads_fds[] = {
     {SAMPLER_DUMP_MAP, NULL, "dump"},
 };
 
+static struct bpf_object *open_sched(uint32_t n_cpus, bool modern)
+{
+    struct sched_bpf *s = sched_bpf__open();
+    if (!s)
+        return NULL;
+    syscall_states(s->rodata->syscall_states);
+    return s->obj;
+}
+
+static const struct loaded_fd sched_fds[] = {
+    {SAMPLER_SWITCH_PROG, "on_switch", NULL},
+    {SAMPLER_WAKING_PROG, "on_waking", NULL},
+    {SAMPLER_NEW_TASK_PROG, "on_new_task", NULL},
+    {SAMPLER_THREADS_MAP, NULL, "threads"},
+    {SAMPLER_SCHED_TARGETS_MAP, NULL, "sched_targets"},
+    {SAMPLER_SCHED_FILTER_MAP, NULL, "sched_filter"},
+};
+
 static const struct loaded_object objects[] = {
     [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
     [SAMPLER_OBJECT_THREADS] = {open_threads, threads_fds, sizeof(threads_fds) / sizeof(threads_fds[0])},
+    [SAMPLER_OBJECT_SCHED] = {open_sched, sched_fds, sizeof(sched_fds) / sizeof(sched_fds[0])},
 };
 _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");
 
@@ -196,7 +217,7 @@ _Noreturn static void load_in_child(uint32_t n_cpus, int sock)
     for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
         struct bpf_object *object = NULL;
         int error = load_one(&objects[i], first, n_cpus, true, &object);
-        if (error < 0)
+        if (error < 0 && error != -EPERM)
             error = load_one(&objects[i], first, n_cpus, false, &object);
         int r = error < 0 ? answer_error(sock, error) : answer_fds(sock, &objects[i], object);
         first = first ? first : object;

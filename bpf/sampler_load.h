@@ -25,6 +25,12 @@ enum sampler_fd {
     SAMPLER_DUMP_CLOCK_PROG,
     SAMPLER_DUMP_CALIBRATE_PROG,
     SAMPLER_DUMP_MAP,
+    SAMPLER_SWITCH_PROG, /* these: -1 where the scheduler's programs can't be had */
+    SAMPLER_WAKING_PROG,
+    SAMPLER_NEW_TASK_PROG,
+    SAMPLER_THREADS_MAP,
+    SAMPLER_SCHED_TARGETS_MAP,
+    SAMPLER_SCHED_FILTER_MAP,
     SAMPLER_FDS,
 };
 
@@ -32,6 +38,7 @@ enum sampler_fd {
 enum sampler_object {
     SAMPLER_OBJECT_EVENTS,
     SAMPLER_OBJECT_THREADS,
+    SAMPLER_OBJECT_SCHED,
     SAMPLER_OBJECTS,
 };
 

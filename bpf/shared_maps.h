@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bpf/control.h"
+#include "bpf/sched_state.h"
 #include "bpf/stack_walk.h"
 #include "bpf/unwind.h"
 
@@ -81,6 +82,11 @@ struct {
 /* Working space of a program. An interrupt's sample may land inside a probe's walk, and a probe's program may be preempted
  * by another's: each takes a free one of its CPU's. */
 struct scratch {
+    /* The scheduler's events alone (sched.bpf.c): what the sessions of one event want. */
+    __u64 now_ns;
+    __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so */
+    __u64 generation;          /* of the newest */
+
     struct sample_key key;
     struct sample_key seen;
     struct sample_record overflow;

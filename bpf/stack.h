@@ -42,7 +42,7 @@ STACK_INLINE int stack_window(struct stack_walk *walk, __u64 address, __u32 *ret
 }
 
 /* Two words of the stack. 0, or a negative error. */
-STACK_INLINE long stack_read_pair(struct stack_walk *walk, __u64 pair[2], __u64 address)
+STACK_INLINE long stack_look_pair(struct stack_walk *walk, __u64 pair[2], __u64 address)
 {
     __u32 i;
 
@@ -53,7 +53,7 @@ STACK_INLINE long stack_read_pair(struct stack_walk *walk, __u64 pair[2], __u64 
     return 0;
 }
 
-STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 address)
+STACK_INLINE long stack_look_word(struct stack_walk *walk, __u64 *word, __u64 address)
 {
     __u32 i;
 
@@ -62,6 +62,56 @@ STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 ad
     *word = walk->window[i];
     return 0;
 }
+
+/* The same, and noted. */
+STACK_INLINE long stack_read_pair(struct stack_walk *walk, __u64 pair[2], __u64 address)
+{
+    if (stack_look_pair(walk, pair, address)) {
+        stack_note_unknown(walk);
+        return -1;
+    }
+    stack_note(walk, address, pair, 1);
+    return 0;
+}
+
+STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 address)
+{
+    if (stack_look_word(walk, word, address)) {
+        stack_note_unknown(walk);
+        return -1;
+    }
+    stack_note(walk, address, word, 0);
+    return 0;
+}
+
+#ifdef STACK_NOTING
+/* Whether all that an earlier walk from the same registers read is still there. */
+STACK_GLOBAL int stack_is_as_noted(struct stack_walk *walk, const struct stack_notes *notes)
+{
+    __u64 check = 0, pair[2];
+
+    if (!walk || !notes)
+        return 0;
+    walk->window_at = 1;
+    for (__u32 i = 0; i < STACK_NOTES; i++) {
+        __u64 address;
+        if (i >= notes->n)
+            break;
+        address = notes->from + (notes->at[i] & ~7u);
+        if (notes->at[i] & 1) {
+            if (stack_look_pair(walk, pair, address))
+                return 0;
+            check = stack_check(check, pair[0]);
+            check = stack_check(check, pair[1]);
+        } else {
+            if (stack_look_word(walk, pair, address))
+                return 0;
+            check = stack_check(check, pair[0]);
+        }
+    }
+    return check == notes->check;
+}
+#endif
 
 /* Where a return probe's trampoline stands in for the return address, the one that it replaced. */
 STACK_INLINE __u64 stack_return_at(struct stack_walk *walk, __u64 slot, __u64 address)
@@ -99,6 +149,7 @@ STACK_INLINE int stack_step_entry(struct stack_walk *walk)
 {
     __u64 address;
 
+    stack_note_unknown(walk);
     if (stack_read(&address, sizeof(address), walk->sp))
         return stack_ends(walk, STACK_END_UNREADABLE);
     address = stack_return_at(walk, walk->sp, address);
@@ -112,6 +163,8 @@ STACK_INLINE int stack_step_kept_frame(struct stack_walk *walk)
     __u8 code[16];
     int state = STACK_FP_OWN;
 
+    if (walk->exact)
+        stack_note_unknown(walk);
     if (walk->exact && !stack_read(code, sizeof(code), walk->pc - sizeof(code) / 2))
         state = stack_frame_state(code);
     if (state == STACK_FP_CALLERS)
@@ -120,6 +173,7 @@ STACK_INLINE int stack_step_kept_frame(struct stack_walk *walk)
         walk->fp = walk->sp;
     if (stack_step_frame_pointer(walk))
         return 1;
+    stack_note_unknown(walk);
     if (walk->end != STACK_END_BAD_FP || !stack_guess(walk))
         return 0;
     /* HotSpot's compiled methods use the register for other things, but have pushed it first. */
@@ -136,6 +190,7 @@ STACK_GLOBAL int stack_step_signal(struct stack_walk *walk, __u64 context)
 
     if (!walk)
         return 0;
+    stack_note_unknown(walk);
     walk->registers = context;
     walk->guessed_fp = 0;
     if (stack_read(&walk->sp, 8, context + stack_context_offset(STACK_SP)) ||
@@ -164,6 +219,7 @@ STACK_INLINE int stack_base(struct stack_walk *walk, __u32 reg, __u64 *ret)
         *ret = walk->fp;
         return 1;
     }
+    stack_note_unknown(walk);
     if (!walk->registers)
         return stack_register(reg, ret);
     offset = stack_context_offset(reg);
@@ -194,7 +250,7 @@ STACK_INLINE int stack_cfa(struct stack_walk *walk, __u32 kind, __u32 reg, __s32
     if (!stack_base(walk, reg, &base))
         return stack_ends(walk, STACK_END_UNSUPPORTED);
     base += (__s64)offset;
-    if (kind == UNWIND_CFA_MEMORY && stack_read(&base, 8, base))
+    if (kind == UNWIND_CFA_MEMORY && stack_read_word(walk, &base, base))
         return stack_ends(walk, STACK_END_UNREADABLE);
     *ret = base + addend * 8;
     return 1;
@@ -236,7 +292,7 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
     if (fp == UNWIND_FP_UNDEFINED) {
         walk->guessed_fp = 1;
     } else if (fp != UNWIND_FP_SAME) {
-        if (stack_read(&walk->fp, 8, at))
+        if (stack_read_word(walk, &walk->fp, at))
             return stack_ends(walk, STACK_END_UNREADABLE);
         walk->guessed_fp = 0;
     }
@@ -250,6 +306,7 @@ STACK_INLINE int stack_saved(struct stack_walk *walk, __u64 rule, __u64 cfa, __u
  * assembly's own helpers leave alone. 1: *ret_doubt: the return address must prove it; or 0 with walk->end. */
 STACK_INLINE int stack_cfa_unfollowed(struct stack_walk *walk, __u32 kind, __u32 reg, __s32 offset, __u32 addend, __u64 *ret, __u32 *ret_doubt)
 {
+    stack_note_unknown(walk);
     *ret = kind == UNWIND_CFA_REGISTER ? stack_resolver_cfa(walk, reg, offset) : 0;
     if (*ret)
         return 1;
@@ -284,6 +341,8 @@ STACK_INLINE int stack_step_cfa(struct stack_walk *walk, __u64 rule)
         doubt = STACK_END_NO_CFI;
     if (!stack_saved(walk, rule, cfa, &pc))
         return 0;
+    if (doubt)
+        stack_note_unknown(walk);
     if (doubt && !stack_is_return(walk, pc))
         return stack_ends(walk, doubt);
     walk->sp = cfa;
@@ -296,6 +355,7 @@ STACK_INLINE int stack_step_guessed(struct stack_walk *walk)
     __u64 fp = walk->fp;
     __u32 guessed_fp = walk->guessed_fp;
 
+    stack_note_unknown(walk);
     if (stack_step_cfa(walk, walk->rule))
         return 1;
     if (walk->end == STACK_END_TOO_DEEP)
@@ -310,6 +370,7 @@ STACK_INLINE int stack_step_unknown(struct stack_walk *walk)
 {
     __u8 code[16];
 
+    stack_note_unknown(walk);
     if (!walk->exact && !stack_read(code, sizeof(code), walk->pc) && stack_is_signal_return(code))
         return stack_step_signal(walk, walk->sp);
     return stack_guess(walk);

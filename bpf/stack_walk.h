@@ -27,6 +27,17 @@ struct stack_cached {
 };
 #define STACK_CACHE_ENTRIES 2048
 
+/* What a walk read of the stack, so that one who comes back to the same registers can tell by a look at the same places whether another walk
+ * would find the same. */
+#define STACK_NOTES 64
+
+struct stack_notes {
+    __u64 from;             /* the stack pointer that it began with */
+    __u64 check;            /* over all that was read there */
+    __u32 n;                /* more than STACK_NOTES: it hung on more than that, or on other things */
+    __u32 at[STACK_NOTES];  /* bytes from there, in eights; the lowest bit: two words */
+};
+
 struct stack_walk {
     __u64 pc, sp, fp; /* of the current frame */
     __u64 lr;         /* aarch64: its link register, where the frame has not saved it */
@@ -50,6 +61,7 @@ struct stack_walk {
     __u32 n;          /* frames so far, the kernel's included */
     __u32 rated;      /* words that guesses have looked at closely */
     __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
+    struct stack_notes notes;       /* where STACK_NOTING is defined */
     struct stack_record record;     /* with the frames behind it: what the reader gets */
     __u64 frames[STACK_WALK_FRAMES];
 };
@@ -68,6 +80,39 @@ STACK_INLINE void stack_hash(__u64 hash[2], __u64 frame)
     hash[0] ^= hash[0] >> 32;
     hash[1] = (hash[1] + frame) * 0xd6e8feb86659fd93ull;
     hash[1] ^= hash[1] >> 29;
+}
+
+STACK_INLINE __u64 stack_check(__u64 check, __u64 word)
+{
+    check = (check ^ word) * 0x9fb21c651e98df25ull;
+    return check ^ check >> 32;
+}
+
+/* The walk hangs on more than what is noted. */
+STACK_INLINE void stack_note_unknown(struct stack_walk *walk)
+{
+#ifdef STACK_NOTING
+    walk->notes.n = STACK_NOTES + 1;
+#endif
+}
+
+/* The walk has read a word, or a pair of them. */
+STACK_INLINE void stack_note(struct stack_walk *walk, __u64 address, const __u64 *words, __u32 pair)
+{
+#ifdef STACK_NOTING
+    __u64 at = address - walk->notes.from;
+    __u32 n = walk->notes.n;
+
+    if (n >= STACK_NOTES || (at & 7) || at >> 32) {
+        stack_note_unknown(walk);
+        return;
+    }
+    walk->notes.check = stack_check(walk->notes.check, words[0]);
+    if (pair)
+        walk->notes.check = stack_check(walk->notes.check, words[1]);
+    walk->notes.at[n] = (__u32)at | pair;
+    walk->notes.n = n + 1;
+#endif
 }
 
 /* Adds the current frame, found as flags say (STACK_FRAME_*). 0 where there is no room: what the kernel's part left over is not the

@@ -63,18 +63,6 @@ static __always_inline void thread_describe(const struct session_ctl *s, struct 
     bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);
 }
 
-static __always_inline void walk_begin(struct session_ctl *s, struct stack_walk *walk)
-{
-    walk->hash[0] = s->seed[0];
-    walk->hash[1] = s->seed[1];
-    walk->end = STACK_END_NO_USER;
-    walk->n = 0;
-    walk->record.type = RECORD_STACK;
-    walk->record.n_kernel = 0;
-    walk->record.n_user = 0;
-    walk->record.pad = 0;
-}
-
 /* Kernel frames that were found: bytes of them. */
 static __always_inline void walk_kernel_frames(struct stack_walk *walk, long bytes)
 {
@@ -97,10 +85,7 @@ static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_
         d->pages[i].address = 1;
     if (mm)
         walk_user(s, task, &d->walk);
-    stack_hash(d->walk.hash, d->walk.end);
-    d->walk.record.end = d->walk.end;
-    d->walk.record.stack_hash[0] = d->walk.hash[0];
-    d->walk.record.stack_hash[1] = d->walk.hash[1];
+    walk_finish(&d->walk);
 }
 
 static __always_inline struct session_ctl *dump_session(const struct dump_area *d)

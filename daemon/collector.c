@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/collector_check.h"
+#include "daemon/collector_go.h"
 #include "daemon/jit_files.h"
 #include "daemon/kallsyms_file.h"
 #include "daemon/mapping_table.h"
@@ -49,11 +50,19 @@ struct collector {
         uint32_t first, first_exec, last_exec;
     } pending;
     uint64_t rest_until_ns;      /* CLOCK_MONOTONIC */
+    struct collector_go go;
 };
 
 static int collector_send(const struct collector *c, const struct collector_message *m, int fd)
 {
     return fdmsg_send(c->sock, m, sizeof(*m), &fd, fd >= 0 ? 1 : 0);
+}
+
+/* The second one may be missing. */
+static int collector_send_two(const struct collector *c, const struct collector_message *m, int fd, int second)
+{
+    const int fds[] = {fd, second};
+    return fdmsg_send(c->sock, m, sizeof(*m), fds, second >= 0 ? 2 : 1);
 }
 
 static int collector_send_access(const struct collector *c, uint32_t epoch, uint32_t unseen, const struct denial *d)
@@ -202,16 +211,35 @@ static int collector_on_snapshot(struct collector *c)
     return collector_send(c, &m, fd);
 }
 
+/* Of the image that the asker may trace, and that is the one which was looked at: its memory is opened before either is checked. */
+static int collector_read_goroutines(struct collector *c, struct goroutine_counts *ret_counts)
+{
+    struct denial d = {0};
+    AUTO_CLOSE int memory = target_open_file(&c->check.target, "mem", O_RDONLY);
+
+    if (memory < 0)
+        return memory;
+    if (collector_may_see(c, &d) < 0)
+        return -EACCES;
+    if (mapping_table_snapshot(c->table, &c->check.target, c->epoch) < 0)
+        return -ESTALE;
+    return collector_go_read(&c->go, c->table, c->epoch, memory, ret_counts);
+}
+
 static int collector_on_finish(struct collector *c)
 {
     struct collector_message m = {.type = COLLECTOR_TABLE};
+    AUTO_CLOSE int goroutines = -1;
 
+    if (!c->finished && c->go.known)
+        goroutines = collector_read_goroutines(c, &m.u.table.goroutines);
+    m.u.table.go_error = goroutines < 0 && c->go.known ? goroutines : 0;
     if (!c->finished) /* an exec that was not told yet shows as an image that is gone */
         (void)mapping_table_final(c->table, &c->check.target, c->epoch);
     c->finished = true;
     AUTO_CLOSE int fd = mapping_table_write(c->table);
     mapping_table_cut(c->table, &m.u.table.mappings_cut, &m.u.table.files_cut);
-    return fd < 0 ? fd : collector_send(c, &m, fd);
+    return fd < 0 ? fd : collector_send_two(c, &m, fd, goroutines);
 }
 
 /* ---- files */
@@ -326,6 +354,19 @@ static int collector_on_object(struct collector *c, uint32_t index)
     return collector_send(c, &m, fd);
 }
 
+/* ---- Go programs */
+
+static int collector_on_program(struct collector *c)
+{
+    struct collector_message m = {.type = COLLECTOR_PROGRAM};
+    const struct raw_mapping *program = mapping_table_program(c->table, 0);
+    AUTO_CLOSE int fd = program ? collector_open_object(c, program->object) : -ENOENT;
+
+    c->go.images = mapping_table_images(c->table);
+    m.u.program.error = fd < 0 ? fd : 0;
+    return collector_send(c, &m, fd);
+}
+
 /* ---- the conversation */
 
 /* Waits for a message, as long as there is nothing else to do. True where there is one, or the end of the
@@ -344,7 +385,7 @@ static bool collector_wait(const struct collector *c)
     return ppoll(&p, 1, timeout, NULL) > 0;
 }
 
-static int collector_handle(struct collector *c, const struct collector_message *m)
+static int collector_handle(struct collector *c, const struct collector_message *m, int fd)
 {
     if (m->type == COLLECTOR_EPOCH) {
         collector_on_epoch(c, m->u.epoch.epoch, m->u.epoch.exec);
@@ -362,6 +403,10 @@ static int collector_handle(struct collector *c, const struct collector_message 
         return collector_on_snapshot(c);
     case COLLECTOR_FINISH:
         return collector_on_finish(c);
+    case COLLECTOR_PROGRAM:
+        return collector_on_program(c);
+    case COLLECTOR_GO:
+        return collector_go_take(&c->go, fd);
     case COLLECTOR_FILE:
         return collector_on_file(c, &m->u.file);
     }
@@ -376,10 +421,12 @@ static int collector_serve(struct collector *c)
     for (;;) {
         int r;
         if (collector_wait(c)) {
-            ssize_t len = fdmsg_recv(c->sock, &m, sizeof(m), NULL, NULL);
+            AUTO_CLOSE int fd = -1;
+            size_t n_fds = 1;
+            ssize_t len = fdmsg_recv(c->sock, &m, sizeof(m), &fd, &n_fds);
             if (len == 0)
                 return 0;
-            r = len == sizeof(m) ? collector_handle(c, &m) : -EPROTO;
+            r = len == sizeof(m) ? collector_handle(c, &m, fd) : -EPROTO;
         } else {
             r = collector_settle(c);
         }
@@ -416,6 +463,7 @@ int collector_main(int sock, void *arg)
         (void)collector_send_denied(sock, &d);
     else if (r == 0 && request->mappings)
         r = collector_serve(&c);
+    collector_go_deinit(&c.go);
     mapping_table_free(c.table);
     patience_free(c.patience);
     collector_check_deinit(&c.check);

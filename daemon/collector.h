@@ -12,6 +12,9 @@
  *   loop -> child  EPOCH    mappings changed (or exec): read them again
  *   child -> loop  ACCESS   after an exec: whether the asker may trace the new image (execs that were told
  *                           together are answered once, for the last)
+ *   loop -> child  PROGRAM  the program's own file, to see whether it is a Go program
+ *   child -> loop  PROGRAM  + fd or an error
+ *   loop -> child  GO       + fd: what is to be known of it (daemon/go_job.h), if it is: its goroutines are part of TABLE then
  *   loop -> child  SNAPSHOT the mappings so far, while it goes on
  *   child -> loop  SNAPSHOT + memfd: as TABLE
  *   loop -> child  FINISH   the window is closed
@@ -28,6 +31,7 @@
 #include <sys/types.h>
 
 #include "daemon/asker.h"
+#include "daemon/goroutines.h"
 #include "daemon/worker_proto.h"
 
 struct settings;
@@ -35,6 +39,7 @@ struct settings;
 enum collector_message_type {
     COLLECTOR_READY = 1, COLLECTOR_DENIED, COLLECTOR_RECHECK, COLLECTOR_EPOCH, COLLECTOR_ACCESS, COLLECTOR_FINISH,
     COLLECTOR_TABLE, COLLECTOR_FILE, COLLECTOR_MAPPINGS, COLLECTOR_OBJECT, COLLECTOR_SNAPSHOT,
+    COLLECTOR_PROGRAM, COLLECTOR_GO,
 };
 
 #define COLLECTOR_OBJECT_VDSO UINT32_MAX
@@ -69,7 +74,12 @@ struct collector_message {
         struct {
             uint64_t mappings_cut; /* that found no room in the table: addresses in them have no name */
             uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
+            int32_t go_error;      /* 0, or why there are no goroutines, though there were to be: -ESTALE: it is another program now */
+            struct goroutine_counts goroutines;
         } table; /* of a SNAPSHOT too */
+        struct {
+            int32_t error; /* 0 with an fd, or -errno */
+        } program;
         struct {
             uint32_t epoch;      /* they were read after all epochs up to this one had begun */
             uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */

@@ -23,6 +23,7 @@
 struct goroutine_reader {
     const struct goroutine_source *source;
     uint64_t now_ns;
+    uint32_t epoch;
     size_t g_bytes; /* of a struct g, as far as it is read */
     uint64_t seed;
     struct byte_sets stacks, labels;
@@ -143,8 +144,8 @@ static struct raw_goroutine describe(const struct goroutine_reader *r, const uin
 {
     const struct go_layout *l = &r->source->runtime->layout;
     struct raw_goroutine ret = {.id = word(g, l->g_goid), .created_at = word(g, l->g_gopc), .start = word(g, l->g_startpc),
-                                .labels = RAW_NO_LABELS, .status = status_of(r, g) & ~STATUS_SCAN, .reasons = r->source->runtime->reasons,
-                                .reason = g[l->g_waitreason]};
+                                .labels = RAW_NO_LABELS, .epoch = r->epoch, .status = status_of(r, g) & ~STATUS_SCAN,
+                                .reasons = r->source->runtime->reasons, .reason = g[l->g_waitreason]};
     uint64_t since_ns = word(g, l->g_waitsince);
     bool waits = ret.status == GO_WAITING || ret.status == GO_IN_SYSCALL;
 
@@ -179,10 +180,10 @@ static enum reading read_once(struct goroutine_reader *r, uint64_t address, stru
     return has_stack && memcmp(before, after, r->g_bytes) == 0 ? READ_STABLE : READ_CHANGED;
 }
 
-/* Its stack is not known. */
+/* Its stack is not known: it ran meanwhile. */
 static void lose_stack(struct goroutine_reader *r)
 {
-    r->walk->record = (struct stack_record){.type = RECORD_STACK, .end = STACK_END_UNREADABLE};
+    r->walk->record = (struct stack_record){.type = RECORD_STACK, .end = STACK_END_RUNNING};
 }
 
 static int keep(struct goroutine_reader *r, struct raw_goroutine *g, bool has_labels)
@@ -289,9 +290,10 @@ static size_t bytes_read_of_g(const struct go_layout *l)
     return most + GO_WORD_BYTES;
 }
 
-int goroutines_read(const struct goroutine_source *source, uint64_t now_ns, struct raw_writer *w, struct goroutine_counts *ret)
+int goroutines_read(const struct goroutine_source *source, uint64_t now_ns, uint32_t epoch, struct raw_writer *w, struct goroutine_counts *ret)
 {
-    struct goroutine_reader r = {.source = source, .now_ns = now_ns, .g_bytes = bytes_read_of_g(&source->runtime->layout), .counts = ret};
+    struct goroutine_reader r = {.source = source, .now_ns = now_ns, .epoch = epoch, .counts = ret,
+                                 .g_bytes = bytes_read_of_g(&source->runtime->layout)};
     AUTO_FREE struct goroutine_walk *walk = malloc(sizeof(*walk));
     struct goroutine_array array;
     int e;

@@ -1,4 +1,5 @@
-/* goroutine, or threads: the stacks of all threads, as they are now. The name is the one that Go's tools ask for. */
+/* goroutine, or threads: the stacks of all threads, as they are now. The name is the one that Go's tools ask for; of a Go program it shows
+ * goroutines. */
 #include <stdio.h>
 
 #include "daemon/http.h"
@@ -23,7 +24,7 @@ static const struct param_spec specs[] = {
 };
 static const struct param_table goroutine_params = PARAM_TABLE(specs);
 
-static void kind_goroutine_start(struct server *server, struct http_request *request, pid_t pid)
+static void dump_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     struct session_params params;
 
@@ -31,14 +32,26 @@ static void kind_goroutine_start(struct server *server, struct http_request *req
     params.event = EVENT_DUMP;
     params.duration_ns = 0;
     (void)snprintf(params.event_text, sizeof(params.event_text), "threads");
-    if (!kind_parse_query(server, request, &kind_goroutine, &params))
+    if (!kind_parse_query(server, request, kind, &params))
         return;
     if (!server->can_sample || !server->sampler.dump.area) {
         http_reply_error(request, 503, "threads can't be dumped here: %s",
                          server->can_sample ? server->sampler.dump.error : server->sampler_error);
         return;
     }
-    session_start(server, request, pid, &params, "goroutine");
+    /* What is asked of threads is answered by threads. */
+    params.goroutines = kind == &kind_goroutine && params.tid == 0 && !params.thread[0] && params.states == 0 && !params.kernel;
+    session_start(server, request, pid, &params, kind->name);
+}
+
+static void kind_goroutine_start(struct server *server, struct http_request *request, pid_t pid)
+{
+    dump_start(server, request, pid, &kind_goroutine);
+}
+
+static void kind_threads_start(struct server *server, struct http_request *request, pid_t pid)
+{
+    dump_start(server, request, pid, &kind_threads);
 }
 
 #define GOROUTINE_TYPES \
@@ -47,7 +60,8 @@ static void kind_goroutine_start(struct server *server, struct http_request *req
 const struct kind kind_goroutine = {
     .name = "goroutine",
     .path = "goroutine?debug=1",
-    .description = "The stacks of all threads as they are now, and what each waits for. With debug=2 a stack for each thread.",
+    .description = "The stacks of all threads as they are now, and what each waits for; of a Go program those of all its goroutines. With "
+                   "debug=2 a stack for each.",
     .types = GOROUTINE_TYPES,
     .params = &goroutine_params,
     .start = kind_goroutine_start,
@@ -56,8 +70,8 @@ const struct kind kind_goroutine = {
 const struct kind kind_threads = {
     .name = "threads",
     .path = "threads?debug=1",
-    .description = "The same as goroutine.",
+    .description = "The same as goroutine, but of a Go program too it shows threads.",
     .types = GOROUTINE_TYPES,
     .params = &goroutine_params,
-    .start = kind_goroutine_start,
+    .start = kind_threads_start,
 };

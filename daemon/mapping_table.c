@@ -387,6 +387,19 @@ int mapping_table_set_image(struct mapping_table *t, const struct target *target
     return mapping_table_snapshot(t, target, begins);
 }
 
+const struct raw_mapping *mapping_table_program(const struct mapping_table *t, size_t index)
+{
+    for (size_t i = 0; i < t->live.n; i++)
+        if (t->live.items[i].main_binary && t->live.items[i].object != RAW_NO_OBJECT && index-- == 0)
+            return &t->live.items[i];
+    return NULL;
+}
+
+unsigned mapping_table_images(const struct mapping_table *t)
+{
+    return t->n_images;
+}
+
 int mapping_table_root(const struct mapping_table *t)
 {
     return t->image.root_fd;

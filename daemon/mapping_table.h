@@ -13,6 +13,7 @@
 
 struct mapping_table;
 struct patience;
+struct raw_mapping;
 
 /* Executable mappings at one time, and in all epochs together; further ones are left out, and counted. */
 #define TABLE_MAX_MAPPINGS 262144
@@ -72,6 +73,11 @@ int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret
 
 /* The object of that path which is mapped now; RAW_NO_OBJECT: none is. */
 uint32_t mapping_table_find(const struct mapping_table *t, const char *path);
+
+/* The mappings of the program's own file as they are now, one after another; NULL past the last. Borrowed, until the next look. */
+const struct raw_mapping *mapping_table_program(const struct mapping_table *t, size_t index);
+/* Images that were current so far: another number, another image. */
+unsigned mapping_table_images(const struct mapping_table *t);
 
 /* The image's root directory, O_PATH, borrowed; that of the last one where none is current; -1: it could not
  * be opened. */

@@ -137,7 +137,7 @@ struct raw_goroutine {
     uint32_t tid;            /* of a running one: its thread's, as the target sees it; 0: not known */
     uint32_t flags;
     uint32_t reasons, reason; /* for go_wait_reason */
-    uint32_t pad;
+    uint32_t epoch;           /* of the mappings */
 };
 
 struct raw_label_set {

@@ -50,6 +50,7 @@ void recording_free(struct recording *rec)
         event_free(rec->budget);
     close_fd(&rec->table_fd);
     close_fd(&rec->probe_fd);
+    close_fd(&rec->go.fd);
     free(rec);
 }
 
@@ -216,7 +217,7 @@ int recording_new(struct server *server, const struct recording_config *config, 
         return 503;
     }
     *rec = (struct recording){.server = server, .ops = *ops, .userdata = userdata, .asker = *config->asker, .params = *config->params,
-                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1};
+                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1, .go = {.fd = -1}};
     TAILQ_INIT(&rec->views);
     rec->target.uid = AUDIT_NO_UID;
     rec->collect = (struct collector_request){.settings = server->settings, .asker = rec->asker, .pid = rec->pid, .tid = rec->params.tid,

@@ -76,7 +76,7 @@ void recording_finish_collector(struct recording *rec)
 
     recording_tell_now(rec);
     if (rec->collector && !rec->exec_due && child_send(rec->collector, &m, sizeof(m), NULL, 0) == 0) {
-        child_set_deadline(rec->collector, RECORDING_FINISH_DEADLINE_NS);
+        child_set_deadline(rec->collector, RECORDING_FINISH_DEADLINE_NS + (rec->go.asked ? GOROUTINES_MAX_READ_NS : 0));
         return;
     }
     if (!rec->mappings)
@@ -94,6 +94,8 @@ static void recording_on_ready(struct recording *rec, const struct collector_tar
     child_set_deadline(rec->collector, 0);
     if (rec->params.event == EVENT_UPROBE || rec->params.event == EVENT_USDT)
         recording_ask_probe_file(rec);
+    else if (rec->params.goroutines)
+        recording_ask_program(rec);
     else
         recording_attach(rec, NULL, 0);
 }
@@ -149,13 +151,15 @@ static void recording_on_snapshot(struct recording *rec, const struct collector_
     recording_answer_table(rec, fd);
 }
 
-static void recording_on_table(struct recording *rec, const struct collector_message *m, int fd)
+static void recording_on_table(struct recording *rec, const struct collector_message *m, int fd, int goroutines)
 {
     if (rec->phase != PHASE_CLOSING || rec->table_fd >= 0) {
         (void)close(fd);
+        close_fd(&goroutines);
         return;
     }
     recording_take_cut(rec, m);
+    recording_take_goroutines(rec, m, goroutines);
     rec->table_fd = fd;
     rec->tabled = true;
     recording_check_done(rec);
@@ -183,7 +187,7 @@ static void recording_on_collector_message(struct child *c, const void *data, si
         recording_on_access(rec, m);
         break;
     case COLLECTOR_TABLE:
-        recording_on_table(rec, m, fd);
+        recording_on_table(rec, m, fd, n_fds > 1 ? fds[1] : -1);
         break;
     case COLLECTOR_SNAPSHOT:
         recording_on_snapshot(rec, m, fd);
@@ -193,6 +197,10 @@ static void recording_on_collector_message(struct child *c, const void *data, si
         break;
     case COLLECTOR_OBJECT:
         recording_unwind_on_object(rec, m->u.object.error, fd);
+        break;
+    case COLLECTOR_PROGRAM:
+        child_set_deadline(rec->collector, 0);
+        recording_find_go(rec, m->u.program.error, fd);
         break;
     case COLLECTOR_FILE:
         recording_on_file(rec, m->u.file.u.file.error, fd);

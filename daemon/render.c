@@ -230,6 +230,7 @@ static struct profile *render_new_profile(const struct raw_params *params)
 /* Adds up what has names. */
 static int render_fill(struct render_job *job, struct profile *p)
 {
+    render_settle_goroutines(job);
     render_prove_roots(job);
     /* The first mapping: readers take it for the main binary. */
     if (job->main_binary && frame_mapping(job, p, job->main_binary) == 0)

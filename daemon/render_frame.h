@@ -18,6 +18,8 @@ struct frame {
     bool tried; /* by a symbolizer that knows files and lines as well */
     bool unread; /* its name is made up, for drafts, until it is resolved */
     bool pending; /* debug information may tell more */
+    bool elided;  /* Go's own stacks leave it out */
+    const char *function; /* where there are goroutines: its outermost function, whether it is left out or not; NULL: not known */
     uint64_t weight; /* of the samples that it is in */
     uint64_t location;
     uint64_t in_function; /* its address less its function's, once `placed` */
@@ -42,6 +44,9 @@ int frame_set_name(struct frame *frame, const char *fmt, ...) __attribute__((for
 /* One that lives as long as the job. 0 or -ENOMEM. */
 int frame_set_lines(struct frame *frame, const struct symbol_frame *symbols, size_t n);
 /* What a symbolizer said, or where that is nothing fallback+0xADDRESS. 0 or -ENOMEM. */
+/* Of goroutines' frames: leaves out functions that Go's own stacks leave out. How many are left; where none would be, the frame itself is
+ * left out (frame_is_elided). */
+size_t frame_elide(const struct render_job *job, struct frame *frame, struct symbol_frame *symbols, size_t n);
 int frame_name_in(struct frame *frame, struct module *module, const struct symbol_frame *symbols, size_t n, uint64_t offset,
                   const char *fallback);
 /* The same, asked here. module: NULL, there is none. */

@@ -197,6 +197,23 @@ int frame_name_in(struct frame *frame, struct module *module, const struct symbo
     return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_code_start(module, offset) : offset);
 }
 
+size_t frame_elide(const struct render_job *job, struct frame *frame, struct symbol_frame *symbols, size_t n)
+{
+    size_t kept = 0;
+
+    frame->elided = false;
+    frame->function = NULL;
+    if (job->raw->n_goroutines == 0 || n == 0)
+        return n;
+    const char *function = symbols[n - 1].name;
+    for (size_t i = 0; i < n; i++)
+        if (!symbols[i].wrapper)
+            symbols[kept++] = symbols[i];
+    frame->elided = n > 0 && kept == 0;
+    frame->function = function;
+    return kept > 0 ? kept : n;
+}
+
 int frame_resolve_in(struct render_job *job, struct frame *frame, struct module *module,
                             uint64_t offset, const char *fallback)
 {
@@ -204,6 +221,7 @@ int frame_resolve_in(struct render_job *job, struct frame *frame, struct module 
 
     frame->tried = module != NULL;
     size_t n = module ? module_resolve(module, offset, render_mode(job), symbols) : 0;
+    n = frame_elide(job, frame, symbols, n);
     return frame_name_in(frame, module, symbols, n, offset, fallback);
 }
 
@@ -421,6 +439,16 @@ bool frame_matches(struct frame *frame, const regex_t *focus)
                 frame->match = MATCH_YES;
     }
     return frame->match == MATCH_YES;
+}
+
+bool frame_is_elided(const struct frame *frame)
+{
+    return frame->elided;
+}
+
+const char *frame_function(const struct frame *frame)
+{
+    return frame->function ? frame->function : "";
 }
 
 bool frame_is_unmapped(const struct frame *frame)

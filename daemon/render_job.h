@@ -66,6 +66,8 @@ struct render_sample {
     const struct stack_record *stack;
     size_t n_user;      /* of the stack's user frames, those that are code: see render_samples.c */
     enum stack_end end; /* how the stack ended, that considered */
+    const struct raw_goroutine *goroutine; /* NULL: it is a thread's */
+    const struct stack_record *on_thread;  /* of a goroutine that ran: what its thread was in, which may be something else; or NULL */
 };
 
 /* A walk that the copy of its stack does not bear out: after which frame (render_frame_at). */
@@ -123,6 +125,7 @@ struct render_job {
     uint64_t *mapping_ids;         /* raw->n_mappings; 0: not in the profile yet */
     struct render_sample *samples; /* that passed tid and thread */
     size_t n_samples, room_samples;
+    struct sample_key goroutine_key; /* of all of them */
     struct verdict verdict;
     uint64_t filtered;                   /* samples that a filter left out */
     uint64_t signals;                    /* samples of wakings that release no lock */
@@ -158,6 +161,11 @@ int render_add_stack(struct render_job *job, const struct sample_key *key, const
 int render_collect(struct render_job *job);
 /* Adds the samples that pass focus to the profile, and counts them. 0 or -errno. */
 int render_add_samples(struct render_job *job, struct profile *p);
+/* The stack of a hash; NULL: there is none. */
+struct stack_index;
+const struct stack_record *stack_index_find(const struct stack_index *index, const uint64_t hash[2]);
+/* After its stack was changed: which of its frames are code. */
+void render_trim(const struct render_job *job, struct render_sample *sample);
 /* "bad_fp": of truncated.REASON and [truncated: REASON]. */
 const char *render_end_name(enum stack_end end);
 /* How many of the frames that render_frame_at knows a stack has: its own, and perhaps one that says how it
@@ -166,6 +174,23 @@ size_t render_frame_count(const struct render_sample *sample);
 /* The i-th frame of a sample's stack, leaf first, made where it is new. NULL when memory is short. */
 struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i);
 bool render_focused(struct render_job *job, const struct render_sample *sample);
+/* Neither a filter leaves it out, nor is it a goroutine of Go's own. */
+bool render_is_shown(struct render_job *job, const struct render_sample *sample);
+
+/* ---- render_goroutines.c: where a raw profile has some, they are its samples, and its threads are not */
+
+/* 0 or -ENOMEM. */
+int render_join_goroutines(struct render_job *job, const struct stack_index *index);
+/* Adds to the frame table where they began and were created. 0 or -ENOMEM. */
+int render_collect_goroutines(struct render_job *job);
+/* Once frames have names: which of those that ran have the stack of their thread. */
+void render_settle_goroutines(struct render_job *job);
+/* Whether Go's own profiles would show it. */
+bool render_goroutine_is_shown(struct render_job *job, const struct raw_goroutine *g);
+/* The call that created it; NULL: not known. */
+struct frame *render_created_frame(struct render_job *job, const struct raw_goroutine *g);
+/* Adds one with its labels. 0 or -errno. */
+int render_put_goroutine(const struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids, size_t n);
 
 /* ---- render_frames.c */
 
@@ -183,6 +208,10 @@ uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct f
 uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame);
 bool frame_matches(struct frame *frame, const regex_t *focus);
 bool frame_is_unmapped(const struct frame *frame);
+/* Where there are goroutines: Go's own stacks have no such frame. */
+bool frame_is_elided(const struct frame *frame);
+/* The same: the function that a resolved frame is in, whatever was inlined into it or left out; "": not known. */
+const char *frame_function(const struct frame *frame);
 /* It has a name that stays, be it one of its place in a file. */
 bool frame_is_named(const struct frame *frame);
 /* A symbol was found, and the name is not made from an address. */

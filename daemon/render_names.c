@@ -23,6 +23,7 @@ static int frame_resolve_quickly(struct render_job *job, struct frame *frame, st
         known = (int)module_resolve(module, offset, SYMBOLIZE_FAST, symbols);
         frame->pending = full && !o->no_debug && job->message->u.job.spare != WORKER_SPARE_SPOILED && frame->weight > 0;
     }
+    known = known > 0 ? (int)frame_elide(job, frame, symbols, (size_t)known) : known;
     if (frame->pending) {
         o->n_pending++;
         o->weight = render_plus(o->weight, frame->weight);

@@ -38,7 +38,7 @@ static void stack_index_deinit(struct stack_index *index)
     }
 }
 
-static const struct stack_record *stack_index_find(const struct stack_index *index, const uint64_t hash[2])
+const struct stack_record *stack_index_find(const struct stack_index *index, const uint64_t hash[2])
 {
     struct stack_entry *entry;
 
@@ -98,7 +98,7 @@ static uint64_t user_code_address(const struct stack_record *stack, size_t i)
 /* Where a walk follows something that is no frame pointer, it ends in what are no return addresses: those at
  * the root end that lie in no executable mapping are left out, and the stack is shown as cut there. The leaf
  * is where the thread was, mapped or not. */
-static void render_trim(const struct render_job *job, struct render_sample *sample)
+void render_trim(const struct render_job *job, struct render_sample *sample)
 {
     const struct stack_record *stack = sample->stack;
     size_t n = stack->n_user;
@@ -207,6 +207,8 @@ static int render_join_with(struct render_job *job, const struct stack_index *in
     const struct raw_profile *raw = job->raw;
     int r = 0;
 
+    if (raw->n_goroutines > 0)
+        return render_join_goroutines(job, index);
     for (size_t i = 0; r == 0 && i < raw->n_counts; i++)
         r = render_add_count(job, index, &raw->counts[i].key, &raw->counts[i].value);
     for (size_t i = 0; r == 0 && i < raw->n_records; i++) {
@@ -272,7 +274,7 @@ int render_collect(struct render_job *job)
             frame_add_weight(frame, sample->value->weight);
         }
     }
-    return 0;
+    return render_collect_goroutines(job);
 }
 
 /* ---- samples */
@@ -287,6 +289,11 @@ bool render_focused(struct render_job *job, const struct render_sample *sample)
             return true;
     }
     return false;
+}
+
+bool render_is_shown(struct render_job *job, const struct render_sample *sample)
+{
+    return (!sample->goroutine || render_goroutine_is_shown(job, sample->goroutine)) && render_focused(job, sample);
 }
 
 static int64_t render_value(uint64_t value)
@@ -316,9 +323,11 @@ static int render_put_sample(const struct render_job *job, struct profile *p, co
 static int render_add_sample(struct render_job *job, struct profile *p, const struct render_sample *sample)
 {
     uint64_t ids[MAX_STACK];
-    size_t n = render_frame_count(sample);
+    size_t n = render_frame_count(sample), n_ids = 0;
     bool unmapped = false;
 
+    if (sample->goroutine && !render_goroutine_is_shown(job, sample->goroutine))
+        return 0;
     if (!render_focused(job, sample)) {
         job->filtered = render_plus(job->filtered, sample->value->samples);
         return 0;
@@ -329,13 +338,15 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
     }
     for (size_t i = 0; i < n; i++) {
         struct frame *frame = render_frame_at(job, sample, i);
-        ids[i] = frame ? frame_location(job, p, frame) : 0;
-        if (ids[i] == 0)
+        if (frame && frame_is_elided(frame))
+            continue;
+        ids[n_ids] = frame ? frame_location(job, p, frame) : 0;
+        if (ids[n_ids++] == 0)
             return -ENOMEM;
         unmapped = unmapped || frame_is_unmapped(frame);
     }
     render_judge(job, sample, unmapped);
-    return render_put_sample(job, p, sample, ids, n);
+    return sample->goroutine ? render_put_goroutine(job, p, sample, ids, n_ids) : render_put_sample(job, p, sample, ids, n_ids);
 }
 
 int render_add_samples(struct render_job *job, struct profile *p)

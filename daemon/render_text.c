@@ -1,6 +1,6 @@
 /* Text in the layouts of Go's runtime/pprof: stacks by how often (debug=1 of goroutine and threadcreate), and a stack for each thread (debug=2 of
  * goroutine). Frames have the addresses that were on the stack, as Go's have: a caller's is its return address. */
-#include "daemon/render_job.h"
+#include "daemon/render_text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +15,7 @@
 /* ---- pieces */
 
 /* Quoted as JSON has it; what is no UTF-8 is replaced. 0 or -ENOMEM. */
-static int text_quoted(FILE *out, const char *text)
+int text_quoted(FILE *out, const char *text)
 {
     size_t len = strlen(text);
     AUTO_FREE char *clean = malloc(UTF8_SANITIZED_BYTES(len) + 1);
@@ -46,7 +46,7 @@ static bool text_is_plain(const char *text, size_t len)
 }
 
 /* One line of UTF-8: names and paths are hostile. 0 or -ENOMEM. */
-static int text_line_part(FILE *out, const char *text)
+int text_line_part(FILE *out, const char *text)
 {
     size_t len = strlen(text);
 
@@ -81,12 +81,7 @@ static uint64_t frame_address(const struct render_sample *sample, const struct f
     return i < sample->stack->n_kernel ? raw : STACK_FRAME_ADDRESS(raw);
 }
 
-struct text_frame {
-    struct frame *frame;
-    uint64_t address, offset; /* offset: from where its function begins */
-};
-
-static int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret)
+int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret)
 {
     struct frame *frame = render_frame_at(job, sample, i);
 
@@ -103,6 +98,8 @@ static int compare_alike(const void *va, const void *vb)
 {
     const struct render_sample *a = *(const struct render_sample *const *)va, *b = *(const struct render_sample *const *)vb;
 
+    if (a->goroutine)
+        return text_compare_goroutines(a, b);
     int r = memcmp(a->key->stack_hash, b->key->stack_hash, sizeof(a->key->stack_hash));
     r = r ? r : (a->key->epoch > b->key->epoch) - (a->key->epoch < b->key->epoch);
     r = r ? r : (a->key->state > b->key->state) - (a->key->state < b->key->state);
@@ -192,14 +189,15 @@ static int text_group(FILE *out, struct render_job *job, const struct text_group
     fprintf(out, "%" PRIu64 " @", g->count);
     for (size_t i = 0; r == 0 && i < n; i++) {
         r = text_frame_get(job, sample, i, &f);
-        if (r == 0)
+        if (r == 0 && !frame_is_elided(f.frame))
             fprintf(out, " 0x%" PRIx64, f.address);
     }
     fputc('\n', out);
-    r = r ? r : text_labels(out, g);
-    for (size_t i = 0; r == 0 && i < n; i++) {
+    r = r ? r : sample->goroutine ? text_goroutine_labels(out, job, sample) : text_labels(out, g);
+    for (size_t i = sample->goroutine ? text_goroutine_first(job, sample) : 0; r == 0 && i < n; i++) {
         r = text_frame_get(job, sample, i, &f);
-        r = r ? r : text_frame_lines(out, job, &f);
+        if (r == 0 && !frame_is_elided(f.frame))
+            r = text_frame_lines(out, job, &f);
     }
     fputc('\n', out);
     return r;
@@ -257,8 +255,11 @@ static int text_counts(FILE *out, struct render_job *job, const struct render_sa
 
 static int compare_threads(const void *va, const void *vb)
 {
-    const struct sample_key *a = (*(const struct render_sample *const *)va)->key, *b = (*(const struct render_sample *const *)vb)->key;
+    const struct render_sample *x = *(const struct render_sample *const *)va, *y = *(const struct render_sample *const *)vb;
+    const struct sample_key *a = x->key, *b = y->key;
 
+    if (x->goroutine)
+        return (x->goroutine->id > y->goroutine->id) - (x->goroutine->id < y->goroutine->id);
     if ((a->tid == a->tgid) != (b->tid == b->tgid))
         return a->tid == a->tgid ? -1 : 1; /* the main thread first */
     return (a->tid > b->tid) - (a->tid < b->tid);
@@ -304,7 +305,7 @@ static int text_thread_head(FILE *out, const struct raw_profile *raw, const stru
     return r;
 }
 
-static int text_call(FILE *out, const struct render_job *job, const struct text_frame *f, const struct profile_line *line)
+int text_call(FILE *out, const struct render_job *job, const struct text_frame *f, const struct profile_line *line)
 {
     size_t len = strlen(line->name);
 
@@ -338,7 +339,7 @@ static int text_stacks(FILE *out, struct render_job *job, const struct render_sa
 
     qsort(samples, n, sizeof(*samples), compare_threads);
     for (size_t i = 0; r == 0 && i < n; i++)
-        r = text_thread(out, job, samples[i]);
+        r = samples[i]->goroutine ? text_goroutine(out, job, samples[i]) : text_thread(out, job, samples[i]);
     return r ? r : text_facts(out, &job->facts);
 }
 
@@ -352,7 +353,7 @@ static int text_write(FILE *out, struct render_job *job)
     if (!samples)
         return -ENOMEM;
     for (size_t i = 0; i < job->n_samples; i++)
-        if (render_focused(job, &job->samples[i]))
+        if (render_is_shown(job, &job->samples[i]))
             samples[n++] = &job->samples[i];
     return job->raw->params.format == RAW_FORMAT_COUNTS ? text_counts(out, job, samples, n) : text_stacks(out, job, samples, n);
 }

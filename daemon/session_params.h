@@ -34,6 +34,7 @@ struct session_params {
     uint32_t format;       /* enum raw_format */
     uint32_t symbolize;    /* enum raw_symbolize */
     uint32_t unwind;       /* enum session_unwind_way */
+    bool goroutines;       /* of a Go program */
     bool audit;            /* audit= */
     bool delta;            /* a window of a kind that accrues */
     uint64_t rate;         /* rate=, block_rate=: ns or bytes that one sample stands for on average; 0: none are taken */

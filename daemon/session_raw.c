@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/raw_profile.h"
+#include "daemon/recording_go.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -288,6 +289,7 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
         r = r ? r : session_raw_threads(w, &data, facts->access);
     if (table_fd >= 0)
         r = r ? r : session_raw_table(w, table_fd, facts->access);
+    r = r ? r : recording_go_write(facts->go, w);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

@@ -7,6 +7,7 @@
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
 
+struct recording_go;
 struct recording_unwind;
 
 /* What a session knows of itself when its window is closed. */
@@ -23,6 +24,7 @@ struct session_facts {
     const char *ended;            /* why the window ended early, or NULL */
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     const struct recording_unwind *unwind;
+    const struct recording_go *go;
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
     const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */

@@ -272,14 +272,25 @@ struct worker_job *worker_pool_probe(struct worker_pool *pool, int elf_fd, const
     return job;
 }
 
-struct worker_job *worker_pool_table(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops,
-                                     void *userdata)
+static struct worker_job *worker_pool_add_within(struct worker_pool *pool, int fd, enum worker_job_kind kind, uint64_t timeout_ns,
+                                                 const struct worker_job_ops *ops, void *userdata)
 {
-    struct worker_job *job = worker_pool_add(pool, elf_fd, WORKER_TABLE, ops, userdata);
+    struct worker_job *job = worker_pool_add(pool, fd, kind, ops, userdata);
 
     if (job && timeout_ns < job->timeout_ns)
         job->timeout_ns = timeout_ns;
     return job;
+}
+
+struct worker_job *worker_pool_table(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops,
+                                     void *userdata)
+{
+    return worker_pool_add_within(pool, elf_fd, WORKER_TABLE, timeout_ns, ops, userdata);
+}
+
+struct worker_job *worker_pool_go(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops, void *userdata)
+{
+    return worker_pool_add_within(pool, elf_fd, WORKER_GO, timeout_ns, ops, userdata);
 }
 
 void worker_pool_stats(const struct worker_pool *pool, struct worker_pool_stats *ret)

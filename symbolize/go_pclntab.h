@@ -30,7 +30,9 @@ struct go_function {
 };
 
 /* Words of a function's record, and what follows from 1.20 on. */
-enum go_field { GO_NAME = 0, GO_STACK = 12, GO_FILE = 16, GO_LINE = 20, GO_N_PCDATA = 24, GO_UNIT = 28, GO_START_LINE = 32 };
+enum go_field {
+    GO_NAME = 0, GO_STACK = 12, GO_FILE = 16, GO_LINE = 20, GO_N_PCDATA = 24, GO_UNIT = 28, GO_START_LINE = 32, GO_KIND = 32, GO_KIND_1_20 = 36,
+};
 
 /* True where 8 bytes are the first of such a table. */
 bool go_pclntab_begins(const uint8_t *bytes);

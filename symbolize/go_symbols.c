@@ -15,6 +15,7 @@
 #define GO_NAME_MAX_BYTES 65536u
 #define GO_PATH_MAX_BYTES 4096u
 #define GO_BUDGET (1ull << 28)
+#define NEAR_LAST "runtime.systemstack"
 
 /* By its place in the table, and for names the line where their function starts. */
 struct go_string {
@@ -23,10 +24,31 @@ struct go_string {
     UT_hash_handle hh;
 };
 
+static int kind_of(const struct go_pclntab *t, const struct go_function *function)
+{
+    bool ok = true;
+    uint64_t kind = go_pclntab_get(t, function->record + (t->version == GO_1_20 ? GO_KIND_1_20 : GO_KIND), 1, &ok);
+    return ok ? (int)kind : -1;
+}
+
+/* The kinds of functions are numbered anew in each release, but that of wrappers comes last, the second behind this one's. */
+static int find_wrapper_kind(const struct go_pclntab *t)
+{
+    for (uint64_t i = 0; i < t->n; i++) {
+        struct go_function function;
+        const char *name = go_pclntab_function(t, i, &function) ? go_pclntab_name(t, function.name, sizeof(NEAR_LAST)) : NULL;
+        if (name && strcmp(name, NEAR_LAST) == 0)
+            return kind_of(t, &function) + 2;
+    }
+    return -1;
+}
+
 void go_symbols_open(const struct elf_file *file, const struct elf_segments *segments, struct go_symbols *ret)
 {
-    *ret = (struct go_symbols){.budget = GO_BUDGET};
+    *ret = (struct go_symbols){.budget = GO_BUDGET, .wrapper = -1};
     go_module_open(file, segments, &ret->module);
+    if (ret->module.table.data)
+        ret->wrapper = find_wrapper_kind(&ret->module.table);
 }
 
 void go_symbols_deinit(struct go_symbols *go)
@@ -121,6 +143,7 @@ static bool find_place(struct go_symbols *go, struct arena *arena, const struct 
 
 struct go_inlined {
     uint32_t name, start_line;
+    int kind; /* as go_symbols.wrapper */
     uint64_t call_site; /* an address */
 };
 
@@ -143,6 +166,7 @@ static bool read_inlined(const struct go_symbols *go, const struct go_function *
     if (!tree || (uint64_t)index >= room / bytes)
         return false;
     struct cfi_cursor c = {tree + (uint64_t)index * bytes + name_at, tree + room, false};
+    ret->kind = tree[(uint64_t)index * bytes + (is_new ? 0 : 2)];
     ret->name = (uint32_t)cfi_get(&c, 4);
     uint64_t offset = cfi_get(&c, 4);
     ret->start_line = is_new ? (uint32_t)cfi_get(&c, 4) : 0;
@@ -171,7 +195,8 @@ static bool inlined_frames(struct go_symbols *go, struct arena *arena, const str
         if (!name)
             return false;
         (void)find_place(go, arena, function, address, &out[n]);
-        set_name(&out[n++], name);
+        set_name(&out[n], name);
+        out[n++].wrapper = call.kind == go->wrapper;
         out[n] = (struct symbol_frame){0};
         address = call.call_site;
     }
@@ -207,4 +232,10 @@ size_t go_symbols_resolve(struct go_symbols *go, struct arena *arena, uint64_t a
         return 0;
     set_name(&out[n++], name);
     return go->budget > 0 ? n : 0; /* what was cut short isn't true */
+}
+
+bool go_symbols_is_wrapper(const struct go_symbols *go, uint64_t address)
+{
+    struct go_function function;
+    return go->wrapper >= 0 && go_pclntab_find(&go->module.table, address, &function) && kind_of(&go->module.table, &function) == go->wrapper;
 }

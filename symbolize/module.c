@@ -241,6 +241,9 @@ static void module_note_lookup(struct module *m)
 
 uint64_t module_code_start(struct module *m, uint64_t file_offset)
 {
+    struct go_function function;
+    if (m->go.module.table.data && go_pclntab_find(&m->go.module.table, module_vaddr(m, file_offset), &function))
+        return function.start;
     if (!m->starts_tried) {
         m->starts_tried = true;
         m->incomplete = code_starts_load(&m->file, &m->starts) < 0 || m->incomplete;
@@ -255,6 +258,8 @@ size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mod
     if (known >= 0)
         return (size_t)known;
     size_t n = symbol_sources_resolve(m, module_vaddr(m, file_offset), mode, out);
+    if (n > 0 && go_symbols_is_wrapper(&m->go, module_vaddr(m, file_offset)))
+        out[n - 1].wrapper = true; /* whoever named it */
     module_note_lookup(m);
     if (mode == SYMBOLIZE_FULL)
         frame_cache_add(&m->frames, &m->arena, file_offset, out, n);

@@ -80,6 +80,7 @@ struct symbol_frame {
     const char *filename;    /* absolute where DWARF tells the directory; NULL: unknown */
     int64_t start_line;      /* 0: unknown */
     int64_t line;            /* 0: unknown */
+    bool wrapper;            /* Go's compiler made it, and Go's own stacks leave it out */
 };
 
 #define SYMBOL_MAX_INLINED 64

@@ -1,0 +1,176 @@
+/* What the scheduler does with the threads of targets: when each leaves its CPU, why, and with which stack; when it is woken, and when it
+ * runs again. One set of programs on the whole host serves all sessions, and is attached only while one needs it.
+ *
+ * All of it runs with interrupts off and a run queue locked: nothing here allocates, and walks are bounded. A session's table gets
+ * (stack, thread, state) -> time:
+ *   - a wait, once it is over, split where the thread was woken: until then its state's, from then on RUNQ's;
+ *   - the time on the CPU, exact, without a stack (hash 0, state CPU): which stacks had it, timers tell;
+ *   - waits without a stack (hash 0). Of state NONE: the thread was off its CPU before it was first seen, and what it was waiting for a
+ *     dump of all threads tells (bpf/threads.h). Of other states: it was not walked, to save time.
+ * A window's end cuts what is under way: the loop's side charges that, unless a program comes first (thread_state.settled). */
+#include "bpf/kernel_types.h"
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#define STACK_NOTING
+
+#include "bpf/sched_session.h"
+#include "bpf/sched_thread.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* ---- what it costs */
+
+#define COST_EVERY 8 /* reading the clock is a good part of it */
+
+__noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns)
+{
+    struct session_ctl *s = sched_session(slot, tgid);
+
+    if (s)
+        charge_spent(s, spent_ns, COST_EVERY);
+    return 0;
+}
+
+static __always_inline void charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns)
+{
+    __u64 spent_ns;
+
+    if (bpf_get_prandom_u32() % COST_EVERY)
+        return;
+    spent_ns = bpf_ktime_get_ns() - began_ns;
+    FOR_EACH_SLOT(slot, slots)
+        session_charge(slot, tgid, spent_ns);
+}
+
+/* ---- the events */
+
+static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    thread_name(t, task);
+    FOR_EACH_SLOT(slot, slots)
+        session_leaves(t, x, slot);
+    t->generation = x->generation;
+    if (task->__state & TASK_DEAD) {
+        FOR_EACH_SLOT(slot, slots)
+            session_ends(t, x, slot);
+        thread_remove(task);
+        return;
+    }
+    t->syscall = task_syscall(task);
+    t->out_ns = x->now_ns;
+    t->place = task_is_queued(task) ? THREAD_QUEUED : THREAD_WAITING;
+    t->state = t->place == THREAD_QUEUED ? SAMPLE_STATE_RUNQ : wait_state(task, t->syscall);
+    thread_gives_all(ctx, t, x);
+}
+
+static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    FOR_EACH_SLOT(slot, slots)
+        session_comes(t, x, slot);
+    t->generation = x->generation;
+    t->in_ns = x->now_ns;
+    t->place = THREAD_RUNNING;
+}
+
+__noinline int session_lost_event(__u32 slot, __u32 tgid)
+{
+    struct session_ctl *s = sched_session(slot, tgid);
+
+    if (s)
+        __sync_fetch_and_add(&s->lost_nested, 1);
+    return 0;
+}
+
+/* The working space for an event at this time; NULL: there is none, which is counted. */
+static __always_inline struct scratch *sched_take(__u32 tgid, __u64 slots, __u64 now_ns, __u32 *ret_level)
+{
+    struct scratch *x = scratch_take(ret_level);
+
+    if (!x) {
+        FOR_EACH_SLOT(slot, slots)
+            session_lost_event(slot, tgid);
+        return NULL;
+    }
+    sched_begin(x, now_ns);
+    return x;
+}
+
+/* The event has one more argument on kernels since 5.18, which is not needed: see task_is_queued. */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_struct *next)
+{
+    __u32 left_tgid = 0, next_tgid = 0, level;
+    __u64 left = sched_slots(before, &left_tgid), comes = sched_slots(next, &next_tgid), now_ns;
+    struct thread_state *t;
+    struct scratch *x;
+
+    if (!(left | comes))
+        return 0;
+    now_ns = bpf_ktime_get_ns();
+    x = sched_take(left ? left_tgid : next_tgid, left ? left : comes, now_ns, &level);
+    if (!x)
+        return 0;
+    t = left ? thread_of(before, left_tgid, left) : NULL;
+    if (t)
+        thread_leaves(ctx, before, t, x, left);
+    t = comes ? thread_of(next, next_tgid, comes) : NULL;
+    sched_begin(x, now_ns);
+    if (t)
+        thread_comes(next, t, x, comes);
+    scratch_release(level);
+    charge_sessions(left ? left_tgid : next_tgid, left ? left : comes, now_ns);
+    return 0;
+}
+
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_waking, struct task_struct *task)
+{
+    __u32 tgid = 0;
+    __u64 slots = sched_slots(task, &tgid), now_ns;
+    struct thread_state *t;
+
+    if (!slots)
+        return 0;
+    now_ns = bpf_ktime_get_ns();
+    t = thread_of(task, tgid, slots);
+    if (!t)
+        return 0;
+    t->wake_ns = now_ns;
+    charge_sessions(tgid, slots, now_ns);
+    return 0;
+}
+
+/* Called by the thread that makes the new one: the stack that the new one's wait for its first CPU is charged to. */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
+{
+    __u32 tgid = 0, level;
+    __u64 slots = sched_slots(task, &tgid), now_ns = bpf_ktime_get_ns();
+    struct thread_state *t;
+    struct scratch *x;
+
+    if (!slots)
+        return 0;
+    thread_remove(task); /* of one that was here before, its end unseen */
+    t = thread_of(task, tgid, slots);
+    x = t ? sched_take(tgid, slots, now_ns, &level) : NULL;
+    if (!x)
+        return 0;
+    FOR_EACH_SLOT(slot, slots)
+        session_begins(t, x, slot);
+    t->generation = x->generation;
+    t->out_ns = t->born_ns;
+    t->syscall = -1;
+    t->place = THREAD_QUEUED;
+    t->state = SAMPLE_STATE_RUNQ;
+    thread_gives_all(ctx, t, x);
+    t->last.walked = 0; /* it was its maker's */
+    scratch_release(level);
+    charge_sessions(tgid, slots, now_ns);
+    return 0;
+}

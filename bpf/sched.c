@@ -1,0 +1,131 @@
+/* Attaches the scheduler's programs, and says whose events they are to look at. Owns the links, the map of threads and the filter's mapping. */
+#include "bpf/sched.h"
+
+#include <assert.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "util/cleanup.h"
+
+void sched_init(struct sampler *s, int filter)
+{
+    s->sched = (struct sampler_sched){.links = {-1, -1, -1}, .threads = -1};
+    if (filter < 0) {
+        if (!s->sched_error[0])
+            (void)snprintf(s->sched_error, sizeof(s->sched_error), "the BPF programs are not loaded");
+        return;
+    }
+    void *p = mmap(NULL, SCHED_FILTER_ENTRIES, PROT_READ | PROT_WRITE, MAP_SHARED, filter, 0);
+    if (p == MAP_FAILED || getrandom(s->sched.seed, sizeof(s->sched.seed), 0) != sizeof(s->sched.seed)) {
+        (void)snprintf(s->sched_error, sizeof(s->sched_error), "the filter of processes can't be mapped: %s", strerror(errno));
+        return;
+    }
+    s->sched.filter = p;
+}
+
+/* ---- the programs */
+
+static void sched_detach(struct sampler *s)
+{
+    uint32_t zero = 0;
+
+    for (size_t i = 0; i < sizeof(s->sched.links) / sizeof(s->sched.links[0]); i++)
+        close_fd(&s->sched.links[i]);
+    if (s->sched.threads >= 0)
+        (void)bpf_map_delete_elem(s->threads_map, &zero);
+    close_fd(&s->sched.threads);
+}
+
+static int sched_attach(struct sampler *s)
+{
+    const int progs[] = {s->switch_prog, s->waking_prog, s->new_task_prog};
+    uint32_t zero = 0;
+
+    s->sched.threads = bpf_map_create(BPF_MAP_TYPE_HASH, "cprofd_threads", sizeof(uint64_t), sizeof(struct thread_state),
+                                      SCHED_MAX_THREADS, NULL);
+    if (s->sched.threads < 0)
+        return -errno;
+    if (bpf_map_update_elem(s->threads_map, &zero, &s->sched.threads, BPF_ANY) < 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof(progs) / sizeof(progs[0]); i++) {
+        s->sched.links[i] = bpf_raw_tracepoint_open(NULL, progs[i]);
+        if (s->sched.links[i] < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+void sched_deinit(struct sampler *s)
+{
+    sched_detach(s);
+    if (s->sched.filter)
+        (void)munmap(s->sched.filter, SCHED_FILTER_ENTRIES);
+    s->sched.filter = NULL;
+}
+
+/* ---- whose events */
+
+/* The slots of a target whose sessions want its events. */
+static uint64_t sched_slots(const struct sampler *s, uint32_t tgid)
+{
+    uint64_t slots = 0;
+
+    (void)bpf_map_lookup_elem(s->sched_targets_map, &tgid, &slots);
+    return slots;
+}
+
+/* The filter counts targets by the end of their numbers. */
+static uint8_t *sched_filter(struct sampler *s, uint32_t tgid)
+{
+    return &s->sched.filter[tgid % SCHED_FILTER_ENTRIES];
+}
+
+int sched_add(struct sampler *s, uint32_t slot)
+{
+    struct session_ctl *ctl = &s->ctl[slot];
+    uint32_t tgid = ctl->tgid;
+
+    if (ctl->sched_kind == SCHED_NONE)
+        return 0;
+    if (!s->sched.filter)
+        return -EOPNOTSUPP;
+    if (s->sched.users == 0) {
+        int r = sched_attach(s);
+        if (r < 0) {
+            sched_detach(s);
+            return r;
+        }
+    }
+    uint64_t before = sched_slots(s, tgid), slots = before | 1ull << slot;
+    if (bpf_map_update_elem(s->sched_targets_map, &tgid, &slots, BPF_ANY) < 0) {
+        int r = -errno;
+        if (s->sched.users == 0)
+            sched_detach(s);
+        return r;
+    }
+    s->sched.users++;
+    if (before == 0)
+        ++*sched_filter(s, tgid);
+    return 0;
+}
+
+void sched_remove(struct sampler *s, uint32_t slot)
+{
+    uint32_t tgid = s->ctl[slot].tgid;
+    uint64_t before = sched_slots(s, tgid), slots = before & ~(1ull << slot);
+
+    if (before == slots)
+        return;
+    if (slots)
+        (void)bpf_map_update_elem(s->sched_targets_map, &tgid, &slots, BPF_ANY);
+    else
+        (void)bpf_map_delete_elem(s->sched_targets_map, &tgid);
+    if (!slots)
+        --*sched_filter(s, tgid);
+    if (--s->sched.users == 0)
+        sched_detach(s);
+}

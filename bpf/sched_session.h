@@ -1,0 +1,267 @@
+/* What each session does with the scheduler's events of a thread: counts its time, and takes its stack. Included by sched.bpf.c alone. */
+#pragma once
+
+#include "bpf/program_count.h"
+#include "bpf/program_session.h"
+#include "bpf/program_walk.h"
+#include "bpf/sched_thread.h"
+
+/* ---- counting */
+
+#define NO_STACK SCHED_WALKS /* in place of a way to walk it */
+
+/* How the session wants its stacks walked. */
+static __always_inline __u32 session_way(const struct session_ctl *s)
+{
+    return (s->kernel ? SCHED_WALK_KERNEL : 0) | (s->unwind == UNWIND_BY_FRAME_POINTERS ? SCHED_WALK_FP : 0);
+}
+
+/* Adds time to a thread's count, by the stack that was walked in some way. A global function, as others here: verifiers prove it once. */
+__noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state_way, __u64 samples_weight)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    void *table = bpf_map_lookup_elem(&counts, &slot);
+    void *ring = bpf_map_lookup_elem(&records, &slot);
+    struct sample_value add = {.samples = samples_weight & 1, .weight = samples_weight >> 1};
+    __u32 way = state_way & 0xff;
+
+    if (!t || !x || !s || !table || !ring)
+        return 0;
+    x->key.stack_hash[0] = way < SCHED_WALKS ? t->stack_hash[way][0] : 0;
+    x->key.stack_hash[1] = way < SCHED_WALKS ? t->stack_hash[way][1] : 0;
+    x->key.tid = t->tid;
+    x->key.tgid = t->tgid;
+    x->key.epoch = s->epoch;
+    x->key.state = state_way >> 8;
+    __builtin_memcpy(x->key.comm, t->comm, sizeof(x->key.comm));
+    count_in(s, table, ring, x, bpf_map_lookup_elem(table, &x->key), &add);
+    return 0;
+}
+
+static __always_inline void count_time(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state, __u32 way, __u32 samples,
+                                       __u64 ns)
+{
+    if (ns)
+        sched_count(t, x, slot, state << 8 | way, ns << 1 | samples);
+}
+
+/* The time that a thread ran, when it leaves its CPU. */
+static __always_inline void count_run(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    __u64 until_ns = session_until(s), opened_ns = s->opened_ns;
+
+    if (s->sched_kind == SCHED_WALL && opened_ns)
+        count_time(t, x, slot, SAMPLE_STATE_CPU, NO_STACK, 0, clip(x->now_ns, opened_ns, until_ns) - clip(t->in_ns, opened_ns, until_ns));
+}
+
+/* The time that a thread was off its CPU, when it is put on one. */
+static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    __u64 until_ns = session_until(s), opened_ns = s->opened_ns, left_ns, woken_ns, back_ns;
+    bool unseen = t->place == THREAD_UNSEEN, queued = t->place == THREAD_QUEUED;
+    __u32 way = t->given >> slot & 1 && !unseen ? session_way(s) : NO_STACK;
+
+    if ((s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !opened_ns)
+        return;
+    /* Woken while it was about to leave: at once, then. */
+    woken_ns = !queued && t->wake_ns > t->out_ns ? t->wake_ns : unseen ? x->now_ns : t->out_ns;
+    left_ns = clip(t->out_ns, opened_ns, until_ns);
+    woken_ns = clip(woken_ns, opened_ns, until_ns);
+    back_ns = clip(x->now_ns, opened_ns, until_ns);
+    count_time(t, x, slot, unseen ? SAMPLE_STATE_NONE : t->state, way, 1, woken_ns - left_ns);
+    if (back_ns > woken_ns)
+        count_time(t, x, slot, SAMPLE_STATE_RUNQ, way, woken_ns == left_ns, back_ns - woken_ns);
+}
+
+/* ---- stacks */
+
+/* Whether the session wants the stack of the wait that begins. */
+static __always_inline bool wants_stack(const struct session_ctl *s)
+{
+    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU)
+        return false;
+    return s->state != SESSION_CLOSED && (s->thin <= 1 || bpf_get_prandom_u32() % s->thin == 0);
+}
+
+/* Whether the thread was here when it left its CPU last. */
+static __always_inline bool walk_is_known(const struct thread_state *t, const struct stack_walk *walk)
+{
+    return t->last.walked && t->last.pc == walk->pc && t->last.notes.from == walk->sp && t->last.fp == walk->fp &&
+           t->last.space == walk->space && t->last.version == walk->version && t->last.by_fp == walk->by_fp && walk->unprobed;
+}
+
+/* The user's part, noted. */
+static __always_inline void walk_user_noted(struct stack_walk *walk, struct thread_state *t)
+{
+    t->last.pc = walk->pc;
+    t->last.fp = walk->fp;
+    walk->notes.from = walk->sp;
+    walk->notes.check = 0;
+    walk->notes.n = 0;
+    stack_push(walk, STACK_FRAME_EXACT);
+    for (__u32 i = 0; i < SCHED_MAX_FRAMES / STEPS; i++)
+        if (!stack_steps(walk))
+            break;
+    walk->record.n_user = walk->n - walk->record.n_kernel;
+    t->last.walked = walk->notes.n <= STACK_NOTES && walk->unprobed;
+    t->last.space = walk->space;
+    t->last.version = walk->version;
+    t->last.by_fp = walk->by_fp;
+    t->last.notes = walk->notes;
+}
+
+/* Walks the current thread's stack in one of the ways, by the session's tables, after the kernel's frames that are in x->walk. 1:
+ * t->stack_hash has it, and x->walk; 0: it is the one that t->stack_hash has already, and that all who want it have been given. */
+__noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot, __u32 way)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    __u64 wanted;
+
+    if (!t || !x || !s || way >= SCHED_WALKS)
+        return 0;
+    session_follow(s, slot, task);
+    if (task->mm) {
+        walk_user_begin(s, task, &x->walk);
+        wanted = x->wanted[way];
+        if ((t->given & wanted) == wanted && !(way & SCHED_WALK_KERNEL) && walk_is_known(t, &x->walk) &&
+            stack_is_as_noted(&x->walk, &t->last.notes))
+            return 0;
+        walk_user_noted(&x->walk, t);
+    }
+    walk_finish(&x->walk);
+    t->stack_hash[way][0] = x->walk.record.stack_hash[0];
+    t->stack_hash[way][1] = x->walk.record.stack_hash[1];
+    return 1;
+}
+
+/* Hands the stack in a scratch over to the session in a slot. */
+__noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    void *table = bpf_map_lookup_elem(&counts, &slot);
+    void *ring = bpf_map_lookup_elem(&records, &slot);
+    struct sample_value none = {};
+
+    if (!t || !x || !s || !table || !ring || slot >= CPROFD_MAX_SESSIONS)
+        return 0;
+    if (give_stack(s, table, ring, x, &none, 1))
+        t->given |= 1ull << slot;
+    return 0;
+}
+
+/* The current thread's stack, for all who want it walked in a way. */
+static __always_inline void thread_gives(void *ctx, struct thread_state *t, struct scratch *x, __u32 way)
+{
+    __u64 wanted = x->wanted[way];
+    __u32 first = 0;
+    struct session_ctl *s;
+
+    if (!wanted)
+        return;
+    while (first < CPROFD_MAX_SESSIONS - 1 && !(wanted >> first & 1))
+        first++;
+    s = bpf_map_lookup_elem(&sessions, &first);
+    if (!s)
+        return;
+    walk_begin(s, &x->walk);
+    if (way & SCHED_WALK_KERNEL)
+        walk_kernel(ctx, &x->walk);
+    if (!thread_walk(t, x, first, way))
+        return;
+    t->given &= ~wanted;
+    FOR_EACH_SLOT(slot, wanted)
+        session_give(t, x, slot);
+}
+
+/* All that is wanted. */
+static __always_inline void thread_gives_all(void *ctx, struct thread_state *t, struct scratch *x)
+{
+    t->given &= x->wanted[0] | x->wanted[1] | x->wanted[2] | x->wanted[3];
+    for (__u32 way = 0; way < SCHED_WALKS; way++)
+        thread_gives(ctx, t, x, way);
+}
+
+/* ---- what each session does with an event */
+
+static __always_inline void sched_begin(struct scratch *x, __u64 now_ns)
+{
+    x->now_ns = now_ns;
+    x->generation = 0;
+    for (__u32 way = 0; way < SCHED_WALKS; way++)
+        x->wanted[way] = 0;
+}
+
+/* The session in a slot looks at a thread: what was noted of it for others that had its slot before is void. */
+static __always_inline struct session_ctl *session_meets(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s;
+
+    if (!t || !x || slot >= CPROFD_MAX_SESSIONS)
+        return NULL;
+    s = sched_session(slot, t->tgid);
+    if (!s || !bpf_map_lookup_elem(&counts, &slot)) /* whose table is being read takes part no more */
+        return NULL;
+    if (s->generation > x->generation)
+        x->generation = s->generation;
+    if (t->generation < s->generation) {
+        t->given &= ~(1ull << slot);
+        t->settled &= ~(1ull << slot);
+    }
+    return s;
+}
+
+__noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (!s || !t || !x)
+        return 0;
+    if (!(t->settled >> slot & 1))
+        count_run(s, t, x, slot);
+    if (session_until(s) <= x->now_ns)
+        t->settled |= 1ull << slot;
+    if (wants_stack(s))
+        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    return 0;
+}
+
+__noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (!s || !t || !x)
+        return 0;
+    if (!(t->settled >> slot & 1))
+        count_wait(s, t, x, slot);
+    if (session_until(s) <= x->now_ns)
+        t->settled |= 1ull << slot;
+    return 0;
+}
+
+__noinline int session_begins(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (!s || !t || !x)
+        return 0;
+    if (s->state == SESSION_OPEN)
+        __sync_fetch_and_add(&s->births, 1);
+    if (wants_stack(s))
+        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    return 0;
+}
+
+__noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+    __u64 until_ns, opened_ns;
+
+    if (!s || !t || !x || !s->opened_ns)
+        return 0;
+    until_ns = session_until(s);
+    opened_ns = s->opened_ns;
+    __sync_fetch_and_add(&s->lifetimes_ns, clip(x->now_ns, opened_ns, until_ns) - clip(t->born_ns, opened_ns, until_ns));
+    __sync_fetch_and_add(&s->deaths, 1);
+    return 0;
+}

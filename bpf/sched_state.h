@@ -1,0 +1,49 @@
+/* What the scheduler's programs know of a thread of a target, by its task. Shared with the loop's side, which reads it once a window has ended:
+ * waits that were under way then are in no count yet. */
+#pragma once
+
+#include "bpf/stack_walk.h"
+
+/* Threads of all targets together; and their map is there while a session needs it. */
+#define SCHED_MAX_THREADS 32768
+/* Stacks are walked with a run queue locked: deeper ones are cut. */
+#define SCHED_MAX_FRAMES 128
+/* System calls by number; higher ones are of class OTHER. */
+#define SCHED_SYSCALLS 512
+/* A look at this table comes first, so that switches between other processes cost little: how many targets have a number that ends so. */
+#define SCHED_FILTER_ENTRIES 65536
+
+/* How stacks may be walked: each a stack of its own. */
+#define SCHED_WALK_KERNEL 1 /* with the kernel's frames */
+#define SCHED_WALK_FP 2     /* by frame pointers alone */
+#define SCHED_WALKS 4
+
+enum thread_place {
+    THREAD_UNSEEN = 0, /* off the CPU, since before it was first seen */
+    THREAD_RUNNING,
+    THREAD_QUEUED,     /* it could run: it was preempted, or has just begun */
+    THREAD_WAITING,
+};
+
+struct thread_state {
+    __u64 born_ns;  /* monotonic */
+    __u64 in_ns;    /* when it was put on its CPU last; 0: before it was first seen */
+    __u64 out_ns;   /* when it left it last; 0: the same */
+    __u64 wake_ns;  /* when it was woken last. Before out_ns: while it was about to leave */
+    __u64 given;    /* slots whose sessions have the stack that it left its CPU with */
+    __u64 settled;  /* slots whose windows have ended, and that have all of it */
+    __u32 generation; /* the newest session that has looked at it: given and settled hold for those of older ones */
+    __u32 tgid;
+    __u32 tid;      /* both in the daemon's PID namespace */
+    __u32 place;    /* enum thread_place */
+    __u32 state;    /* enum sample_state: why it left its CPU last */
+    __s32 syscall;  /* the system call that it was in then; negative: none */
+    char comm[CPROFD_COMM_LEN];
+    __u64 stack_hash[SCHED_WALKS][2]; /* by which stack */
+    struct {
+        __u64 pc, fp;
+        __u32 space, version, by_fp, walked; /* walked: 1: the rest is valid */
+        struct stack_notes notes;
+        __u64 hash[2];
+    } last; /* the walk without kernel frames */
+};

@@ -1,0 +1,163 @@
+/* Threads as the scheduler's programs know them: whose they are, what is known of each, and what it waits for. Included by sched.bpf.c alone. */
+#pragma once
+
+#include "bpf/program_task.h"
+#include "bpf/sched_maps.h"
+
+/* enum sample_state by system call: what a thread waits for in it. Set before loading. */
+const volatile __u8 syscall_states[SCHED_SYSCALLS];
+
+/* include/linux/sched.h */
+#define TASK_STOPPED_OR_TRACED 0xc
+#define TASK_DEAD 0x80
+
+/* ---- whose they are */
+
+#define FOR_EACH_SLOT(slot, slots) \
+    for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS && (slots) >> slot; slot++) \
+        if ((slots) >> slot & 1)
+
+/* The slots that want the events of a task, or 0. */
+static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid)
+{
+    __u32 zero = 0, tgid = task_tgid(task);
+    struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
+    __u64 *slots;
+
+    if (!filter || !filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)])
+        return 0;
+    *ret_tgid = tgid;
+    slots = bpf_map_lookup_elem(&sched_targets, &tgid);
+    return slots ? *slots : 0;
+}
+
+/* The session in a slot, if it wants the scheduler's events of this target. */
+static __always_inline struct session_ctl *sched_session(__u32 slot, __u32 tgid)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+
+    if (!s || s->tgid != tgid || s->sched_kind == SCHED_NONE || s->state == SESSION_FREE)
+        return NULL;
+    return s;
+}
+
+/* When its window ended; far off while it is open. */
+static __always_inline __u64 session_until(const struct session_ctl *s)
+{
+    __u64 until_ns = s->until_ns ? s->until_ns : s->closed_ns;
+
+    return until_ns ? until_ns : ~0ull;
+}
+
+static __always_inline __u64 clip(__u64 ns, __u64 from_ns, __u64 until_ns)
+{
+    return ns < from_ns ? from_ns : ns > until_ns ? until_ns : ns;
+}
+
+/* ---- threads */
+
+static const struct thread_state no_thread;
+
+static __always_inline struct thread_state *thread_find(struct task_struct *task)
+{
+    __u32 zero = 0;
+    __u64 key = (__u64)task;
+    void *map = bpf_map_lookup_elem(&threads, &zero);
+
+    return map ? bpf_map_lookup_elem(map, &key) : NULL;
+}
+
+/* Its number and name may change. */
+static __always_inline void thread_name(struct thread_state *t, struct task_struct *task)
+{
+    t->tid = task_tid(task);
+    __builtin_memset(t->comm, 0, sizeof(t->comm));
+    bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);
+}
+
+/* A new one, off its CPU since nobody knows when. */
+static __always_inline struct thread_state *thread_add(struct task_struct *task, __u32 tgid)
+{
+    __u32 zero = 0;
+    __u64 key = (__u64)task;
+    void *map = bpf_map_lookup_elem(&threads, &zero);
+    struct thread_state *t;
+
+    if (!map)
+        return NULL;
+    (void)bpf_map_update_elem(map, &key, &no_thread, BPF_ANY);
+    t = bpf_map_lookup_elem(map, &key);
+    if (!t)
+        return NULL;
+    t->tgid = tgid;
+    t->born_ns = task->start_time;
+    thread_name(t, task);
+    return t;
+}
+
+static __always_inline void thread_remove(struct task_struct *task)
+{
+    __u32 zero = 0;
+    __u64 key = (__u64)task;
+    void *map = bpf_map_lookup_elem(&threads, &zero);
+
+    if (map)
+        (void)bpf_map_delete_elem(map, &key);
+}
+
+__noinline int session_lost_thread(__u32 slot, __u32 tgid)
+{
+    struct session_ctl *s = sched_session(slot, tgid);
+
+    if (s)
+        __sync_fetch_and_add(&s->lost_threads, 1);
+    return 0;
+}
+
+/* The thread of an event; NULL: there is no room for it, which is counted. */
+static __always_inline struct thread_state *thread_of(struct task_struct *task, __u32 tgid, __u64 slots)
+{
+    struct thread_state *t = thread_find(task);
+
+    if (!t)
+        t = thread_add(task, tgid);
+    if (t)
+        return t;
+    FOR_EACH_SLOT(slot, slots)
+        session_lost_thread(slot, tgid);
+    return NULL;
+}
+
+/* ---- what a thread waits for */
+
+static __always_inline __s32 task_syscall(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_arm64)
+    return ((struct pt_regs___arm64 *)bpf_task_pt_regs(task))->syscallno;
+#else
+    return (__s32)((struct pt_regs___x86 *)bpf_task_pt_regs(task))->orig_ax;
+#endif
+}
+
+/* Whether the task that leaves its CPU could run on. Of its state it is too late to ask: one that has gone to sleep may have been woken
+ * since, by another CPU, which waits for this switch to be over before it puts it on a queue again. */
+static __always_inline bool task_is_queued(struct task_struct *task)
+{
+    if (task->on_rq == 0)
+        return false;
+    return !bpf_core_field_exists(task->se.sched_delayed) || !task->se.sched_delayed;
+}
+
+static __always_inline __u32 wait_state(struct task_struct *task, __s32 syscall)
+{
+    __u32 state;
+
+    if (BPF_CORE_READ_BITFIELD(task, in_iowait))
+        return SAMPLE_STATE_IO;
+    if (task->__state & TASK_STOPPED_OR_TRACED)
+        return SAMPLE_STATE_OTHER;
+    if (syscall < 0 || syscall >= SCHED_SYSCALLS)
+        return SAMPLE_STATE_OTHER;
+    state = syscall_states[syscall & (SCHED_SYSCALLS - 1)];
+    return state ? state : SAMPLE_STATE_OTHER;
+}

@@ -1,0 +1,33 @@
+/* The pieces of the text formats (render_text.c), and what goroutines have otherwise (render_goroutine_text.c). Private to these. Each
+ * returns 0 or -ENOMEM. */
+#pragma once
+
+#include <stdio.h>
+
+#include "daemon/render_job.h"
+
+struct text_frame {
+    struct frame *frame;
+    uint64_t address, offset; /* offset: from where its function begins */
+};
+
+/* ---- render_text.c */
+
+/* Quoted as JSON has it; what is no UTF-8 is replaced. */
+int text_quoted(FILE *out, const char *text);
+/* One line of UTF-8: names and paths are hostile. */
+int text_line_part(FILE *out, const char *text);
+int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret);
+/* A function and its place, on two lines. */
+int text_call(FILE *out, const struct render_job *job, const struct text_frame *f, const struct profile_line *line);
+
+/* ---- render_goroutine_text.c */
+
+/* 0: the stacks and the labels are the same. */
+int text_compare_goroutines(const struct render_sample *a, const struct render_sample *b);
+/* "# labels: {...}", if there are any. */
+int text_goroutine_labels(FILE *out, const struct render_job *job, const struct render_sample *sample);
+/* The frame that the lines of a stack begin with: those of the runtime before it are its addresses alone. */
+size_t text_goroutine_first(struct render_job *job, const struct render_sample *sample);
+/* goroutine N [state]: and its stack. */
+int text_goroutine(FILE *out, struct render_job *job, const struct render_sample *sample);

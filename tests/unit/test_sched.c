@@ -1,0 +1,237 @@
+/* The scheduler's programs for real, without a daemon: a child whose threads wait and run for known times, and whose counts add up to its
+ * threads' lifetimes. Needs CAP_BPF and CAP_PERFMON; skipped with the reason where BPF can't be loaded. */
+#include <bpf/bpf.h>
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpf/attach.h"
+#include "bpf/sampler.h"
+#include "bpf/sched.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define MAX_KEYS 4096
+#define UNIT_MS 30
+
+static struct sampler sampler;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static int empty[2];
+
+static void sleep_ms(long ms)
+{
+    struct timespec ts = {0, ms * 1000000};
+    (void)nanosleep(&ts, NULL);
+}
+
+static void burn_ms(uint64_t ms)
+{
+    uint64_t end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + ms * NSEC_PER_MSEC;
+    while (clock_ns(CLOCK_THREAD_CPUTIME_ID) < end)
+        ;
+}
+
+static void *take_lock(void *arg)
+{
+    (void)pthread_setname_np(pthread_self(), "locker");
+    (void)pthread_mutex_lock(&mutex);
+    (void)pthread_mutex_unlock(&mutex);
+    return NULL;
+}
+
+static void *read_pipe(void *arg)
+{
+    (void)pthread_setname_np(pthread_self(), "reader");
+    (void)!read(empty[0], &(char){0}, 1);
+    return NULL;
+}
+
+/* One unit asleep, one on the CPU; a thread waits four for a lock, one three for a pipe. */
+static void run_threads(void)
+{
+    pthread_t locker, reader;
+
+    (void)!pipe(empty);
+    (void)pthread_mutex_lock(&mutex);
+    (void)pthread_create(&locker, NULL, take_lock, NULL);
+    sleep_ms(UNIT_MS);
+    (void)pthread_create(&reader, NULL, read_pipe, NULL);
+    burn_ms(UNIT_MS);
+    sleep_ms(2 * UNIT_MS);
+    (void)pthread_mutex_unlock(&mutex);
+    (void)pthread_join(locker, NULL);
+    (void)!write(empty[1], "x", 1);
+    (void)pthread_join(reader, NULL);
+}
+
+/* The child, which begins with a byte from the pipe. */
+static pid_t start_threads(int go)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)!read(go, &(char){0}, 1);
+    run_threads();
+    _exit(0);
+}
+
+static void fill_ctl(uint32_t slot, pid_t pid, uint32_t kind)
+{
+    struct session_ctl *ctl = &sampler.ctl[slot];
+    uint32_t instance = ctl->instance;
+    memset(ctl, 0, sizeof(*ctl));
+    ctl->instance = instance + 1;
+    ctl->tgid = (uint32_t)pid;
+    ctl->weight = NSEC_PER_MSEC;
+    ctl->thin = 1;
+    ctl->sched_kind = kind;
+    ctl->generation = ++sampler.sched.generation;
+    ctl->state = SESSION_ARMED;
+}
+
+struct totals {
+    uint64_t ns[SAMPLE_STATE_COUNT], all_ns, without_stack_ns;
+};
+
+static void add_total(struct totals *t, const struct sample_key *key, const struct sample_value *value)
+{
+    ck_assert_uint_lt(key->state, SAMPLE_STATE_COUNT);
+    t->ns[key->state] += value->weight;
+    t->all_ns += value->weight;
+    if (!key->stack_hash[0] && key->state != SAMPLE_STATE_CPU)
+        t->without_stack_ns += value->weight;
+}
+
+static void read_totals(const struct attachment *a, struct totals *ret)
+{
+    static struct sample_key keys[MAX_KEYS];
+    static struct sample_value values[MAX_KEYS];
+    uint32_t position, n = MAX_KEYS;
+
+    int r = bpf_map_lookup_batch(a->counts_fd, NULL, &position, keys, values, &n, NULL);
+    ck_assert(r == 0 || r == -ENOENT);
+    *ret = (struct totals){0};
+    for (uint32_t i = 0; i < n; i++)
+        if (keys[i].tgid != 0)
+            add_total(ret, &keys[i], &values[i]);
+}
+
+/* Threads leave their CPU for the last time after their process can be waited for. */
+static void wait_for_deaths(uint32_t slot, uint64_t n)
+{
+    for (int i = 0; i < 1000 && __atomic_load_n(&sampler.ctl[slot].deaths, __ATOMIC_RELAXED) < n; i++)
+        sleep_ms(1);
+    ck_assert_uint_eq(sampler.ctl[slot].deaths, n);
+}
+
+/* No wait is shorter than it was asked to be. */
+static void check_state(const struct totals *t, enum sample_state state, uint64_t units)
+{
+    ck_assert_msg(t->ns[state] >= units * UNIT_MS * NSEC_PER_MSEC, "%s: %.3f ms", sample_state_name(state), (double)t->ns[state] / 1e6);
+}
+
+static void run_session(uint32_t kind, struct totals *ret)
+{
+    const uint32_t slot = 3;
+    struct attachment a = ATTACHMENT_INIT;
+    int go[2];
+
+    ck_assert_int_eq(pipe(go), 0);
+    pid_t pid = start_threads(go[0]);
+    fill_ctl(slot, pid, kind);
+    ck_assert_int_eq(attach_maps(&sampler, slot, MAX_KEYS, 1 << 20, &a), 0);
+    ck_assert_int_eq(sampler_watch(&sampler), 0);
+    ck_assert_int_eq(sampler_target_add(&sampler, slot), 0);
+    ck_assert_int_eq(sched_add(&sampler, slot), 0);
+    sampler.ctl[slot].opened_ns = monotonic_ns();
+    sampler.ctl[slot].state = SESSION_OPEN;
+    sleep_ms(UNIT_MS);
+    ck_assert_int_eq(write(go[1], "x", 1), 1);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    wait_for_deaths(slot, 3);
+    ck_assert_uint_eq(sampler.ctl[slot].state, SESSION_CLOSED);
+    attach_end(&sampler, slot, &a);
+    read_totals(&a, ret);
+    sched_remove(&sampler, slot);
+    ck_assert_int_eq(sampler.sched.links[0], -1);
+    ck_assert_int_eq(sampler.sched.threads, -1);
+    sampler_target_remove(&sampler, slot);
+    sampler_unwatch(&sampler);
+    close_fd(&a.counts_fd);
+    close_fd(&a.records_fd);
+    close(go[0]);
+    close(go[1]);
+    ck_assert_uint_eq(sampler.ctl[slot].births, 2);
+    ck_assert_uint_eq(sampler.ctl[slot].lost_threads + sampler.ctl[slot].lost_nested + sampler.ctl[slot].lost_ring, 0);
+    sampler.ctl[slot].state = SESSION_FREE;
+}
+
+START_TEST(test_wall_closes)
+{
+    struct totals t;
+
+    run_session(SCHED_WALL, &t);
+    ck_assert_double_le(fabs((double)t.all_ns - (double)sampler.ctl[3].lifetimes_ns), 0.1 * (double)t.all_ns);
+    check_state(&t, SAMPLE_STATE_NONE, 1); /* the wait that it was in already */
+    check_state(&t, SAMPLE_STATE_SLEEP, 3);
+
+    check_state(&t, SAMPLE_STATE_LOCK, 1); /* it may have begun late */
+    check_state(&t, SAMPLE_STATE_IO, 1);
+    ck_assert_uint_le(t.without_stack_ns, t.ns[SAMPLE_STATE_NONE] + t.ns[SAMPLE_STATE_RUNQ]);
+}
+END_TEST
+
+START_TEST(test_offcpu_has_no_cpu)
+{
+    struct totals t;
+
+    run_session(SCHED_OFFCPU, &t);
+    ck_assert_uint_eq(t.ns[SAMPLE_STATE_CPU], 0);
+    check_state(&t, SAMPLE_STATE_LOCK, 1); /* it may have begun late */
+}
+END_TEST
+
+START_TEST(test_nobody_is_watched_before_and_after)
+{
+    fill_ctl(4, getpid(), SCHED_NONE);
+    ck_assert_int_eq(sched_add(&sampler, 4), 0);
+    ck_assert_uint_eq(sampler.sched.users, 0);
+    sched_remove(&sampler, 4);
+    ck_assert_uint_eq(sampler.sched.users, 0);
+    for (size_t i = 0; i < SCHED_FILTER_ENTRIES; i++)
+        ck_assert_uint_eq(sampler.sched.filter[i], 0);
+    sampler.ctl[4].state = SESSION_FREE;
+}
+END_TEST
+
+int main(void)
+{
+    char error[512];
+    if (sampler_open(&sampler, error, sizeof(error)) < 0 || !sampler.sched.filter) {
+        fprintf(stderr, "skipped: %s\n", sampler.sched_error[0] ? sampler.sched_error : error);
+        return 77; /* meson: skipped */
+    }
+    Suite *suite = suite_create("sched");
+    TCase *tc = tcase_create("sched");
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, test_wall_closes);
+    tcase_add_test(tc, test_offcpu_has_no_cpu);
+    tcase_add_test(tc, test_nobody_is_watched_before_and_after);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    sampler_close(&sampler);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
