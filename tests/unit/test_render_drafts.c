@@ -1,5 +1,8 @@
 /* What a reply has that is due before all names are there, in which order names come, and what a job does without. */
 #include "daemon/render_job.h"
+
+#include <inttypes.h>
+
 #include "tests/unit/render_fixture.h"
 
 #define FAR_NS (600 * NSEC_PER_SEC)
