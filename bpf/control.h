@@ -87,6 +87,7 @@ struct session_ctl {
     __u32 audits;        /* samples that were to be copied */
     __u32 audits_lost;   /* and for which the ring had no room */
     __u64 lost_threads;  /* SCHED_*: switches of threads that found no room in their map */
+    __u64 lost_switches; /* that nobody told us of, but what came before and after does not fit without */
     __u64 lifetimes_ns;  /* SCHED_WALL: of threads that ended in the window, within it */
     __u64 deaths;
     __u64 births;        /* threads that began in the window */

@@ -141,6 +141,8 @@ int BPF_PROG(on_waking, struct task_struct *task)
     if (!t)
         return 0;
     t->wake_ns = now_ns;
+    if (t->place == THREAD_NEW && !task->on_cpu)
+        t->place = THREAD_UNSEEN;
     charge_sessions(tgid, slots, now_ns);
     return 0;
 }

@@ -58,7 +58,7 @@ static __always_inline void count_run(struct session_ctl *s, struct thread_state
 static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
     __u64 until_ns = session_until(s), opened_ns = s->opened_ns, left_ns, woken_ns, back_ns;
-    bool unseen = t->place == THREAD_UNSEEN, queued = t->place == THREAD_QUEUED;
+    bool unseen = t->place <= THREAD_UNSEEN, queued = t->place == THREAD_QUEUED;
     __u32 way = t->given >> slot & 1 && !unseen ? session_way(s) : NO_STACK;
 
     if ((s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !opened_ns)
@@ -211,6 +211,18 @@ static __always_inline struct session_ctl *session_meets(struct thread_state *t,
     return s;
 }
 
+/* Counts what a thread has done until now. A switch that was missed (expected: false) leaves a wait without its end, or the other way
+ * round: then it is taken to have gone on until now, so that all time is somebody's. */
+static __always_inline void thread_was(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot, bool running, bool expected)
+{
+    if (!expected)
+        __sync_fetch_and_add(&s->lost_switches, 1);
+    if (running)
+        count_run(s, t, x, slot);
+    else
+        count_wait(s, t, x, slot);
+}
+
 __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 slot)
 {
     struct session_ctl *s = session_meets(t, x, slot);
@@ -218,7 +230,7 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
     if (!s || !t || !x)
         return 0;
     if (!(t->settled >> slot & 1))
-        count_run(s, t, x, slot);
+        thread_was(s, t, x, slot, t->place <= THREAD_RUNNING && t->place != THREAD_UNSEEN, t->place <= THREAD_RUNNING);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
     if (wants_stack(s))
@@ -233,7 +245,7 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
     if (!s || !t || !x)
         return 0;
     if (!(t->settled >> slot & 1))
-        count_wait(s, t, x, slot);
+        thread_was(s, t, x, slot, t->place == THREAD_RUNNING, t->place != THREAD_RUNNING);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
     return 0;

@@ -19,7 +19,8 @@
 #define SCHED_WALKS 4
 
 enum thread_place {
-    THREAD_UNSEEN = 0, /* off the CPU, since before it was first seen */
+    THREAD_NEW = 0,    /* nothing is known of it */
+    THREAD_UNSEEN,     /* off the CPU, since before it was first seen */
     THREAD_RUNNING,
     THREAD_QUEUED,     /* it could run: it was preempted, or has just begun */
     THREAD_WAITING,

@@ -75,7 +75,7 @@ static __always_inline void thread_name(struct thread_state *t, struct task_stru
     bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);
 }
 
-/* A new one, off its CPU since nobody knows when. */
+/* A new one. */
 static __always_inline struct thread_state *thread_add(struct task_struct *task, __u32 tgid)
 {
     __u32 zero = 0;
