@@ -90,6 +90,10 @@ struct bpf_iter__task {
 
 struct linux_binprm;
 
+struct trace_event_raw_task_newtask {
+    __u64 clone_flags;
+};
+
 /* The saved user registers, by architecture; a suffix after ___ is no part of a type's name to CO-RE. */
 struct pt_regs___x86 {
     unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp;

@@ -174,9 +174,27 @@ int on_probe_multi(struct pt_regs *ctx)
     return on_hit(ctx, bpf_get_attach_cookie(ctx));
 }
 
+#define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
+
+/* task:task_newtask, in its maker's place, for a new process. */
+static __always_inline bool is_new_process(void *ctx)
+{
+    __u32 slot = COOKIE_SLOT(bpf_get_attach_cookie(ctx));
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    __u64 flags = 0;
+
+    if (!s || !s->new_threads)
+        return false;
+    /* By a helper: what a program reads of its context by itself, each tracepoint that it is attached to must have. */
+    bpf_probe_read_kernel(&flags, sizeof(flags), ctx + bpf_core_field_offset(struct trace_event_raw_task_newtask, clone_flags));
+    return !(flags & CLONE_THREAD);
+}
+
 SEC("tracepoint")
 int on_tracepoint(void *ctx)
 {
+    if (is_new_process(ctx))
+        return 0;
     return on_hit(ctx, bpf_get_attach_cookie(ctx));
 }
 

@@ -72,6 +72,8 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
+    case EVENT_NEW_THREAD:
+        return attach_tracepoint(q->sampler, q->slot, "task", "task_newtask", a);
     case EVENT_DUMP:
         break; /* a dumper's */
     }
@@ -200,6 +202,7 @@ static const char *attacher_no_permission(enum event_kind event)
         return "the kernel has no uprobe_multi links (before Linux 6.6), and without them uprobes need CAP_SYS_ADMIN: enable the "
                "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";
     case EVENT_TRACEPOINT:
+    case EVENT_NEW_THREAD:
         return "tracefs can't be read: mount it on /sys/kernel/tracing and give the daemon CAP_DAC_READ_SEARCH, or run it as "
                "root";
     default:

@@ -134,7 +134,10 @@ static void dumper_add(struct dumper *d, const struct thread_record *t)
 
     *thread = (struct raw_thread){.tid = t->tid, .epoch = t->epoch, .wait_ns = t->wait_ns};
     enum sample_state state = thread_state(t, thread->state);
-    (void)snprintf(thread->channel, sizeof(thread->channel), "%s", dumper_channel(d, t, frames));
+    if (d->request->starts)
+        state = SAMPLE_STATE_NONE;
+    else
+        (void)snprintf(thread->channel, sizeof(thread->channel), "%s", dumper_channel(d, t, frames));
     const struct stack_record *stack = dumper_add_stack(d, t, frames);
     *count = (struct raw_count){
         .key = {.stack_hash = {stack->stack_hash[0], stack->stack_hash[1]}, .tid = t->tid, .tgid = (uint32_t)d->request->pid,
@@ -156,7 +159,8 @@ static int dumper_describe(struct dumper *d, const struct dump_threads *t)
     if (getrandom(d->seed, sizeof(d->seed), 0) != sizeof(d->seed))
         return -EIO;
     for (size_t pos = 0; (record = dump_threads_next(t, &pos));)
-        dumper_add(d, record);
+        if (!d->request->starts || record->tid != (uint32_t)d->request->pid)
+            dumper_add(d, record);
     return 0;
 }
 

@@ -14,6 +14,7 @@ struct dumper_request {
     uint32_t slot;
     pid_t pid;
     bool kernel;
+    bool starts; /* of threads but the first, without states */
 };
 
 int dumper_main(int sock, void *arg); /* arg: struct dumper_request */

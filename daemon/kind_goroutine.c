@@ -1,5 +1,7 @@
 /* goroutine, or threads: the stacks of all threads, as they are now. The name is the one that Go's tools ask for; of a Go program it shows
  * goroutines. */
+#include "daemon/kind_goroutine.h"
+
 #include <stdio.h>
 
 #include "daemon/http.h"
@@ -24,6 +26,15 @@ static const struct param_spec specs[] = {
 };
 static const struct param_table goroutine_params = PARAM_TABLE(specs);
 
+bool dump_is_possible(const struct server *server, struct http_request *request)
+{
+    if (server->can_sample && server->sampler.dump.area)
+        return true;
+    http_reply_error(request, 503, "threads can't be dumped here: %s",
+                     server->can_sample ? server->sampler.dump.error : server->sampler_error);
+    return false;
+}
+
 static void dump_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     struct session_params params;
@@ -34,14 +45,10 @@ static void dump_start(struct server *server, struct http_request *request, pid_
     (void)snprintf(params.event_text, sizeof(params.event_text), "threads");
     if (!kind_parse_query(server, request, kind, &params))
         return;
-    if (!server->can_sample || !server->sampler.dump.area) {
-        http_reply_error(request, 503, "threads can't be dumped here: %s",
-                         server->can_sample ? server->sampler.dump.error : server->sampler_error);
-        return;
-    }
     /* What is asked of threads is answered by threads. */
     params.goroutines = kind == &kind_goroutine && params.tid == 0 && !params.thread[0] && params.states == 0 && !params.kernel;
-    session_start(server, request, pid, &params, kind->name);
+    if (dump_is_possible(server, request))
+        session_start(server, request, pid, &params, kind->name);
 }
 
 static void kind_goroutine_start(struct server *server, struct http_request *request, pid_t pid)

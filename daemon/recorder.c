@@ -67,6 +67,7 @@ static int recorder_fill_ctl(struct recorder *r)
     ctl->thin = 1;
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
+    ctl->new_threads = p->event == EVENT_NEW_THREAD;
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
 }
@@ -391,7 +392,8 @@ static const struct child_ops attacher_ops = {.message = recorder_on_message, .e
 static int recorder_spawn_dumper(struct recorder *r)
 {
     const struct dump_programs *d = &r->sampler->dump;
-    struct dumper_request request = {.programs = d, .slot = r->slot, .pid = r->pid, .kernel = r->params.kernel};
+    struct dumper_request request = {.programs = d, .slot = r->slot, .pid = r->pid, .kernel = r->params.kernel,
+                                     .starts = r->params.starts};
     const int keep[] = {d->thread_prog, d->cpu_prog, d->clock_prog, d->lock_fd};
 
     if (!d->area)

@@ -272,6 +272,8 @@ static int frame_resolve_end(struct render_job *job, struct frame *frame)
 
     if (end == STACK_END_RUNNING)
         return frame_set_name(frame, "[running]");
+    if (end == STACK_END_EARLIER)
+        return frame_set_name(frame, "[created earlier]");
     if (!phrase || frame->mapping == ADDRESS_MAP_NONE)
         return frame_set_name(frame, "[truncated: %s]", render_end_name(end));
     return frame_set_name(frame, "[truncated: %s %s]", phrase, path_basename(mapping_name(job, frame->mapping)));

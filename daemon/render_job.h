@@ -68,6 +68,9 @@ struct render_sample {
     enum stack_end end; /* how the stack ended, that considered */
     const struct raw_goroutine *goroutine; /* NULL: it is a thread's */
     const struct stack_record *on_thread;  /* of a goroutine that ran: what its thread was in, which may be something else; or NULL */
+    bool started;       /* shown are one frame that says that the thread was made earlier, and those from `first` on */
+    size_t first;
+    uint64_t alike[2];  /* the same in samples that show the same stack */
 };
 
 /* A walk that the copy of its stack does not bear out: after which frame (render_frame_at). */
@@ -192,6 +195,15 @@ struct frame *render_created_frame(struct render_job *job, const struct raw_goro
 /* Adds one with its labels. 0 or -errno. */
 int render_put_goroutine(const struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids, size_t n);
 
+/* The frame of the stack's own frames[own]. NULL when memory is short. */
+struct frame *render_own_frame(struct render_job *job, const struct render_sample *sample, size_t own);
+/* Which of the stack's own frames the i-th that is shown is; -1: none of them. */
+ptrdiff_t render_frame_index(const struct render_sample *sample, size_t i);
+
+/* ---- render_starts.c */
+
+/* Shows of each stack the function that its thread began with, once frames have names. */
+void render_show_starts(struct render_job *job);
 /* ---- render_frames.c */
 
 /* The frame of a user's or the kernel's address. NULL when memory is short. */

@@ -87,9 +87,9 @@ static int places_of_ends(struct render_job *job, struct places *ret)
     for (size_t i = 0; r == 0 && i < job->n_samples; i++) {
         const struct render_sample *sample = &job->samples[i];
         size_t own = sample->stack->n_kernel + sample->n_user;
-        if (render_frame_count(sample) == own || !render_focused(job, sample))
+        if (sample->end == STACK_END_ROOT || !render_focused(job, sample))
             continue;
-        const struct frame *last = sample->n_user > 0 ? render_frame_at(job, sample, own - 1) : NULL;
+        const struct frame *last = sample->n_user > 0 ? render_own_frame(job, sample, own - 1) : NULL;
         r = places_add(job, ret, last, render_end_name(sample->end), sample->value->samples);
     }
     places_merge(ret);
@@ -107,7 +107,7 @@ static int places_of_guesses(struct render_job *job, struct places *ret)
             continue;
         for (size_t j = 1; r == 0 && j < sample->n_user; j++)
             if (frames[j] & STACK_FRAME_GUESSED)
-                r = places_add(job, ret, render_frame_at(job, sample, sample->stack->n_kernel + j - 1), "guessed", sample->value->samples);
+                r = places_add(job, ret, render_own_frame(job, sample, sample->stack->n_kernel + j - 1), "guessed", sample->value->samples);
     }
     places_merge(ret);
     return r;
@@ -120,7 +120,7 @@ static int places_of_differences(struct render_job *job, struct places *ret)
     for (size_t i = 0; r == 0 && i < job->n_differences; i++) {
         const struct audit_difference *d = &job->differences[i];
         bool there = d->frame < d->sample.stack->n_kernel + d->sample.n_user;
-        r = places_add(job, ret, there ? render_frame_at(job, &d->sample, d->frame) : NULL, "audit", 1);
+        r = places_add(job, ret, there ? render_own_frame(job, &d->sample, d->frame) : NULL, "audit", 1);
     }
     places_merge(ret);
     return r;

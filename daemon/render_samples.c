@@ -129,7 +129,7 @@ int render_add_stack(struct render_job *job, const struct sample_key *key, const
         job->room_samples = room;
     }
     struct render_sample *sample = &job->samples[job->n_samples++];
-    *sample = (struct render_sample){.key = key, .value = value, .stack = stack};
+    *sample = (struct render_sample){.key = key, .value = value, .stack = stack, .alike = {key->stack_hash[0], key->stack_hash[1]}};
     render_trim(job, sample);
     return 0;
 }
@@ -238,33 +238,58 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_NO_CODE] = "no_code",   [STACK_END_NEW_CODE] = "new_code",
         [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
         [STACK_END_BAD_CFA] = "bad_cfa",   [STACK_END_NO_TIME] = "no_time",
-        [STACK_END_RUNNING] = "running",
+        [STACK_END_RUNNING] = "running",   [STACK_END_EARLIER] = "earlier",
     };
     return names[end];
 }
 
-size_t render_frame_count(const struct render_sample *sample)
+static size_t whole_frame_count(const struct render_sample *sample)
 {
     return sample->stack->n_kernel + sample->n_user + (sample->end != STACK_END_ROOT);
+}
+
+size_t render_frame_count(const struct render_sample *sample)
+{
+    return sample->started ? whole_frame_count(sample) - sample->first + 1 : whole_frame_count(sample);
+}
+
+ptrdiff_t render_frame_index(const struct render_sample *sample, size_t i)
+{
+    size_t own = sample->started ? i + sample->first - 1 : i;
+
+    if ((sample->started && i == 0) || own >= sample->stack->n_kernel + sample->n_user)
+        return -1;
+    return (ptrdiff_t)own;
+}
+
+struct frame *render_own_frame(struct render_job *job, const struct render_sample *sample, size_t own)
+{
+    const struct stack_record *stack = sample->stack;
+
+    if (own >= stack->n_kernel)
+        return frame_user(job, user_code_address(stack, own), sample->key->epoch);
+    uint64_t address = stack->frames[own];
+    if (own != 0 && address != 0)
+        address--; /* a return address: the call stands before it */
+    return frame_kernel(job, address);
 }
 
 struct frame *render_frame_at(struct render_job *job, const struct render_sample *sample, size_t i)
 {
     const struct stack_record *stack = sample->stack;
-    uint64_t address;
+    ptrdiff_t own = render_frame_index(sample, i);
 
-    if (i == stack->n_kernel + sample->n_user)
-        return frame_end(job, sample->end, sample->n_user > 0 ? render_frame_at(job, sample, i - 1) : NULL);
-    if (i >= stack->n_kernel)
-        return frame_user(job, user_code_address(stack, i), sample->key->epoch);
-    address = stack->frames[i];
-    if (i != 0 && address != 0)
-        address--; /* a return address: the call stands before it */
-    return frame_kernel(job, address);
+    if (own < 0 && sample->started && i == 0)
+        return frame_end(job, STACK_END_EARLIER, NULL);
+    if (own < 0)
+        return frame_end(job, sample->end, sample->n_user > 0 ? render_own_frame(job, sample, stack->n_kernel + sample->n_user - 1) : NULL);
+    return render_own_frame(job, sample, (size_t)own);
 }
 
 int render_collect(struct render_job *job)
 {
+    if (job->raw->params.starts && !frame_end(job, STACK_END_EARLIER, NULL))
+        return -ENOMEM;
     for (size_t s = 0; s < job->n_samples; s++) {
         const struct render_sample *sample = &job->samples[s];
         for (size_t i = 0; i < render_frame_count(sample); i++) {

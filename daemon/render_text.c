@@ -73,12 +73,12 @@ static void comm_of(const struct render_sample *sample, char ret[CPROFD_COMM_LEN
 /* The address of a stack's i-th frame as it was found there. */
 static uint64_t frame_address(const struct render_sample *sample, const struct frame *frame, size_t i)
 {
-    size_t n = (size_t)sample->stack->n_kernel + sample->n_user;
-    uint64_t raw = i < n ? sample->stack->frames[i] : 0;
+    ptrdiff_t own = render_frame_index(sample, i);
 
-    if (i >= n)
+    if (own < 0)
         return frame_shown_address(frame);
-    return i < sample->stack->n_kernel ? raw : STACK_FRAME_ADDRESS(raw);
+    uint64_t raw = sample->stack->frames[own];
+    return own < sample->stack->n_kernel ? raw : STACK_FRAME_ADDRESS(raw);
 }
 
 int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret)
@@ -100,7 +100,7 @@ static int compare_alike(const void *va, const void *vb)
 
     if (a->goroutine)
         return text_compare_goroutines(a, b);
-    int r = memcmp(a->key->stack_hash, b->key->stack_hash, sizeof(a->key->stack_hash));
+    int r = memcmp(a->alike, b->alike, sizeof(a->alike));
     r = r ? r : (a->key->epoch > b->key->epoch) - (a->key->epoch < b->key->epoch);
     r = r ? r : (a->key->state > b->key->state) - (a->key->state < b->key->state);
     return r ? r : memcmp(a->key->comm, b->key->comm, sizeof(a->key->comm));
@@ -150,6 +150,8 @@ static int text_labels(FILE *out, const struct text_group *g)
 {
     char comm[CPROFD_COMM_LEN + 1];
 
+    if (g->samples[0]->key->tid == 0)
+        return 0; /* a watch's counts are of no thread */
     comm_of(g->samples[0], comm);
     fputs("# labels: {", out);
     if (g->samples[0]->key->state != SAMPLE_STATE_NONE)

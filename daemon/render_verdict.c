@@ -26,7 +26,7 @@ void render_prove_roots(struct render_job *job)
         struct render_sample *sample = &job->samples[i];
         if (sample->n_user == 0 || sample->end == STACK_END_TOO_DEEP)
             continue;
-        const struct frame *outer = render_frame_at(job, sample, sample->stack->n_kernel + sample->n_user - 1);
+        const struct frame *outer = render_own_frame(job, sample, sample->stack->n_kernel + sample->n_user - 1);
         if (outer && render_is_start(frame_symbol(outer)))
             sample->end = STACK_END_ROOT;
     }
@@ -63,7 +63,7 @@ static bool interpreter_is(const struct interpreter *i, const char *path)
 
 static void render_judge_interpreter(struct render_job *job, const struct render_sample *sample)
 {
-    const struct frame *leaf = sample->n_user > 0 ? render_frame_at(job, sample, sample->stack->n_kernel) : NULL;
+    const struct frame *leaf = sample->n_user > 0 ? render_own_frame(job, sample, sample->stack->n_kernel) : NULL;
 
     if (!leaf)
         return;

@@ -36,7 +36,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
 {
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK,
-        .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
+        .states = p->states, .starts = p->starts, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };

@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from daemon import PROGRAMS, descendants, query, wait_for
+from daemon import PROGRAMS, ROOT, descendants, query, wait_for
 from profiles import load
 
 WAYS = {"wait_in_read": "io", "wait_on_cond": "lock", "wait_in_sleep": "sleep", "wait_in_poll": "sleep"}
 TEXTS = {"wait_in_read": "IO wait", "wait_on_cond": "futex wait", "wait_in_sleep": "sleep", "wait_in_poll": "select"}
+SOURCES = os.path.join(ROOT, "tests", "programs")
 ALL = 42  # its 40, the main thread, and the one that tells the truth
 GO = shutil.which("go") or "/usr/local/go/bin/go"
 HEAD = re.compile(
@@ -225,6 +226,46 @@ def test_held_memory_lock(daemon, start_target):
         assert all(len(thread.functions) > 1 for thread in found.values())
     finally:
         target.process.kill()
+
+
+def test_vfork_parent(daemon, start_target):
+    """Which waits uninterruptibly, and shares its memory with the child."""
+    target = start_target("vfork_waits")
+    found = threads_of(dump(daemon, target.pid, debug=2))
+    (parent,) = [thread for thread in found.values() if "wait_in_vfork" in thread.functions]
+    assert parent.state == "vfork wait" and parent.functions[-2:] == ["start_thread", "clone3"], vars(parent)
+    with open(f"/proc/{target.pid}/task/{parent.tid}/children", encoding="ascii") as file:
+        child = int(file.read().split()[0])
+    (only,) = threads_of(dump(daemon, child, debug=2)).values()
+    assert "wait_in_vfork" in only.functions
+
+
+def test_threads_that_end_meanwhile(daemon, start_target):
+    """Those that were there all the while are there; of those that came and went, whatever was met, whole."""
+    target = start_target("short_threads")
+    for _ in range(20):
+        profile = load(dump(daemon, target.pid))
+        assert target.pid in [sample.labels["tid"] for sample in profile.samples]
+        assert len({sample.labels["tid"] for sample in profile.samples}) == len(profile.samples)
+
+
+@pytest.mark.parametrize("command", [
+    ["python3", "-c", "import threading, time\nfor i in range(9): threading.Thread(target=time.sleep, args=(100,), daemon=True).start()\n"
+                      "print('ready', flush=True); time.sleep(100)"],
+    ["node", "-e", "console.log('ready'); setInterval(() => {}, 1000)"],
+    ["java", os.path.join(SOURCES, "Hot.java")],
+], ids=["python3", "node", "java"])  # fmt: skip
+def test_languages(daemon, start_target, command):
+    """All threads are there, each with a proven root."""
+    path = shutil.which(command[0])
+    if not path:
+        pytest.skip(f"needs {command[0]}")
+    target = start_target(command[0], argv=[path, *command[1:]])
+    time.sleep(0.5)
+    profile = load(dump(daemon, target.pid))
+    # Java's come and go.
+    assert abs(len(profile.samples) - len(tids(target.pid))) <= (5 if command[0] == "java" else 0)
+    assert profile.fact("rooted") >= len(profile.samples) - (1 if command[0] == "java" else 0), profile.facts
 
 
 # ---- what it does to the target, and how

@@ -135,6 +135,35 @@ START_TEST(test_a_stack_for_each_thread)
 }
 END_TEST
 
+/* Without names, the outermost frames in the outermost one's file are the C library's. */
+START_TEST(test_starts_of_threads)
+{
+    uint64_t a = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_ROOT);
+    uint64_t same = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10050, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_ROOT);
+    uint64_t cut = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021}, 2, STACK_END_BAD_FP);
+    uint64_t none = build_stack(&b, NULL, 0, NULL, 0, STACK_END_NO_USER);
+
+    build_mapping(&b, 0x30000, 0x40000, 0, build_object(&b, "/nonexistent/libc.so.6"));
+    strcpy(b.params.types.type[0], "threadcreate");
+    b.params.starts = 1;
+    add(80, SAMPLE_STATE_NONE, "a", a);
+    add(81, SAMPLE_STATE_NONE, "a", same);
+    add(82, SAMPLE_STATE_NONE, "a", cut);
+    add(83, SAMPLE_STATE_NONE, "a", none);
+    char *said = text(RAW_FORMAT_COUNTS, "threadcreate profile: total 4\n"
+                                         "2 @ 0x10000000000000d 0x10021 0x30031 0x30041\n"
+                                         "# labels: {\"thread\":\"a\"}\n"
+                                         "# tids: 80 81\n"
+                                         "#\t0x10000000000000d\t[created earlier]+0x0\t[cprofd]:0\n"
+                                         "#\t0x10021\tprog+0x1020+0x1\t/nonexistent/prog:0\n"
+                                         "#\t0x30031\tlibc.so.6+0x30+0x1\t/nonexistent/libc.so.6:0\n");
+    /* One that was cut has no beginning: what is outermost is no function that a thread began with. */
+    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000002\n"));
+    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000005\n"));
+    free(said);
+}
+END_TEST
+
 START_TEST(test_hostile_names)
 {
     uint64_t stack = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x30010, STACK_FRAME_EXACT)}, 1, STACK_END_ROOT);
@@ -177,6 +206,7 @@ int main(void)
     tcase_add_test(tc, test_states_are_left_out_where_there_are_none);
     tcase_add_test(tc, test_long_lists_of_threads_are_broken_into_lines);
     tcase_add_test(tc, test_a_stack_for_each_thread);
+    tcase_add_test(tc, test_starts_of_threads);
     tcase_add_test(tc, test_hostile_names);
     tcase_add_test(tc, test_filters_hold_in_texts);
     suite_add_tcase(suite, tc);
