@@ -65,6 +65,9 @@ struct session_ctl {
     __u32 sched_kind; /* enum sched_kind */
     __u32 generation; /* SCHED_*: counts such sessions. What is noted of a thread for one of its slot before is void */
     __u64 until_ns;   /* SCHED_*: monotonic: the window's end, once the loop has closed it; else 0 */
+    __u64 rate;       /* SCHED_BLOCK: waits that are shorter are sampled, so that one stands for so many ns; 0: none count */
+    __u64 fraction;   /* SCHED_MUTEX: one release in so many counts, for all; 0: none */
+    __u64 lock_generation; /* SCHED_BLOCK, SCHED_MUTEX: the same for those of one target; what is noted of locks for others is void */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
@@ -93,6 +96,10 @@ struct session_ctl {
     __u64 lifetimes_ns;  /* SCHED_WALL: of threads that ended in the window, within it */
     __u64 deaths;
     __u64 births;        /* threads that began in the window */
+    __u64 lost_locks;       /* SCHED_BLOCK, SCHED_MUTEX: waits whose lock found no room: they are in no release */
+    __u64 abandoned_ns;     /* SCHED_MUTEX: waits that ended by no release, in holds that nobody else waited for */
+    __u64 foreign_releases; /* releases by other processes */
+    __u64 began_before;     /* waits that began before the window, and are left out */
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

@@ -58,6 +58,7 @@ struct sched_info {
 
 struct task_struct {
     unsigned int __state;
+    unsigned int flags;
     int on_cpu;
     int prio;
     struct sched_info sched_info;
@@ -73,6 +74,7 @@ struct task_struct {
     struct sched_entity se;
     unsigned long nvcsw, nivcsw;
     struct uprobe_task *utask;
+    int *clear_child_tid; /* who joins it waits there */
     unsigned long long start_time; /* monotonic */
     char comm[16];
 };
@@ -106,6 +108,7 @@ struct user_pt_regs___arm64 {
 };
 
 struct pt_regs___arm64 {
+    __u64 orig_x0;
     int syscallno;
 };
 

@@ -8,6 +8,7 @@
 #include <linux/types.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 #endif
 
 #define LOCK_INLINE static inline __attribute__((always_inline))

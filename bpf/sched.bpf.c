@@ -21,6 +21,8 @@
 #include "bpf/sched_session.h"
 #include "bpf/sched_thread.h"
 
+#include "bpf/sched_locks.h"
+
 char LICENSE[] SEC("license") = "GPL";
 
 /* ---- what it costs */
@@ -51,7 +53,10 @@ static __always_inline void charge_sessions(__u32 tgid, __u64 slots, __u64 began
 
 static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
 {
+    __s32 syscall = task_syscall(task);
+
     thread_name(t, task);
+    x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
     t->generation = x->generation;
@@ -61,17 +66,24 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
         thread_remove(task);
         return;
     }
-    t->syscall = task_syscall(task);
+    t->syscall = syscall;
     t->out_ns = x->now_ns;
-    t->place = task_is_queued(task) ? THREAD_QUEUED : THREAD_WAITING;
-    t->state = t->place == THREAD_QUEUED ? SAMPLE_STATE_RUNQ : wait_state(task, t->syscall);
+    t->state = x->state;
+    t->place = x->state == SAMPLE_STATE_RUNQ ? THREAD_QUEUED : THREAD_WAITING;
+    t->locks = x->locks;
+    if (t->locks && t->state == SAMPLE_STATE_LOCK)
+        lock_leaves(t, x);
     thread_gives_all(ctx, t, x);
 }
 
 static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
 {
+    if (t->place <= THREAD_UNSEEN)
+        t->state = wait_state(task, task_syscall(task));
     FOR_EACH_SLOT(slot, slots)
         session_comes(t, x, slot);
+    if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
+        lock_comes(t, x);
     t->generation = x->generation;
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
@@ -133,6 +145,8 @@ int BPF_PROG(on_waking, struct task_struct *task)
     __u32 tgid = 0;
     __u64 slots = sched_slots(task, &tgid), now_ns;
     struct thread_state *t;
+    struct scratch *x;
+    __u32 level;
 
     if (!slots)
         return 0;
@@ -143,6 +157,11 @@ int BPF_PROG(on_waking, struct task_struct *task)
     t->wake_ns = now_ns;
     if (t->place == THREAD_NEW && !task->on_cpu)
         t->place = THREAD_UNSEEN;
+    if (t->locks && (x = sched_take(tgid, slots, now_ns, &level))) {
+        x->locks = t->locks;
+        lock_wakes(ctx, task, t, x);
+        scratch_release(level);
+    }
     charge_sessions(tgid, slots, now_ns);
     return 0;
 }
@@ -163,6 +182,7 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     x = t ? sched_take(tgid, slots, now_ns, &level) : NULL;
     if (!x)
         return 0;
+    x->state = SAMPLE_STATE_RUNQ;
     FOR_EACH_SLOT(slot, slots)
         session_begins(t, x, slot);
     t->generation = x->generation;

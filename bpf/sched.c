@@ -84,6 +84,22 @@ static uint8_t *sched_filter(struct sampler *s, uint32_t tgid)
     return &s->sched.filter[tgid % SCHED_FILTER_ENTRIES];
 }
 
+static bool looks_at_locks(const struct session_ctl *ctl)
+{
+    return ctl->sched_kind == SCHED_BLOCK || ctl->sched_kind == SCHED_MUTEX;
+}
+
+/* All sessions of a target that look at locks see the same ones: those that were there before any of them did are others. */
+static void sched_look_at_locks(struct sampler *s, uint32_t slot, uint64_t others)
+{
+    uint64_t generation = ++s->sched.lock_generation;
+
+    for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
+        if ((others >> i & 1) && i != slot && looks_at_locks(&s->ctl[i]))
+            generation = s->ctl[i].lock_generation;
+    s->ctl[slot].lock_generation = generation;
+}
+
 int sched_add(struct sampler *s, uint32_t slot)
 {
     struct session_ctl *ctl = &s->ctl[slot];
@@ -107,6 +123,7 @@ int sched_add(struct sampler *s, uint32_t slot)
             sched_detach(s);
         return r;
     }
+    sched_look_at_locks(s, slot, before);
     s->sched.users++;
     if (before == 0)
         ++*sched_filter(s, tgid);

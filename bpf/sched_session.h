@@ -73,12 +73,78 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
         count_time(t, x, slot, SAMPLE_STATE_RUNQ, way, woken_ns == left_ns, back_ns - woken_ns);
 }
 
+/* ---- waits for locks (bpf/sched_locks.h has the rest) */
+
+/* The session in a slot is one of those that look at locks. */
+static __always_inline bool session_looks_at_locks(const struct session_ctl *s, struct scratch *x, __u32 slot)
+{
+    if (s->sched_kind != SCHED_BLOCK && s->sched_kind != SCHED_MUTEX)
+        return false;
+    x->locks |= 1ull << slot;
+    x->lock_generation = s->lock_generation;
+    return true;
+}
+
+/* Its address space as a number, which verifiers let nothing be made of a pointer. */
+static __always_inline __u64 task_space(struct task_struct *task)
+{
+    return (__u64)BPF_CORE_READ(task, mm) & ~LOCK_GENERATION;
+}
+
+/* generation: of the sessions that look at the target's locks. */
+/* Counts by the stack that was walked of a thread in the session's way. */
+static __always_inline void lock_count(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot, __u32 state,
+                                       __u64 samples, __u64 weight)
+{
+    void *table = bpf_map_lookup_elem(&counts, &slot);
+    void *ring = bpf_map_lookup_elem(&records, &slot);
+    struct sample_value add = {.samples = samples, .weight = weight};
+    __u32 way = session_way(s) & (SCHED_WALKS - 1);
+
+    if (!table || !ring)
+        return;
+    x->key.stack_hash[0] = t->stack_hash[way][0];
+    x->key.stack_hash[1] = t->stack_hash[way][1];
+    x->key.tid = t->tid;
+    x->key.tgid = t->tgid;
+    x->key.epoch = s->epoch;
+    x->key.state = state;
+    __builtin_memcpy(x->key.comm, t->comm, sizeof(x->key.comm));
+    if (s->standing) {
+        x->key.tid = 0;
+        __builtin_memset(x->key.comm, 0, sizeof(x->key.comm));
+    }
+    __sync_fetch_and_add(&s->samples, samples);
+    count_in(s, table, ring, x, bpf_map_lookup_elem(table, &x->key), &add);
+}
+
+/* Block: a wait that is over. x->now_ns: when its thread runs again. */
+static __always_inline void lock_count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    __u64 weight_ns = 0, samples, thin = s->thin > 1 ? s->thin : 1;
+
+    if (s->sched_kind != SCHED_BLOCK || s->state != SESSION_OPEN || s->rate == 0 || t->state != SAMPLE_STATE_LOCK ||
+        t->place == THREAD_QUEUED || t->place == THREAD_RUNNING)
+        return;
+    if (t->place != THREAD_WAITING || t->out_ns < s->opened_ns) {
+        __sync_fetch_and_add(&s->began_before, 1);
+        return;
+    }
+    if (!(t->given >> slot & 1))
+        return; /* left out to save time; or its stack was lost, which is counted */
+    samples = lock_keep_wait(s->rate, x->now_ns - t->out_ns, (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32(), &weight_ns);
+    if (samples)
+        lock_count(s, t, x, slot, SAMPLE_STATE_NONE, t->lock.again ? 0 : samples * thin, weight_ns * thin);
+}
+
 /* ---- stacks */
 
 /* Whether the session wants the stack of the wait that begins. */
-static __always_inline bool wants_stack(const struct session_ctl *s)
+static __always_inline bool wants_stack(const struct session_ctl *s, const struct scratch *x)
 {
-    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU)
+    bool waits = s->sched_kind == SCHED_BLOCK && s->rate != 0 && x->state == SAMPLE_STATE_LOCK;
+
+    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU && !waits)
         return false;
     return s->state != SESSION_CLOSED && (s->thin <= 1 || bpf_get_prandom_u32() % s->thin == 0);
 }
@@ -188,6 +254,7 @@ static __always_inline void sched_begin(struct scratch *x, __u64 now_ns)
 {
     x->now_ns = now_ns;
     x->generation = 0;
+    x->locks = 0;
     for (__u32 way = 0; way < SCHED_WALKS; way++)
         x->wanted[way] = 0;
 }
@@ -231,9 +298,10 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
         return 0;
     if (!(t->settled >> slot & 1))
         thread_was(s, t, x, slot, t->place <= THREAD_RUNNING && t->place != THREAD_UNSEEN, t->place <= THREAD_RUNNING);
+    (void)session_looks_at_locks(s, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
-    if (wants_stack(s))
+    if (wants_stack(s, x))
         x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
     return 0;
 }
@@ -246,6 +314,8 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
         return 0;
     if (!(t->settled >> slot & 1))
         thread_was(s, t, x, slot, t->place == THREAD_RUNNING, t->place != THREAD_RUNNING);
+    if (session_looks_at_locks(s, x, slot))
+        lock_count_wait(s, t, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
     return 0;
@@ -259,7 +329,7 @@ __noinline int session_begins(struct thread_state *t, struct scratch *x, __u32 s
         return 0;
     if (s->state == SESSION_OPEN)
         __sync_fetch_and_add(&s->births, 1);
-    if (wants_stack(s))
+    if (wants_stack(s, x))
         x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
     return 0;
 }

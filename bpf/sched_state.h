@@ -2,6 +2,7 @@
  * waits that were under way then are in no count yet. */
 #pragma once
 
+#include "bpf/lock_waits.h"
 #include "bpf/stack_walk.h"
 
 /* Threads of all targets together; and their map is there while a session needs it. */
@@ -40,6 +41,8 @@ struct thread_state {
     __u32 state;    /* enum sample_state: why it left its CPU last */
     __s32 syscall;  /* the system call that it was in then; negative: none */
     char comm[CPROFD_COMM_LEN];
+    __u64 locks;           /* slots whose sessions looked at locks when it left its CPU last; */
+    struct lock_wait lock; /* then this is valid */
     __u64 stack_hash[SCHED_WALKS][2]; /* by which stack */
     struct {
         __u64 pc, fp;

@@ -86,6 +86,10 @@ struct scratch {
     __u64 now_ns;
     __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so */
     __u64 generation;          /* of the newest */
+    __u32 state;               /* enum sample_state: why the thread leaves its CPU */
+    __u64 locks;               /* slots that look at locks; */
+    __u64 lock_generation;     /* theirs */
+    struct lock_release release;
 
     struct sample_key key;
     struct sample_key seen;

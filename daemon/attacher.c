@@ -74,6 +74,8 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:
         return attach_tracepoint(q->sampler, q->slot, "task", "task_newtask", a);
+    case EVENT_SCHED:
+        return 0; /* the loop's */
     case EVENT_DUMP:
         break; /* a dumper's */
     }

@@ -47,6 +47,17 @@ static uint32_t recorder_keys(const struct session_params *p, bool standing)
     return keys < RECORDER_MIN_KEYS ? RECORDER_MIN_KEYS : keys > RECORDER_MAX_KEYS ? RECORDER_MAX_KEYS : (uint32_t)keys;
 }
 
+static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ctl)
+{
+    struct sampler_sched *sched = &r->sampler->sched;
+
+    ctl->sched_kind = r->params.sched_kind;
+    ctl->generation = ++sched->generation;
+    memcpy(ctl->seed, sched->seed, sizeof(ctl->seed));
+    ctl->rate = r->params.rate;
+    ctl->fraction = r->params.fraction;
+}
+
 static int recorder_fill_ctl(struct recorder *r)
 {
     const struct session_params *p = &r->params;
@@ -68,6 +79,8 @@ static int recorder_fill_ctl(struct recorder *r)
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
     ctl->new_threads = p->event == EVENT_NEW_THREAD;
+    if (p->event == EVENT_SCHED)
+        recorder_fill_sched(r, ctl);
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
 }
@@ -126,6 +139,8 @@ void recorder_close(struct recorder *r)
 {
     if (r->copy)
         recorder_copy_close(r->copy);
+    if (r->params.event == EVENT_SCHED && r->sampler->ctl[r->slot].until_ns == 0)
+        r->sampler->ctl[r->slot].until_ns = monotonic_ns();
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bpf/code_watch.h"
+#include "bpf/sched.h"
 #include "daemon/audit.h"
 #include "daemon/cpu_clock.h"
 #include "daemon/notices.h"
@@ -30,6 +31,7 @@ static void recording_deregister(struct recording *rec)
     rec->server->recordings[rec->slot] = NULL;
     if (!rec->noticed)
         return;
+    sched_remove(&rec->server->sampler, rec->slot);
     sampler_target_remove(&rec->server->sampler, rec->slot);
     notices_unwatch(rec->server->notices);
 }

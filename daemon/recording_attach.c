@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bpf/sched.h"
 #include "daemon/notices.h"
 #include "daemon/recording_impl.h"
 #include "daemon/server.h"
@@ -73,7 +74,7 @@ static int recording_be_noticed(struct recording *rec)
         return r;
     }
     rec->noticed = true;
-    return 0;
+    return sched_add(sampler, rec->slot);
 }
 
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places)

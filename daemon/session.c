@@ -110,6 +110,10 @@ static int session_choose_unwind(const struct server *server, const struct sessi
 {
     bool copies = params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF;
 
+    if (params->event == EVENT_SCHED && server->can_sample && server->sampler.sched_error[0]) {
+        (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
+        return 503;
+    }
     if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {
         *ret = params->unwind == SESSION_UNWIND_AUTO ? SESSION_UNWIND_TABLES : params->unwind;
         return 0;

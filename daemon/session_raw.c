@@ -36,6 +36,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
 {
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK,
+        .releases = p->sched_kind == SCHED_MUTEX,
         .states = p->states, .starts = p->starts, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
@@ -217,6 +218,22 @@ static int session_raw_since(struct raw_writer *w, const struct session_facts *f
     return e || !facts->anew ? e : raw_writer_fact(w, "anew", "%s", facts->anew);
 }
 
+/* What the scheduler's programs say of their session. */
+static int session_raw_sched(struct raw_writer *w, const struct session_ctl *ctl)
+{
+    bool is_block = ctl->sched_kind == SCHED_BLOCK, is_mutex = ctl->sched_kind == SCHED_MUTEX;
+    int e = raw_writer_fact(w, "lost.threads", "%llu", (unsigned long long)ctl->lost_threads);
+
+    if (is_block)
+        e = e ? e : raw_writer_fact(w, "began_before", "%llu", (unsigned long long)ctl->began_before);
+    if (is_mutex) {
+        e = e ? e : raw_writer_fact(w, "lost.locks", "%llu", (unsigned long long)ctl->lost_locks);
+        e = e ? e : raw_writer_fact(w, "abandoned_ns", "%llu", (unsigned long long)ctl->abandoned_ns);
+        e = e ? e : raw_writer_fact(w, "foreign_releases", "%llu", (unsigned long long)ctl->foreign_releases);
+    }
+    return e;
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -233,13 +250,15 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
-    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF) {
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_SCHED) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
     if (facts->since_ns)
         e = e ? e : raw_writer_fact(w, "lost.table", "%llu", (unsigned long long)ctl->lost_table);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
+    if (p->event == EVENT_SCHED)
+        e = e ? e : session_raw_sched(w, ctl);
     e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
     if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
         e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);
