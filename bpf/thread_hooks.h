@@ -88,19 +88,29 @@ STACK_GLOBAL int dump_find_page(struct dump_page *page, __u64 address)
 
 #endif
 
-/* Bytes of one page. 0, or a negative error. What is no longer there by now may have been anybody's memory when it was read. */
+/* Whether a page is where it was found. Other bits of its entry change as others use it. */
+static __always_inline bool dump_page_stays(const struct dump_area *d, const struct dump_page *page)
+{
+    __u64 entry = 0;
+
+    if (bpf_probe_read_kernel(&entry, sizeof(entry), (void *)page->entry_at))
+        return false;
+    return !((entry ^ page->entry) & (d->memory.address_mask | 1));
+}
+
+/* Bytes of one page. 0, or a negative error. What is no longer there by now may have been anybody's memory when it was read: once more. */
 static __always_inline long dump_read_page(struct dump_area *d, void *to, __u32 size, __u64 address)
 {
     struct dump_page *page = &d->pages[(address >> 12) & (DUMP_PAGES - 1)];
-    __u64 entry = 0;
 
-    if (page->address != (address & ~4095ull) && !dump_find_page(page, address))
-        return -14; /* EFAULT */
-    if (bpf_probe_read_kernel(to, size, (void *)(page->at + (address & 4095))))
-        return -14;
-    if (bpf_probe_read_kernel(&entry, sizeof(entry), (void *)page->entry_at) || entry != page->entry)
-        return -14;
-    return 0;
+    for (__u32 i = 0; i < 2; i++) {
+        if (page->address != (address & ~4095ull) && !dump_find_page(page, address))
+            return -14; /* EFAULT */
+        if (!bpf_probe_read_kernel(to, size, (void *)(page->at + (address & 4095))) && dump_page_stays(d, page))
+            return 0;
+        page->address = 1;
+    }
+    return -14;
 }
 
 /* Fetches at most DUMP_READ_MAX bytes, perhaps across a page's end, into d->bounce. 0, or a negative error. One function for all that read,

@@ -343,3 +343,14 @@ def test_many_at_once(daemon, waiting):
     script = f"for i in $(seq 20); do curl -sf '{daemon.url(query(f'/pid/{waiting.pid}/debug/pprof/goroutine', debug=1))}' | head -1 & done; wait"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["goroutine profile: total 42"] * 20
+
+
+def test_as_a_service(either, waiting):
+    """The few rights of the service are enough."""
+    reply = dump(either, waiting.pid, debug=2)
+    found = threads_of(reply)
+    assert sorted(found) == tids(waiting.pid)
+    assert {t.channel for t in found.values() if t.state == "futex wait"} != {None}
+    assert load(dump(either, waiting.pid)).fact("rooted") == ALL
+    assert either.get(f"/pid/{waiting.pid}/debug/pprof/threadcreate").status == 200
+    assert either.get(f"/pid/{waiting.pid}/debug/pprof/threadcreate", seconds=1).status == 200

@@ -206,6 +206,49 @@ START_TEST(test_stack_that_is_not_in_memory)
 }
 END_TEST
 
+#define LARGE (2u << 20)
+
+static void *large_sleeper(void *unused)
+{
+    announce(1);
+    for (;;)
+        pause();
+    return unused;
+}
+
+/* A thread whose stack is one huge page, where the machine has any. */
+static void with_large_page(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    char *at = mmap(NULL, 2 * LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    at = (char *)(((uintptr_t)at + LARGE - 1) & ~(uintptr_t)(LARGE - 1));
+    (void)madvise(at, LARGE, MADV_HUGEPAGE);
+    memset(at, 1, LARGE);
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstack(&attributes, at, LARGE);
+    (void)pthread_create(&thread, &attributes, large_sleeper, NULL);
+    for (;;)
+        pause();
+}
+
+START_TEST(test_stack_in_a_huge_page)
+{
+    CLEANUP(dump_threads_deinit) struct dump_threads t = {0};
+    pid_t pid = start(with_large_page);
+
+    wait_until_ready(2);
+    int r = take(pid, &t);
+    end(pid);
+    ck_assert_int_eq(r, 0);
+    const struct thread_record *sleeps = find(&t, shared->tids[1]);
+    /* pause, and what called large_sleeper: the frame pointer is large_sleeper's own. */
+    ck_assert_uint_ge(sleeps->stack.n_user, 2);
+    ck_assert_uint_ne(sleeps->stack.end, STACK_END_UNREADABLE);
+}
+END_TEST
+
 START_TEST(test_no_such_process)
 {
     struct dump_threads t = {0};
@@ -276,6 +319,7 @@ int main(void)
     tcase_add_test(tc, test_threads_that_wait_and_run);
     tcase_add_test(tc, test_main_thread_that_ended);
     tcase_add_test(tc, test_stack_that_is_not_in_memory);
+    tcase_add_test(tc, test_stack_in_a_huge_page);
     tcase_add_test(tc, test_no_such_process);
     tcase_add_test(tc, test_turns);
     tcase_add_test(tc, test_not_loaded);
