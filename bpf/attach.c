@@ -239,6 +239,28 @@ static int tracepoint_id(const char *category, const char *name)
     return atoi(text);
 }
 
+/* A tracepoint takes a program once, whatever its cookie. So each session has one of its own, which goes on in the common one. Returns the
+ * program, or -errno. */
+static int tracepoint_entry(int prog, struct attachment *ret)
+{
+    uint32_t zero = 0;
+    int next = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "cprofd_next", sizeof(uint32_t), sizeof(uint32_t), 1, NULL);
+    int r = attach_keep(ret, next); /* without an fd of its own it would lose what is in it */
+    if (r < 0)
+        return r;
+    if (bpf_map_update_elem(next, &zero, &prog, BPF_ANY) < 0)
+        return -errno;
+    const struct bpf_insn code[] = {
+        {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_2, .src_reg = BPF_PSEUDO_MAP_FD, .imm = next}, {},
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 0},
+        {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call},
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    int entry = bpf_prog_load(BPF_PROG_TYPE_TRACEPOINT, "cprofd_entry", "GPL", code, sizeof(code) / sizeof(code[0]), NULL);
+    return entry < 0 ? -errno : entry;
+}
+
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret)
 {
@@ -252,7 +274,12 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
     int fd = attach_perf_open(&attr, -1, 0);
     if (fd < 0)
         return -errno;
-    return attach_link(s->tracepoint_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
+    AUTO_CLOSE int entry = tracepoint_entry(s->tracepoint_prog, ret);
+    if (entry < 0) {
+        (void)close(fd);
+        return entry;
+    }
+    return attach_link(entry, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
 }
 
 /* ---- the end */

@@ -121,6 +121,17 @@ def test_tracepoint(daemon, start_target):
     check(profile, "sys_enter_getppid", "count_system_calls", N, N)
 
 
+def test_sessions_on_one_tracepoint(daemon, start_target):
+    """Each has all of it."""
+    event, targets = "tracepoint:syscalls:sys_enter_getppid", [start_target("system_calls") for _ in range(2)]
+    reply = daemon.profile(targets[0].pid, seconds=0.1, event=event)
+    if reply.status == 503 and "tracefs" in reply.text:
+        pytest.skip(f"needs tracefs: {reply.text}")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda target: daemon.profile(target.pid, seconds=1, event=event), 2 * targets))
+    assert [reply.status for reply in replies] == [200] * 4, replies
+
+
 def test_cycles_where_there_is_a_pmu(daemon, program_target):
     reply = daemon.profile(program_target.pid, seconds=1, event="cycles")
     if reply.status == 400:

@@ -109,3 +109,15 @@ def test_started_by_the_library_of_cxx(daemon, start_target):
     profile = load(threadcreate(daemon, target.pid))
     starts = {sample.stack[1].function for sample in profile.samples}
     assert starts and "execute_native_thread_routine" not in starts, starts
+
+
+def test_windows_beside_a_watch(daemon, maker):
+    """Others may look while a process is watched, several at once."""
+    assert daemon.request("PUT", f"/pid/{maker.pid}/watch?kinds=threadcreate").status == 204
+    try:
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            replies = list(pool.map(lambda _: threadcreate(daemon, maker.pid, seconds=1), range(3)))
+        assert [reply.status for reply in replies] == [200] * 3, replies
+        load(threadcreate(daemon, maker.pid))
+    finally:
+        assert daemon.request("DELETE", f"/pid/{maker.pid}/watch").status == 204
