@@ -165,7 +165,7 @@ static int text_labels(FILE *out, const struct text_group *g)
     return r;
 }
 
-static int text_frame_lines(FILE *out, const struct render_job *job, const struct text_frame *f)
+int text_frame_lines(FILE *out, const struct render_job *job, const struct text_frame *f)
 {
     const struct profile_line *lines;
     size_t n = frame_lines(f->frame, &lines);
@@ -205,8 +205,7 @@ static int text_group(FILE *out, struct render_job *job, const struct text_group
     return r;
 }
 
-/* What readers need to say where addresses are from. */
-static int text_mappings(FILE *out, const struct raw_profile *raw)
+int text_mappings(FILE *out, const struct raw_profile *raw)
 {
     int r = 0;
 
@@ -222,7 +221,7 @@ static int text_mappings(FILE *out, const struct raw_profile *raw)
     return r;
 }
 
-static int text_facts(FILE *out, const struct facts *facts)
+int text_facts(FILE *out, const struct facts *facts)
 {
     int r = 0;
 
@@ -357,6 +356,8 @@ static int text_write(FILE *out, struct render_job *job)
     for (size_t i = 0; i < job->n_samples; i++)
         if (render_is_shown(job, &job->samples[i]))
             samples[n++] = &job->samples[i];
+    if (text_has_contentions(job))
+        return text_contentions(out, job, samples, n);
     return job->raw->params.format == RAW_FORMAT_COUNTS ? text_counts(out, job, samples, n) : text_stacks(out, job, samples, n);
 }
 

@@ -1,5 +1,5 @@
-/* The pieces of the text formats (render_text.c), and what goroutines have otherwise (render_goroutine_text.c). Private to these. Each
- * returns 0 or -ENOMEM. */
+/* The pieces of the text formats (render_text.c), and what goroutines (render_goroutine_text.c) and contentions
+ * (render_contention_text.c) have otherwise. Private to these. Each returns 0 or -ENOMEM. */
 #pragma once
 
 #include <stdio.h>
@@ -20,6 +20,19 @@ int text_line_part(FILE *out, const char *text);
 int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret);
 /* A function and its place, on two lines. */
 int text_call(FILE *out, const struct render_job *job, const struct text_frame *f, const struct profile_line *line);
+
+/* All functions of a frame, the innermost inlined one first. */
+int text_frame_lines(FILE *out, const struct render_job *job, const struct text_frame *f);
+int text_facts(FILE *out, const struct facts *facts);
+/* What readers need to say where addresses are from. */
+int text_mappings(FILE *out, const struct raw_profile *raw);
+
+/* ---- render_contention_text.c */
+
+/* The profile's samples are contentions: then the text is of these. */
+bool text_has_contentions(const struct render_job *job);
+/* Changes the order of samples. */
+int text_contentions(FILE *out, struct render_job *job, const struct render_sample **samples, size_t n);
 
 /* ---- render_goroutine_text.c */
 

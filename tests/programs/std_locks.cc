@@ -66,6 +66,7 @@ NOINLINE void release_mutex()
 {
     tallies[RELEASE_MUTEX].calls++;
     mutex.unlock();
+    __asm__ volatile("");
 }
 
 NOINLINE void wait_shared()
@@ -78,6 +79,7 @@ NOINLINE void release_shared()
 {
     tallies[RELEASE_SHARED].calls++;
     shared.unlock();
+    __asm__ volatile("");
 }
 
 NOINLINE void wait_condition(unsigned round)

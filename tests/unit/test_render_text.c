@@ -164,6 +164,47 @@ START_TEST(test_starts_of_threads)
 }
 END_TEST
 
+/* Whoever waited: stacks are what counts, the one that took the longest first. */
+START_TEST(test_contentions)
+{
+    uint64_t common = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021}, 2, STACK_END_ROOT);
+    uint64_t other = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10030, STACK_FRAME_EXACT)}, 1, STACK_END_ROOT);
+
+    b.params.types = (struct raw_types){.type = {"contentions", "delay"}, .unit = {"count", "nanoseconds"}, .n = 2};
+    add(77, SAMPLE_STATE_NONE, "main", other);
+    add(79, SAMPLE_STATE_NONE, "a", common);
+    add(78, SAMPLE_STATE_NONE, "b", common);
+    char *said = text(RAW_FORMAT_COUNTS,
+                      "--- contention:\n"
+                      "cycles/second=1000000000\n"
+                      "20000000 2 @ 0x10010 0x10021\n"
+                      "#\t0x10010\tprog+0x1010+0x0\t/nonexistent/prog:0\n"
+                      "#\t0x10021\tprog+0x1020+0x1\t/nonexistent/prog:0\n"
+                      "\n"
+                      "10000000 1 @ 0x10030\n"
+                      "#\t0x10030\tprog+0x1030+0x0\t/nonexistent/prog:0\n"
+                      "\n"
+                      "# cprofd.");
+    ck_assert_ptr_nonnull(strstr(said, "\n--- Memory map: ---\n10000-20000 r-xp 00001000 00:00 0 /nonexistent/prog\n"));
+    free(said);
+    free(text(RAW_FORMAT_STACKS, "--- contention:\ncycles/second=1000000000\n20000000 2 @ "));
+}
+END_TEST
+
+/* Of releases, those that are none are left out. */
+START_TEST(test_releases)
+{
+    b.params.types = (struct raw_types){.type = {"contentions", "delay"}, .unit = {"count", "nanoseconds"}, .n = 2};
+    b.params.releases = 1;
+    add(77, SAMPLE_STATE_LOCK, "main", build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT)}, 1, STACK_END_ROOT));
+    add(77, SAMPLE_STATE_OTHER, "main", build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10020, STACK_FRAME_EXACT)}, 1, STACK_END_ROOT));
+    char *said = text(RAW_FORMAT_COUNTS, "--- mutex:\ncycles/second=1000000000\nsampling period=1\n10000000 1 @ 0x10010\n");
+    ck_assert_ptr_nonnull(strstr(said, "\n# cprofd.signals=1\n"));
+    ck_assert_ptr_null(strstr(said, "0x10020"));
+    free(said);
+}
+END_TEST
+
 START_TEST(test_hostile_names)
 {
     uint64_t stack = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x30010, STACK_FRAME_EXACT)}, 1, STACK_END_ROOT);
@@ -207,6 +248,8 @@ int main(void)
     tcase_add_test(tc, test_long_lists_of_threads_are_broken_into_lines);
     tcase_add_test(tc, test_a_stack_for_each_thread);
     tcase_add_test(tc, test_starts_of_threads);
+    tcase_add_test(tc, test_contentions);
+    tcase_add_test(tc, test_releases);
     tcase_add_test(tc, test_hostile_names);
     tcase_add_test(tc, test_filters_hold_in_texts);
     suite_add_tcase(suite, tc);

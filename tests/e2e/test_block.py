@@ -1,0 +1,158 @@
+"""Waits for locks and other threads, charged to who waits: each function's contentions and delay beside what the program says itself."""
+
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from daemon import query
+from profiles import load
+from waits import snapshot, waits, watched
+
+SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
+
+
+@pytest.mark.parametrize(
+    "program, command, names",
+    [
+        ("locks", "convoy", ["wait_mutex"]),
+        ("locks", "rwlock", ["wait_read", "wait_write"]),
+        ("locks", "timeout", ["wait_mutex", "wait_timed"]),
+        ("locks", "pi", ["wait_pi"]),
+        ("locks", "robust", ["wait_robust"]),
+        ("locks", "shared", ["wait_shared"]),
+        ("signals", "condition", ["wait_condition"]),
+        ("signals", "semaphore", ["wait_semaphore"]),
+        ("signals", "join", ["wait_thread"]),
+        ("signals", "semop", ["wait_semop"]),
+        ("signals", "flock", ["wait_flock"]),
+        ("signals", "fcntl", ["wait_fcntl"]),
+        ("std_locks", "mutex", ["wait_mutex"]),
+        ("std_locks", "shared", ["wait_shared"]),
+        ("std_locks", "condition", ["wait_condition"]),
+        ("std_locks", "semaphore", ["wait_semaphore"]),
+    ],
+)
+@pytest.mark.chance
+def test_each_way_of_waiting(daemon, start_target, program, command, names):
+    found = waits(daemon, start_target(program), "block", command)
+    found.check(*names)
+
+
+@pytest.mark.chance
+def test_barrier(daemon, start_target):
+    """Who comes last does not wait, but may take long to be told so: that is no contention."""
+    waits(daemon, start_target("signals"), "block", "barrier").check("wait_barrier", counts=False)
+
+
+@pytest.mark.chance
+def test_a_woken_thread_that_finds_the_lock_taken_goes_on_waiting(daemon, start_target):
+    found = waits(daemon, start_target("locks"), "block", "barge")
+    found.check("wait_mutex", counts=False)
+    # A thread that takes the lock again at once wakes another each time: many times as often as one gets it.
+    assert found.contentions["wait_mutex"] <= found.true_contentions["wait_mutex"] + 3
+
+
+def test_what_is_no_wait_for_a_lock_is_left_out(daemon, start_target):
+    found = waits(daemon, start_target("signals"), "block", "sleeps")
+    assert found.true_delay["wait_no_lock"] > 0
+    found.check_none("wait_no_lock")
+
+
+@pytest.mark.chance
+def test_rust(daemon, start_target, tmp_path):
+    found = waits(daemon, start_target("rust_locks", path=rust_locks(tmp_path)), "block", "go")
+    found.check("wait_mutex", "wait_read", "wait_write", "wait_condition", counts=False)
+
+
+def rust_locks(tmp_path):
+    if not shutil.which("rustc"):
+        pytest.skip("needs rustc")
+    program = str(tmp_path / "rust_locks")
+    subprocess.run(["rustc", "-O", "-g", os.path.join(SOURCES, "rust_locks.rs"), "-o", program], check=True, capture_output=True)
+    return program
+
+
+@pytest.mark.chance
+def test_musl(daemon, start_target, tmp_path):
+    """Another library's locks, whose condition variables move their waiters to the lock."""
+    if not shutil.which("musl-gcc"):
+        pytest.skip("needs musl-gcc")
+    sources = [os.path.join(SOURCES, name) for name in ("signals.c", "program.c")]
+    program = str(tmp_path / "signals")
+    done = subprocess.run(
+        ["musl-gcc", "-static", "-O2", "-g", "-D_GNU_SOURCE", *sources, "-o", program], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip("musl-gcc: " + done.stderr[-200:])
+    target = start_target("signals", path=program)
+    for command, name in (("condition", "wait_condition"), ("semaphore", "wait_semaphore"), ("join", "wait_thread")):
+        waits(daemon, target, "block", command).check(name, counts=False)
+
+
+# ---- how it is asked for
+
+
+@pytest.mark.chance
+def test_rate_changes_no_sum(daemon, start_target):
+    """Of 300 waits of 4 ms one in five is kept: the sums are as large, on average."""
+    target = start_target("signals")
+    with watched(daemon, target.pid, "block", block_rate=20_000_000):
+        before = target.truth()
+        for _ in range(15):
+            after = target.truth("semaphore")
+        profile = load(snapshot(daemon, target.pid, "block"))
+    names = ["wait_semaphore"]
+    true_n = after["functions"][names[0]]["calls"] - before["functions"][names[0]]["calls"]
+    true_ns = after["functions"][names[0]]["cpu_ns"] - before["functions"][names[0]]["cpu_ns"]
+    error = 4.5 * (4 / true_n) ** 0.5  # of a sum of draws that are 5 with a probability of 1/5
+    assert abs(profile.by_function(names, "contentions")[names[0]] / true_n - 1) <= error
+    assert abs(profile.by_function(names, "delay")[names[0]] / true_ns - 1) <= error
+
+
+def test_rate_0_is_off(daemon, start_target):
+    target = start_target("signals")
+    with watched(daemon, target.pid, "block", block_rate=0):
+        target.truth("semaphore")
+        assert load(snapshot(daemon, target.pid, "block")).samples == []
+
+
+def test_a_window(daemon, start_target):
+    """What waits end in so many seconds; with threads, which a watch does not tell apart."""
+    target = start_target("signals")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(daemon.get, query(f"/pid/{target.pid}/debug/pprof/block", seconds=3))
+        daemon.wait_for_sessions(1)
+        time.sleep(0.7)
+        target.truth("semaphore")
+        reply = pending.result()
+    profile = load(reply)
+    assert profile.by_function(["wait_semaphore"], "contentions") == {"wait_semaphore": 20}
+    assert 'filename="block-delta"' in reply.headers["content-disposition"]
+    assert all("tid" in sample.labels and "state" not in sample.labels for sample in profile.samples)
+
+
+def test_types_and_headers(daemon, start_target):
+    target = start_target("signals")
+    with watched(daemon, target.pid, "block"):
+        reply = snapshot(daemon, target.pid, "block")
+    assert 'filename="block"' in reply.headers["content-disposition"]
+    profile = load(reply)
+    assert profile.sample_types == [("contentions", "count"), ("delay", "nanoseconds")]
+    assert profile.period == 1
+    assert snapshot(daemon, target.pid, "block").status == 409
+
+
+def test_text(daemon, start_target):
+    target = start_target("signals")
+    with watched(daemon, target.pid, "block"):
+        target.truth("semaphore")
+        reply = snapshot(daemon, target.pid, "block", debug=1)
+    text = reply.text
+    assert text.startswith("--- contention:\ncycles/second=1000000000\n"), text
+    first = text.splitlines()[2].split(" @ ")[0].split()
+    assert int(first[0]) >= 20 * 3_900_000 and int(first[1]) == 20, text
+    assert "wait_semaphore+0x" in text
