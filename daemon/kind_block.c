@@ -7,7 +7,7 @@
 
 static const struct param_spec specs[] = {
     PARAM_DELTA_SECONDS,
-    PARAM_RATE("rate", "1", "waits that are shorter than so many nanoseconds are sampled, and scaled up; 1 is all, 0 none"),
+    PARAM_OWN_RATE("rate", "1", "waits that are shorter than so many nanoseconds are sampled, and scaled up; 1 is all, 0 none"),
     PARAM_RATE("block_rate", "1", "the same, by the name that a watch takes"),
     PARAM_DEBUG("0: a profile; else text"),
     PARAM_KERNEL,

@@ -86,6 +86,8 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
     {"seconds", "integer", "[1, 3600]", "all since the process is watched", "only what accrues in so many seconds from now on", \
      param_delta_seconds}
 #define PARAM_RATE(name, fallback, description) {name, "integer", "[0, 1000000000000000]", fallback, description, param_rate, .watch = true}
+/* The same by a name that is another kind's where a watch says it. */
+#define PARAM_OWN_RATE(name, fallback, description) {name, "integer", "[0, 1000000000000000]", fallback, description, param_rate}
 #define PARAM_FRACTION(fallback, description) {"fraction", "integer", "[0, 1000000000]", fallback, description, param_fraction, .watch = true}
 #define PARAM_STATE \
     {"state", "states", "cpu|runq|lock|io|sleep|other, or several with commas between", "all states", "only time in these states", \
