@@ -57,7 +57,7 @@ static __always_inline void thread_describe(const struct session_ctl *s, struct 
     t->on_cpu = !!task->on_cpu;
     t->in_iowait = BPF_CORE_READ_BITFIELD(task, in_iowait);
     t->wait_ns = t->on_cpu ? 0 : thread_wait_ns(d, task, now_ns);
-    t->age_ns = now_ns - task->start_time;
+    t->start_ns = task->start_time;
     t->epoch = s->epoch;
     thread_syscall(task, t);
     bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);

@@ -27,7 +27,7 @@ struct thread_record {
     __s64 syscall;     /* the system call that it is in; -1: none */
     __u64 args[2];     /* its first ones */
     __u64 wait_ns;     /* since it was last on a CPU */
-    __u64 age_ns;      /* since it began */
+    __u64 start_ns;    /* monotonic: when it was made */
     char comm[CPROFD_COMM_LEN];
     struct stack_record stack;
 };

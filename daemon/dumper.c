@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +32,17 @@ struct channel {
     UT_hash_handle hh;
 };
 
+/* A stack that is among the records. */
+struct known_stack {
+    uint64_t hash[2];
+    UT_hash_handle hh;
+};
+
 struct dumper {
     const struct dumper_request *request;
     uint64_t seed[2];
     struct channel *channels;
+    struct known_stack *stacks;
     uint8_t *records;
     struct raw_count *counts;
     struct raw_thread *threads;
@@ -43,11 +51,16 @@ struct dumper {
 
 static void dumper_deinit(struct dumper *d)
 {
+    struct known_stack *stack, *next_stack;
     struct channel *channel, *next;
 
     HASH_ITER(hh, d->channels, channel, next) {
         HASH_DEL(d->channels, channel);
         free(channel);
+    }
+    HASH_ITER(hh, d->stacks, stack, next_stack) {
+        HASH_DEL(d->stacks, stack);
+        free(stack);
     }
     free(d->records);
     free(d->counts);
@@ -105,46 +118,102 @@ static const char *dumper_channel(struct dumper *d, const struct thread_record *
 
 /* ---- what becomes of a thread */
 
-/* The stack, with the kernel's frames where they are wanted. */
-static const struct stack_record *dumper_add_stack(struct dumper *d, const struct thread_record *t, const uint64_t *frames)
-{
-    struct stack_record stack = t->stack;
-    size_t skip = d->request->kernel ? 0 : stack.n_kernel;
-    void *to = d->records + d->records_len;
+/* Frames of a stack that are kept. */
+struct part {
+    const uint64_t *frames;
+    uint16_t n_kernel, n_user;
+    uint32_t end;
+};
 
-    stack.n_kernel = (uint16_t)(stack.n_kernel - skip);
+/* Of a start function and what calls it, and some to spare. */
+#define DUMPER_START_FRAMES 8
+
+/* A stack that was cut does not show how its thread began. */
+static struct part dumper_start(const struct thread_record *t, const uint64_t *frames)
+{
+    bool whole = t->stack.end == STACK_END_ROOT || t->stack.end == STACK_END_UNPROVEN;
+    uint16_t n = !whole ? 0 : t->stack.n_user < DUMPER_START_FRAMES ? t->stack.n_user : DUMPER_START_FRAMES;
+
+    return (struct part){.frames = frames + t->stack.n_kernel + t->stack.n_user - n, .n_user = n, .end = STACK_END_EARLIER};
+}
+
+static struct part dumper_part(const struct dumper *d, const struct thread_record *t, const uint64_t *frames)
+{
+    struct part p = {.frames = frames, .n_kernel = t->stack.n_kernel, .n_user = t->stack.n_user, .end = t->stack.end};
+
+    if (d->request->starts)
+        return dumper_start(t, frames);
+    if (!d->request->kernel) {
+        p.frames += p.n_kernel;
+        p.n_kernel = 0;
+    }
     if (!t->seen && t->exit_state == 0)
-        stack.end = STACK_END_RUNNING;
-    size_t n = (size_t)stack.n_kernel + stack.n_user;
-    uint64_t hash[2];
-    hash_frames(d, frames + skip, n, hash);
-    stack.stack_hash[0] = hash[0] + stack.n_kernel;
-    stack.stack_hash[1] = hash[1] + stack.end;
-    memcpy(to, &stack, sizeof(stack));
-    memcpy((uint8_t *)to + sizeof(stack), frames + skip, n * sizeof(uint64_t));
+        p.end = STACK_END_RUNNING;
+    return p;
+}
+
+/* Whether the stack is new; where memory is short it may be there twice. */
+static bool dumper_is_new(struct dumper *d, const uint64_t hash[2])
+{
+    struct known_stack *known;
+
+    HASH_FIND(hh, d->stacks, hash, sizeof(known->hash), known);
+    if (known)
+        return false;
+    known = calloc(1, sizeof(*known));
+    if (!known)
+        return true;
+    memcpy(known->hash, hash, sizeof(known->hash));
+    HASH_ADD(hh, d->stacks, hash, sizeof(known->hash), known);
+    if (!known->hh.tbl)
+        free(known);
+    return true;
+}
+
+static void dumper_add_stack(struct dumper *d, const struct thread_record *t, const uint64_t *frames, uint64_t ret_hash[2])
+{
+    struct part part = dumper_part(d, t, frames);
+    size_t n = (size_t)part.n_kernel + part.n_user;
+
+    hash_frames(d, part.frames, n, ret_hash);
+    ret_hash[0] += part.n_kernel;
+    ret_hash[1] += part.end;
+    if (!dumper_is_new(d, ret_hash))
+        return;
+    struct stack_record stack = {.type = RECORD_STACK, .n_kernel = part.n_kernel, .n_user = part.n_user, .end = part.end,
+                                 .stack_hash = {ret_hash[0], ret_hash[1]}};
+    memcpy(d->records + d->records_len, &stack, sizeof(stack));
+    memcpy(d->records + d->records_len + sizeof(stack), part.frames, n * sizeof(uint64_t));
     d->records_len += sizeof(stack) + n * sizeof(uint64_t);
-    return to;
 }
 
 static void dumper_add(struct dumper *d, const struct thread_record *t)
 {
     const uint64_t *frames = (const uint64_t *)(t + 1);
+    const struct dumper_request *q = d->request;
     struct raw_thread *thread = &d->threads[d->n];
     struct raw_count *count = &d->counts[d->n++];
+    uint64_t hash[2];
 
     *thread = (struct raw_thread){.tid = t->tid, .epoch = t->epoch, .wait_ns = t->wait_ns};
     enum sample_state state = thread_state(t, thread->state);
-    if (d->request->starts)
-        state = SAMPLE_STATE_NONE;
-    else
+    if (!q->starts)
         (void)snprintf(thread->channel, sizeof(thread->channel), "%s", dumper_channel(d, t, frames));
-    const struct stack_record *stack = dumper_add_stack(d, t, frames);
+    dumper_add_stack(d, t, frames, hash);
     *count = (struct raw_count){
-        .key = {.stack_hash = {stack->stack_hash[0], stack->stack_hash[1]}, .tid = t->tid, .tgid = (uint32_t)d->request->pid,
-                .epoch = t->epoch, .state = state},
+        .key = {.stack_hash = {hash[0], hash[1]}, .tid = q->anonymous ? 0 : t->tid, .tgid = (uint32_t)q->pid, .epoch = t->epoch,
+                .state = q->starts ? SAMPLE_STATE_NONE : state},
         .value = {.samples = 1, .weight = 1},
     };
-    memcpy(count->key.comm, t->comm, sizeof(count->key.comm));
+    if (!q->anonymous)
+        memcpy(count->key.comm, t->comm, sizeof(count->key.comm));
+}
+
+static bool dumper_wants(const struct dumper *d, const struct thread_record *t)
+{
+    const struct dumper_request *q = d->request;
+
+    return !q->starts || (t->tid != (uint32_t)q->pid && (q->before_ns == 0 || t->start_ns < q->before_ns));
 }
 
 static int dumper_describe(struct dumper *d, const struct dump_threads *t)
@@ -159,7 +228,7 @@ static int dumper_describe(struct dumper *d, const struct dump_threads *t)
     if (getrandom(d->seed, sizeof(d->seed), 0) != sizeof(d->seed))
         return -EIO;
     for (size_t pos = 0; (record = dump_threads_next(t, &pos));)
-        if (!d->request->starts || record->tid != (uint32_t)d->request->pid)
+        if (dumper_wants(d, record))
             dumper_add(d, record);
     return 0;
 }

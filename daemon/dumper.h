@@ -14,7 +14,9 @@ struct dumper_request {
     uint32_t slot;
     pid_t pid;
     bool kernel;
-    bool starts; /* of threads but the first, without states */
+    bool starts; /* of threads but the first the outermost frames alone, marked STACK_END_EARLIER, without states */
+    bool anonymous;     /* starts: without names and numbers of threads */
+    uint64_t before_ns; /* starts: monotonic: only threads that were there then; 0: all */
 };
 
 int dumper_main(int sock, void *arg); /* arg: struct dumper_request */

@@ -71,7 +71,7 @@ struct raw_params {
     uint32_t releases; /* 1: samples are of threads that wake others: those that release no lock are left out. Their state is LOCK where
                         * the word that was waited for looks like a lock's, else OTHER, and is not shown */
     uint32_t date;    /* enum raw_date */
-    uint32_t starts;  /* 1: samples are of threads that are there: of each stack the function that its thread began with is shown */
+    uint32_t pad;
 };
 
 struct raw_count {

@@ -112,6 +112,8 @@ void recorder_open(struct recorder *r)
         struct attacher_message m = {.type = ATTACHER_OPEN};
         (void)child_send(r->attacher, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
     }
+    if (r->standing && r->params.event == EVENT_NEW_THREAD)
+        recorder_elders_begin(r);
 }
 
 void recorder_thin(struct recorder *r, uint32_t thin)
@@ -166,6 +168,7 @@ static void recorder_destroy(struct recorder *r)
         event_free(r->ring_event);
     ring_buffer__free(r->ring);
     recorder_copy_free(r->copy);
+    recorder_elders_end(r);
     if (r->dumped)
         raw_profile_close(&r->dump);
     close_fd(&r->counts_fd);
@@ -253,7 +256,7 @@ static int recorder_read_counts(struct recorder *r)
     int result;
 
     if (!r->counts)
-        r->counts = calloc(r->max_keys, sizeof(*r->counts));
+        r->counts = calloc(r->max_keys + r->n_elders, sizeof(*r->counts));
     if (!keys || !values || !r->counts)
         return -ENOMEM;
     r->n_counts = 0;
@@ -267,6 +270,8 @@ static int recorder_read_counts(struct recorder *r)
         recorder_add_counts(r, keys, values, n);
         first = false;
     } while (result == 0 && n > 0);
+    for (size_t i = 0; i < r->n_elders; i++)
+        r->counts[r->n_counts++] = r->elders[i];
     return 0;
 }
 
@@ -496,6 +501,7 @@ void recorder_free(struct recorder *r)
         return;
     }
     r->orphaned = true;
+    recorder_elders_end(r);
     recorder_ask_end(r);
 }
 
@@ -503,7 +509,7 @@ void recorder_data(const struct recorder *r, struct recorder_data *ret)
 {
     *ret = (struct recorder_data){.records = r->records, .records_len = r->records_len, .counts = r->counts,
                                   .counts_len = r->n_counts * sizeof(*r->counts), .lost_memory = r->lost_memory,
-                                  .attacher_cpu_ns = r->attacher_cpu_ns};
+                                  .attacher_cpu_ns = r->attacher_cpu_ns, .elders_missing = r->elders_missing};
     if (r->dumped) {
         ret->records = r->dump.n_records > 0 ? r->dump.records[0] + 1 : NULL;
         ret->records_len = r->dump.n_records > 0 ? r->dump.records[0]->len : 0;

@@ -77,6 +77,7 @@ struct recorder_data {
     size_t counts_len;
     const struct raw_thread *threads; /* of a dump */
     size_t n_threads;
+    bool elders_missing; /* threads that are older than a watch of new ones are not in the counts */
     uint64_t lost_memory;
     uint64_t attacher_cpu_ns;
 };

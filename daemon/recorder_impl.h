@@ -45,11 +45,22 @@ struct recorder {
     size_t records_len, records_cap, n_records;
     struct raw_count *counts;
     size_t n_counts;
+    struct child *elders_dumper; /* NULL: it is not yet, or no longer, at work */
+    struct raw_count *elders;    /* in the counts, too */
+    size_t n_elders;
+    bool elders_missing;
     uint64_t lost_memory, attacher_cpu_ns;
 };
 
 /* Room for len more bytes of records, which count from then on. NULL: there is none. */
 void *recorder_reserve(struct recorder *r, size_t len);
+
+/* ---- recorder_elders.c */
+
+/* The window has opened: asks for the threads that were there before. Where they can't be had, elders_missing stays set. */
+void recorder_elders_begin(struct recorder *r);
+/* May run twice. */
+void recorder_elders_end(struct recorder *r);
 
 /* ---- recorder_copy.c */
 

@@ -232,8 +232,7 @@ static int render_fill(struct render_job *job, struct profile *p)
 {
     render_settle_goroutines(job);
     render_prove_roots(job);
-    if (job->raw->params.starts)
-        render_show_starts(job);
+    render_show_starts(job);
     /* The first mapping: readers take it for the main binary. */
     if (job->main_binary && frame_mapping(job, p, job->main_binary) == 0)
         return -ENOMEM;

@@ -68,7 +68,8 @@ struct render_sample {
     enum stack_end end; /* how the stack ended, that considered */
     const struct raw_goroutine *goroutine; /* NULL: it is a thread's */
     const struct stack_record *on_thread;  /* of a goroutine that ran: what its thread was in, which may be something else; or NULL */
-    bool started;       /* shown are one frame that says that the thread was made earlier, and those from `first` on */
+    bool earlier;       /* the stack is of a thread that was made earlier, in place of the one that made it */
+    bool started;       /* once frames have names: shown are one frame that says that the thread was made earlier, and those from `first` on */
     size_t first;
     uint64_t alike[2];  /* the same in samples that show the same stack */
 };
@@ -202,7 +203,7 @@ ptrdiff_t render_frame_index(const struct render_sample *sample, size_t i);
 
 /* ---- render_starts.c */
 
-/* Shows of each stack the function that its thread began with, once frames have names. */
+/* Shows of the stacks of threads that were made earlier the function that each began with, once frames have names. */
 void render_show_starts(struct render_job *job);
 /* ---- render_frames.c */
 

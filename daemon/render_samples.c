@@ -106,6 +106,9 @@ void render_trim(const struct render_job *job, struct render_sample *sample)
     sample->n_user = n;
     /* A stack without a frame has no user part either, whatever its record says: unless nobody could look at it. */
     sample->end = stack->n_kernel + n == 0 && stack->end != STACK_END_RUNNING ? STACK_END_NO_USER : (enum stack_end)stack->end;
+    sample->earlier = stack->end == STACK_END_EARLIER;
+    if (sample->end == STACK_END_EARLIER)
+        sample->end = STACK_END_ROOT;
     if (job->map.n == 0)
         return; /* the mappings are not known */
     while (n > 1 &&
@@ -288,10 +291,10 @@ struct frame *render_frame_at(struct render_job *job, const struct render_sample
 
 int render_collect(struct render_job *job)
 {
-    if (job->raw->params.starts && !frame_end(job, STACK_END_EARLIER, NULL))
-        return -ENOMEM;
     for (size_t s = 0; s < job->n_samples; s++) {
         const struct render_sample *sample = &job->samples[s];
+        if (sample->earlier && !frame_end(job, STACK_END_EARLIER, NULL))
+            return -ENOMEM;
         for (size_t i = 0; i < render_frame_count(sample); i++) {
             struct frame *frame = render_frame_at(job, sample, i);
             if (!frame)

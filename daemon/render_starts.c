@@ -45,8 +45,10 @@ void render_show_starts(struct render_job *job)
 {
     for (size_t i = 0; i < job->n_samples; i++) {
         struct render_sample *sample = &job->samples[i];
+        if (!sample->earlier)
+            continue;
         /* Of a stack that was cut nobody knows how it began. */
-        bool whole = sample->n_user > 0 && (sample->end == STACK_END_ROOT || sample->end == STACK_END_UNPROVEN);
+        bool whole = sample->n_user > 0 && sample->end == STACK_END_ROOT;
         sample->first = whole ? start_of(job, sample) : (size_t)sample->stack->n_kernel + sample->n_user;
         sample->alike[0] = whole ? (uintptr_t)render_own_frame(job, sample, sample->first) : sample->end;
         sample->alike[1] = whole ? sample->n_user - (sample->first - sample->stack->n_kernel) : 0;

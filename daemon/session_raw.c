@@ -37,7 +37,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK,
         .releases = p->sched_kind == SCHED_MUTEX,
-        .states = p->states, .starts = p->starts, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
+        .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
@@ -203,6 +203,8 @@ static int session_raw_common_facts(struct raw_writer *w, const struct session_f
         e = e ? e : raw_writer_fact(w, "target", "%s", facts->target);
     if (facts->ended)
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
+    if (data->elders_missing)
+        e = e ? e : raw_writer_fact(w, "older_threads", "unknown: threads that were there before it was watched are not shown");
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu", (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);

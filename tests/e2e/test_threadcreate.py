@@ -77,13 +77,16 @@ def test_watched(daemon, maker):
     path = f"/pid/{maker.pid}/watch"
     assert daemon.request("PUT", path + "?kinds=threadcreate").status == 204
     try:
+        wait_for(lambda: "older_threads" not in load(threadcreate(daemon, maker.pid)).facts, "older threads are there, too")
         maker.truth("10")
         first = load(threadcreate(daemon, maker.pid))
         assert made(first) == {"make_first": 10, "make_second": 20} and "since" in first.facts
+        older = [[frame.function for frame in sample.stack] for sample in first.samples if sample.stack[0].function == "[created earlier]"]
+        assert sorted(stack[1] for stack in older) == ["answer", "old_start"] and first.total("threadcreate") == 34, first.folded()
         maker.truth("5")
         second = load(threadcreate(daemon, maker.pid))
         assert made(second) == {"make_first": 15, "make_second": 30} and second.facts["since"] == first.facts["since"]
-        assert threadcreate(daemon, maker.pid, debug=1).text.startswith("threadcreate profile: total 45\n")
+        assert threadcreate(daemon, maker.pid, debug=1).text.startswith("threadcreate profile: total 49\n")
     finally:
         assert daemon.request("DELETE", path).status == 204
     wait_for(lambda: "since" not in load(threadcreate(daemon, maker.pid)).facts, "it is no longer watched")

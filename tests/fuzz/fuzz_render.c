@@ -6,7 +6,7 @@
  *   'l' the same, as a record that came late
  *   'p' a copy: numbers of kernel frames and stack words, tid, epoch, samples, known registers (a byte each), then words of frames and stack
  *   'e' a trace's format, then events: type, state, CPU, time, thread, actor, system call, epoch, stack's hash (a byte each)...
- *   'w' a text's format (bit 0) and whether starts are shown (bit 1), then threads of a dump: tid, seconds, state, channel (a byte each)...
+ *   'w' a text's format (bit 0), then threads of a dump: tid, seconds, state, channel (a byte each)...
  *   'o' objects: a byte each, the offset of the path
  *   'm' mappings: start, end, offset, first and last epoch, object, name (a byte each; addresses are in
  * pages)... 't' strings, 'f' facts, 'a' addresses: as they are 'x' then changes bytes of the finished raw
@@ -130,7 +130,6 @@ static void put_threads(struct raw *raw, const uint8_t *data, size_t len)
     if (len == 0)
         return;
     params->format = data[0] & 1 ? RAW_FORMAT_COUNTS : RAW_FORMAT_STACKS;
-    params->starts = data[0] >> 1 & 1;
     for (data++, len--; len >= 4 && n < 256; data += 4, len -= 4)
         threads[n++] = (struct raw_thread){.tid = data[0], .wait_ns = data[1] * 1000000000ull, .state = {(char)data[2]}, .channel = {(char)data[3]}};
     put(raw, RAW_THREADS, threads, n * sizeof(threads[0]));

@@ -138,14 +138,13 @@ END_TEST
 /* Without names, the outermost frames in the outermost one's file are the C library's. */
 START_TEST(test_starts_of_threads)
 {
-    uint64_t a = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_ROOT);
-    uint64_t same = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10050, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_ROOT);
-    uint64_t cut = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021}, 2, STACK_END_BAD_FP);
-    uint64_t none = build_stack(&b, NULL, 0, NULL, 0, STACK_END_NO_USER);
+    uint64_t a = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_EARLIER);
+    uint64_t same = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10050, STACK_FRAME_EXACT), 0x10021, 0x30031, 0x30041}, 4, STACK_END_EARLIER);
+    uint64_t cut = build_stack(&b, NULL, 0, (uint64_t[]){STACK_FRAME(0x10010, STACK_FRAME_EXACT), 0x50021}, 2, STACK_END_EARLIER);
+    uint64_t none = build_stack(&b, NULL, 0, NULL, 0, STACK_END_EARLIER);
 
     build_mapping(&b, 0x30000, 0x40000, 0, build_object(&b, "/nonexistent/libc.so.6"));
     strcpy(b.params.types.type[0], "threadcreate");
-    b.params.starts = 1;
     add(80, SAMPLE_STATE_NONE, "a", a);
     add(81, SAMPLE_STATE_NONE, "a", same);
     add(82, SAMPLE_STATE_NONE, "a", cut);
@@ -157,8 +156,8 @@ START_TEST(test_starts_of_threads)
                                          "#\t0x10000000000000d\t[created earlier]+0x0\t[cprofd]:0\n"
                                          "#\t0x10021\tprog+0x1020+0x1\t/nonexistent/prog:0\n"
                                          "#\t0x30031\tlibc.so.6+0x30+0x1\t/nonexistent/libc.so.6:0\n");
-    /* One that was cut has no beginning: what is outermost is no function that a thread began with. */
-    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000002\n"));
+    /* What ends in no code has no beginning. */
+    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000006\n"));
     ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000005\n"));
     free(said);
 }
