@@ -1,16 +1,20 @@
 /* The price of a recording, as it runs: the time that its programs take in the kernel, beside the CPU time that the target uses. Above
  * the budget fewer samples are taken, each standing for more, so that weights stay right; where even that is too much the window
- * ends. Either is said. Owns nothing: the recording does. */
+ * ends. Either is said. A target that mostly waits uses next to nothing, and a share of that would leave out waits to save nobody anything:
+ * it is taken to use a fifth of a CPU at least. Owns nothing: the recording does. */
 #include <errno.h>
 #include <event2/event.h>
 
 #include "daemon/cpu_clock.h"
 #include "daemon/recording_impl.h"
 #include "daemon/server.h"
+#include "util/clock.h"
 
 /* How often. A comparison needs so much CPU time of the target that a single sample can't exceed the budget by chance. */
 #define BUDGET_INTERVAL_US 100000
 #define BUDGET_LEAST_CPU_NS (20 * NSEC_PER_MSEC)
+/* What a target is taken to use at least: one part in so many of one CPU. */
+#define BUDGET_IDLE_PART 5
 /* Beyond this nothing is left that were worth the name of a profile. */
 #define BUDGET_MAX_THIN 256
 
@@ -34,15 +38,21 @@ static void recording_spend_less(struct recording *rec, double share)
 static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
-    uint64_t cpu_ns, overhead_ns = recorder_ctl(rec->recorder)->overhead_ns;
+    uint64_t cpu_ns, overhead_ns = recorder_ctl(rec->recorder)->overhead_ns, now_ns = monotonic_ns();
 
-    if (process_cpu_ns(rec->pid, &cpu_ns) < 0 || cpu_ns < rec->spent.cpu_ns + BUDGET_LEAST_CPU_NS)
+    if (process_cpu_ns(rec->pid, &cpu_ns) < 0)
         return;
-    double share = (double)(overhead_ns - rec->spent.overhead_ns) / (double)(cpu_ns - rec->spent.cpu_ns);
+    uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / BUDGET_IDLE_PART;
+    if (used_ns < least_ns)
+        used_ns = least_ns;
+    if (used_ns < BUDGET_LEAST_CPU_NS)
+        return;
+    double share = (double)(overhead_ns - rec->spent.overhead_ns) / (double)used_ns;
     bool twice = rec->spent.exceeded;
     rec->spent.exceeded = share > rec->params.max_overhead / 100;
     rec->spent.cpu_ns = cpu_ns;
     rec->spent.overhead_ns = overhead_ns;
+    rec->spent.compared_ns = now_ns;
     if (rec->spent.exceeded && twice) {
         rec->spent.exceeded = false;
         recording_spend_less(rec, share);
@@ -61,5 +71,6 @@ void recording_budget_open(struct recording *rec)
     struct timeval interval = {.tv_usec = BUDGET_INTERVAL_US};
 
     rec->spent.cpu_ns = rec->cpu_open_ns;
+    rec->spent.compared_ns = monotonic_ns();
     (void)event_add(rec->budget, &interval); /* where that fails, no time is left to compare either */
 }

@@ -94,7 +94,7 @@ struct recording {
     uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
     bool cpu_known;
     struct recording_budget {
-        uint64_t cpu_ns, overhead_ns; /* when it was compared last */
+        uint64_t cpu_ns, overhead_ns, compared_ns; /* when it was compared last, and when that was */
         uint32_t thin;                /* one sample in so many is taken */
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
     } spent;

@@ -43,6 +43,17 @@ def test_a_budget_that_nothing_keeps_ends_the_window(daemon, start_target):
     assert profile.total("samples") > 0
 
 
+def test_a_process_that_mostly_waits_keeps_all_of_its_waits(daemon, start_target):
+    """What it uses is so little that a per cent of it is nothing."""
+    target = start_target("held_locks", "only=mutex")
+    reply = daemon.get(f"/pid/{target.pid}/debug/pprof/block", seconds=3)
+    if reply.status == 503:
+        pytest.skip(reply.text)
+    profile = load(reply)
+    assert float(profile.facts["overhead_percent"]) > 5, "this tests nothing"
+    assert "thinned" not in profile.facts, profile.facts
+
+
 def test_wrong_budgets(daemon, program_target):
     for value in ("0", "-1", "x", "1000001"):
         reply = daemon.get(query(f"/pid/{program_target.pid}/debug/pprof/profile", seconds=0.1, max_overhead=value))
