@@ -53,6 +53,8 @@ struct sched_entity {
 };
 
 struct sched_info {
+    unsigned long long run_delay; /* time that it could run, and had no CPU */
+    unsigned long long last_queued; /* since when it could run and has no CPU, by the scheduler's clock; 0: it has one, or waits */
     unsigned long long last_arrival; /* when it was last put on a CPU, by the scheduler's clock; 0: never */
 };
 

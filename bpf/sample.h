@@ -100,10 +100,13 @@ enum trace_event {
     TRACE_EVENT_COUNT,
 };
 
+/* The kernel did not tell of it when it happened, and its own accounts of the thread say when it did. */
+#define TRACE_RECOVERED 1
+
 struct trace_record {
     __u32 type;
     __u8 event;    /* enum trace_event */
-    __u8 state;    /* OUT: enum sample_state: what it waits for, RUNQ: it could run on, NONE: it ends */
+    __u8 state;    /* OUT: enum sample_state: what it waits for, RUNQ: it could run on, NONE: it ends; else TRACE_RECOVERED, or 0 */
     __u16 cpu;     /* of the thread; WAKING, NEW: of the actor */
     __u64 time_ns; /* monotonic */
     __u32 tid;     /* as in sample_key */

@@ -20,6 +20,7 @@
 
 #include "bpf/sched_session.h"
 #include "bpf/sched_thread.h"
+#include "bpf/trace_events.h"
 
 #include "bpf/sched_locks.h"
 
@@ -60,9 +61,12 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
     t->generation = x->generation;
+    trace_missed(task, t, slots, x->now_ns);
+    trace_account(task, t);
     if (task->__state & TASK_DEAD) {
         FOR_EACH_SLOT(slot, slots)
             session_ends(t, x, slot);
+        trace_end(t, slots, x->now_ns);
         thread_remove(task);
         return;
     }
@@ -74,6 +78,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     if (t->locks && t->state == SAMPLE_STATE_LOCK)
         lock_leaves(t, x);
     thread_gives_all(ctx, t, x);
+    trace_own(t, slots, TRACE_OUT, x->now_ns);
 }
 
 static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
@@ -85,8 +90,10 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
     t->generation = x->generation;
+    trace_missed_wake(task, t, slots, x->now_ns);
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
+    trace_own(t, slots, TRACE_IN, x->now_ns);
 }
 
 __noinline int session_lost_event(__u32 slot, __u32 tgid)
@@ -139,6 +146,32 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_
     return 0;
 }
 
+/* A wake for those that trace: by a thread of the same process, with its stack, or by somebody else. */
+static __always_inline void trace_waking(void *ctx, struct thread_state *t, __u32 tgid, __u64 tracing, __u64 now_ns)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct thread_state *by = t;
+    struct scratch *x;
+    __u32 actor = 0, level;
+
+    if (!tracing)
+        return;
+    if (task_tgid(task) == tgid && task_wakes(task, t)) {
+        by = thread_of(task, tgid, tracing);
+        x = by ? sched_take(tgid, tracing, now_ns, &level) : NULL;
+        if (x) {
+            trace_walk_waker(ctx, by, x, tracing);
+            scratch_release(level);
+        } else if (by) {
+            by->given = 0; /* it has left where these were taken */
+        }
+        actor = by ? by->tid : 0;
+    }
+    if (by)
+        FOR_EACH_SLOT(slot, tracing)
+            trace_event(t, by, slot | TRACE_WAKING << 8, actor, now_ns);
+}
+
 SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *task)
 {
@@ -162,6 +195,7 @@ int BPF_PROG(on_waking, struct task_struct *task)
         lock_wakes(ctx, task, t, x);
         scratch_release(level);
     }
+    trace_waking(ctx, t, tgid, trace_slots(slots, tgid), now_ns);
     charge_sessions(tgid, slots, now_ns);
     return 0;
 }
@@ -191,6 +225,7 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     t->place = THREAD_QUEUED;
     t->state = SAMPLE_STATE_RUNQ;
     thread_gives_all(ctx, t, x);
+    trace_begin(t, slots, now_ns);
     t->last.walked = 0; /* it was its maker's */
     scratch_release(level);
     charge_sessions(tgid, slots, now_ns);

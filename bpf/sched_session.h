@@ -144,7 +144,7 @@ static __always_inline bool wants_stack(const struct session_ctl *s, const struc
 {
     bool waits = s->sched_kind == SCHED_BLOCK && s->rate != 0 && x->state == SAMPLE_STATE_LOCK;
 
-    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU && !waits)
+    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU && s->sched_kind != SCHED_TRACE && !waits)
         return false;
     return s->state != SESSION_CLOSED && (s->thin <= 1 || bpf_get_prandom_u32() % s->thin == 0);
 }
@@ -288,6 +288,16 @@ static __always_inline void thread_was(struct session_ctl *s, struct thread_stat
         count_run(s, t, x, slot);
     else
         count_wait(s, t, x, slot);
+}
+
+/* Its session wants the stack that a thread has now. */
+__noinline int session_wants(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (s && x && wants_stack(s, x))
+        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    return 0;
 }
 
 __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 slot)

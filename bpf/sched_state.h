@@ -43,6 +43,8 @@ struct thread_state {
     char comm[CPROFD_COMM_LEN];
     __u64 locks;           /* slots whose sessions looked at locks when it left its CPU last; */
     struct lock_wait lock; /* then this is valid */
+    __u64 run_delay_ns; /* traces: the kernel's count of its time without a CPU, when it left it last; */
+    __u64 clock_ns;     /* and what the scheduler's clock was behind ours when it was put on it */
     __u64 stack_hash[SCHED_WALKS][2]; /* by which stack */
     struct {
         __u64 pc, fp;

@@ -6,7 +6,7 @@
 #include "daemon/server.h"
 
 static const struct kind *const kinds[] = {&kind_block,  &kind_cmdline,      &kind_goroutine, &kind_mutex, &kind_profile,
-                                           &kind_symbol, &kind_threadcreate, &kind_threads};
+                                           &kind_symbol, &kind_threadcreate, &kind_threads, &kind_trace};
 
 const struct kind *kind_at(size_t i)
 {

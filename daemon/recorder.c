@@ -22,6 +22,7 @@
 
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
+#define RECORDER_TRACE_RING_BYTES (1u << 23) /* events are many */
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
 /* Of a standing one: half of them are the stacks' markers. */
@@ -422,12 +423,19 @@ static int recorder_spawn_dumper(struct recorder *r)
                        &r->attacher);
 }
 
+static uint32_t recorder_ring_bytes(const struct session_params *p)
+{
+    if (p->event == EVENT_SCHED && p->sched_kind == SCHED_TRACE)
+        return RECORDER_TRACE_RING_BYTES;
+    return p->audit ? RECORDER_AUDIT_RING_BYTES : RECORDER_RING_BYTES;
+}
+
 static int recorder_spawn(struct recorder *r, const struct recorder_config *config)
 {
     struct copy_request copy;
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
-        .ring_bytes = r->params.audit ? RECORDER_AUDIT_RING_BYTES : RECORDER_RING_BYTES, .probe_fd = config->probe_fd, .places = config->places,
+        .ring_bytes = recorder_ring_bytes(&r->params), .probe_fd = config->probe_fd, .places = config->places,
         .n_places = config->n_places, .progress = r->progress,
     };
     const struct sampler *s = r->sampler;

@@ -147,6 +147,8 @@ int render_trace_add(struct render_job *job, const struct trace_record *event, c
         r = trace_take_name(job->trace, event);
     if (r < 0)
         return r;
+    if (event->event != TRACE_OUT && event->state == TRACE_RECOVERED)
+        facts_count(&job->facts, "recovered", 1);
     vec_push(&job->trace->events,
              ((struct exec_event){
                  .time_ns = event->time_ns, .tid = event->tid, .actor = event->actor, .stack = number, .cpu = event->cpu,

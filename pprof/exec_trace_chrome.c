@@ -163,8 +163,8 @@ static void chrome_duration(struct chrome_writer *w, uint64_t since_ns, uint64_t
     bytes_printf(&w->out, ",\"dur\":%" PRIu64 ".%03u", (until_ns - since_ns) / 1000, (unsigned)((until_ns - since_ns) % 1000));
 }
 
-/* Ends what a thread has been doing. */
-static void chrome_slice(struct chrome_writer *w, uint32_t thread, uint64_t until_ns)
+/* Ends what a thread has been doing; made_up: when, nobody has recorded. */
+static void chrome_slice(struct chrome_writer *w, uint32_t thread, uint64_t until_ns, bool made_up)
 {
     const struct exec_thread *t = &w->order->threads.items[thread];
     const struct chrome_thread *now = &w->threads[thread];
@@ -176,13 +176,10 @@ static void chrome_slice(struct chrome_writer *w, uint32_t thread, uint64_t unti
     chrome_begin(w, 'X', w->order->trace->pid, t->tid, now->since_ns);
     chrome_duration(w, now->since_ns, until_ns);
     chrome_name(w, words);
-    bytes_put_text(&w->out, ",\"cat\":\"sched\"");
-    if (now->state == EXEC_RUNNING)
-        bytes_printf(&w->out, ",\"args\":{\"cpu\":%u}}", now->cpu);
-    else {
+    bytes_printf(&w->out, ",\"cat\":\"sched\",\"args\":{\"cpu\":%u%s}", now->cpu, made_up ? ",\"end\":\"made up: events were lost\"" : "");
+    if (now->state != EXEC_RUNNING)
         chrome_stack_reference(w, now->stack);
-        bytes_put_byte(&w->out, '}');
-    }
+    bytes_put_byte(&w->out, '}');
     if (now->state != EXEC_RUNNING)
         return;
     chrome_begin(w, 'X', CHROME_CPUS_PID, now->cpu, now->since_ns);
@@ -216,7 +213,7 @@ static void chrome_step(struct chrome_writer *w, const struct exec_step *s)
         chrome_sample(w, s);
         return;
     }
-    chrome_slice(w, s->thread, s->time_ns);
+    chrome_slice(w, s->thread, s->time_ns, s->invented);
     if ((s->type == STEP_UNBLOCK || s->type == STEP_NEW) && s->actor != EXEC_NONE) {
         t->wake = ++w->wakes;
         chrome_arrow(w, 's', s->actor, s->time_ns, t->wake);
@@ -271,7 +268,7 @@ int exec_encode_chrome(const struct exec_order *order, uint8_t **ret_data, size_
     for (size_t i = 0; i < order->steps.n; i++)
         chrome_step(&w, &order->steps.items[i]);
     for (uint32_t i = 0; i < order->threads.n; i++)
-        chrome_slice(&w, i, order->trace->end_ns);
+        chrome_slice(&w, i, order->trace->end_ns, false);
     bytes_put_byte(&w.out, ']');
     chrome_frames(&w);
     bytes_put_text(&w.out, "}\n");

@@ -63,7 +63,7 @@ START_TEST(test_states_names_and_stacks)
     uint64_t stack = build_stack(&b, NULL, 0, frames, 2, STACK_END_ROOT);
     int number = seccomp_syscall_resolve_name("clock_nanosleep");
     EVENT(stack, .event = TRACE_OUT, .time_ns = 1000, .tid = 77, .cpu = 1, .state = SAMPLE_STATE_SLEEP, .syscall = number, .comm = "main-one");
-    EVENT(0, .event = TRACE_WAKING, .time_ns = 5000, .tid = 77, .syscall = -1, .comm = "main-one");
+    EVENT(0, .event = TRACE_WAKING, .state = TRACE_RECOVERED, .time_ns = 5000, .tid = 77, .syscall = -1, .comm = "main-one");
     EVENT(0, .event = TRACE_IN, .time_ns = 6000, .tid = 77, .cpu = 1, .syscall = -1, .comm = "main-one");
     EVENT(stack, .event = TRACE_NEW, .time_ns = 7000, .tid = 78, .actor = 77, .cpu = 1, .syscall = -1, .comm = "child");
     EVENT(0, .event = TRACE_IN, .time_ns = 8000, .tid = 78, .cpu = 0, .syscall = -1, .comm = "child");
@@ -71,12 +71,13 @@ START_TEST(test_states_names_and_stacks)
     AUTO_FREE char *body = fixture_text(&f, &b, NULL);
     assert_has(body, "\"name\":\"process_name\",\"args\":{\"name\":\"main-one\"}");
     assert_has(body, "\"name\":\"thread_name\",\"args\":{\"name\":\"child\"}");
-    assert_has(body, "\"tid\":77,\"ts\":1.000,\"dur\":4.000,\"name\":\"sleep (clock_nanosleep)\",\"cat\":\"sched\",\"sf\":2");
+    assert_has(body, "\"tid\":77,\"ts\":1.000,\"dur\":4.000,\"name\":\"sleep (clock_nanosleep)\",\"cat\":\"sched\",\"args\":{\"cpu\":1},\"sf\":2");
     assert_has(body, "\"name\":\"my_thread\"}");
     assert_has(body, "\"name\":\"my_wait\",\"parent\":\"1\"}");
     assert_has(body, "\"tid\":78,\"ts\":8.000,\"dur\":1.000,\"name\":\"running\"");
     assert_has(body, "\"cprofd.events\":\"6\"");
     assert_has(body, "\"cprofd.invented\":\"0\"");
+    assert_has(body, "\"cprofd.recovered\":\"1\"");
     assert_has(body, "\"cprofd.rooted\":\"2\"");
 }
 END_TEST
@@ -102,7 +103,7 @@ START_TEST(test_stack_that_was_lost)
     EVENT(4711, .event = TRACE_OUT, .time_ns = 1000, .tid = 77, .state = SAMPLE_STATE_IO, .syscall = -1, .comm = "a");
     AUTO_FREE char *body = fixture_text(&f, &b, NULL);
     assert_has(body, "\"cprofd.stacks_lost\":\"1\"");
-    assert_has(body, "\"name\":\"io\",\"cat\":\"sched\"}");
+    assert_has(body, "\"name\":\"io\",\"cat\":\"sched\",\"args\":{\"cpu\":0}}");
 }
 END_TEST
 
@@ -126,6 +127,7 @@ START_TEST(test_few_repairs_are_told)
     ck_assert_uint_eq(r.result.body.samples, 2097);
     ck_assert_uint_eq(r.result.body.repaired, 3);
     assert_has(r.body, "\"cprofd.invented\":\"3\"");
+    assert_has(r.body, "\"end\":\"made up: events were lost\"");
     free(r.body);
 }
 END_TEST
