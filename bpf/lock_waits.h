@@ -19,7 +19,7 @@
 
 #include "bpf/lock_calls.h"
 
-#define LOCK_BUCKETS 4096 /* a power of two */
+#define LOCK_BUCKETS 2048 /* a power of two */
 #define LOCK_WAYS 8       /* locks that are waited for now, and fall together */
 
 /* How long a thread may run between two waits that are one: back from the kernel to a look at the lock, and to wait again. */

@@ -116,6 +116,7 @@ static __always_inline struct scratch *sched_take(__u32 tgid, __u64 slots, __u64
         return NULL;
     }
     sched_begin(x, now_ns);
+    x->level = *ret_level;
     return x;
 }
 

@@ -8,6 +8,14 @@
 
 /* ---- counting */
 
+/* The same working space, by its place: verifiers before Linux 6.2 take no key from memory that a function was handed. */
+static __always_inline struct scratch *scratch_of_map(const struct scratch *x)
+{
+    __u32 level = x->level;
+
+    return bpf_map_lookup_elem(&scratches, &level);
+}
+
 #define NO_STACK SCHED_WALKS /* in place of a way to walk it */
 
 /* How the session wants its stacks walked. */
@@ -26,6 +34,9 @@ __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot
     __u32 way = state_way & 0xff;
 
     if (!t || !x || !s || !table || !ring)
+        return 0;
+    x = scratch_of_map(x);
+    if (!x)
         return 0;
     x->key.stack_hash[0] = way < SCHED_WALKS ? t->stack_hash[way][0] : 0;
     x->key.stack_hash[1] = way < SCHED_WALKS ? t->stack_hash[way][1] : 0;
@@ -101,7 +112,8 @@ static __always_inline void lock_count(struct session_ctl *s, struct thread_stat
     struct sample_value add = {.samples = samples, .weight = weight};
     __u32 way = session_way(s) & (SCHED_WALKS - 1);
 
-    if (!table || !ring)
+    x = scratch_of_map(x);
+    if (!table || !ring || !x)
         return;
     x->key.stack_hash[0] = t->stack_hash[way][0];
     x->key.stack_hash[1] = t->stack_hash[way][1];
@@ -211,7 +223,8 @@ __noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slo
 
     if (!t || !x || !s || !table || !ring || slot >= CPROFD_MAX_SESSIONS)
         return 0;
-    if (give_stack(s, table, ring, x, &none, 1))
+    x = scratch_of_map(x);
+    if (x && give_stack(s, table, ring, x, &none, 1))
         t->given |= 1ull << slot;
     return 0;
 }

@@ -17,8 +17,8 @@ static const struct telling {
     {"notify_one", true},             {"notify_all", true},             {"_M_notify", true},           {"atomic_notify", true},
     {"counting_semaphore", true},     {"std::latch", true},             {"std::barrier", true},        {"Thread::unpark", true},
     {"Parker::unpark", true},         {"Once::call", true},             {"gomp_barrier", true},        {"gomp_team_barrier", true},
-    {"gomp_sem_post", true},          {"nlock", false} /* unlock, Unlock, rwlock */, {"lock_wake", false}, {"RwLock", false},
-    {"Mutex", false},                 {"__cxa_guard", false},
+    {"gomp_sem_post", true},          {"__condvar_", true},             {"nlock", false}, /* unlock, Unlock, rwlock */
+    {"lock_wake", false},             {"RwLock", false},                {"Mutex", false},              {"__cxa_guard", false},
 };
 
 static const struct telling *telling_of(const char *name)
