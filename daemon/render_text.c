@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "pprof/utf8.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -318,9 +321,34 @@ int text_call(FILE *out, const struct render_job *job, const struct text_frame *
     return r;
 }
 
-static int text_thread(FILE *out, struct render_job *job, const struct render_sample *sample)
+/* The calls of a stack, as text: many threads wait with the same one. */
+struct text_body {
+    struct {
+        uint64_t alike[2], epoch;
+    } key;
+    char *text;
+    size_t len;
+    UT_hash_handle hh;
+};
+
+struct text_bodies {
+    struct text_body *by_key;
+};
+
+static void bodies_deinit(struct text_bodies *bodies)
 {
-    int r = text_thread_head(out, job->raw, sample);
+    struct text_body *body, *next;
+
+    HASH_ITER(hh, bodies->by_key, body, next) {
+        HASH_DEL(bodies->by_key, body);
+        free(body->text);
+        free(body);
+    }
+}
+
+static int text_calls(FILE *out, struct render_job *job, const struct render_sample *sample)
+{
+    int r = 0;
 
     for (size_t i = 0; r == 0 && i < render_frame_count(sample); i++) {
         const struct profile_line *lines;
@@ -330,17 +358,61 @@ static int text_thread(FILE *out, struct render_job *job, const struct render_sa
         for (size_t l = 0; r == 0 && l < n; l++)
             r = text_call(out, job, &f, &lines[l]);
     }
+    return r;
+}
+
+static int body_write(struct text_body *body, struct render_job *job, const struct render_sample *sample)
+{
+    FILE *out = open_memstream(&body->text, &body->len);
+
+    if (!out)
+        return -ENOMEM;
+    int r = text_calls(out, job, sample);
+    bool failed = ferror(out);
+    return fclose(out) != 0 || failed ? -ENOMEM : r;
+}
+
+/* NULL: no memory. */
+static const struct text_body *body_of(struct text_bodies *bodies, struct render_job *job, const struct render_sample *sample)
+{
+    struct text_body *new = calloc(1, sizeof(*new)), *found;
+
+    if (!new)
+        return NULL;
+    new->key.alike[0] = sample->alike[0];
+    new->key.alike[1] = sample->alike[1];
+    new->key.epoch = sample->key->epoch;
+    HASH_FIND(hh, bodies->by_key, &new->key, sizeof(new->key), found);
+    if (!found && body_write(new, job, sample) == 0) {
+        HASH_ADD(hh, bodies->by_key, key, sizeof(new->key), new);
+        if (new->hh.tbl)
+            return new;
+    }
+    free(new->text);
+    free(new);
+    return found;
+}
+
+static int text_thread(FILE *out, struct render_job *job, struct text_bodies *bodies, const struct render_sample *sample)
+{
+    const struct text_body *body = body_of(bodies, job, sample);
+    int r = text_thread_head(out, job->raw, sample);
+
+    if (!body)
+        return -ENOMEM;
+    (void)fwrite(body->text, 1, body->len, out);
     fputc('\n', out);
     return r;
 }
 
 static int text_stacks(FILE *out, struct render_job *job, const struct render_sample **samples, size_t n)
 {
+    CLEANUP(bodies_deinit) struct text_bodies bodies = {0};
     int r = 0;
 
     qsort(samples, n, sizeof(*samples), compare_threads);
     for (size_t i = 0; r == 0 && i < n; i++)
-        r = samples[i]->goroutine ? text_goroutine(out, job, samples[i]) : text_thread(out, job, samples[i]);
+        r = samples[i]->goroutine ? text_goroutine(out, job, samples[i]) : text_thread(out, job, &bodies, samples[i]);
     return r ? r : text_facts(out, &job->facts);
 }
 
