@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -104,6 +105,19 @@ def test_wait_is_the_time_off_the_cpu(daemon, start_target):
     sleepers = [t for t in threads_of(dump(daemon, target.pid, debug=2)).values() if t.state == "sleep" and way_of(t.functions)]
     assert len(sleepers) >= 15
     assert all(t.wait_s < 0.45 for t in sleepers) and max(t.wait_s for t in sleepers) > 0.2
+
+
+def test_wait_begins_when_the_thread_leaves_its_cpu(daemon, start_target):
+    """One that burns, and then waits, from a moment that it tells."""
+    script = "import time\nend = time.monotonic() + 0.3\nwhile time.monotonic() < end: pass\nprint('ready', time.monotonic(), flush=True)\ntime.sleep(100)"
+    target = start_target("python3", argv=[sys.executable, "-c", script], start=False)
+    began = float(target.read_line().split()[1])
+    time.sleep(0.5)
+    before = time.monotonic()
+    (thread,) = threads_of(dump(daemon, target.pid, debug=2)).values()
+    after = time.monotonic()
+    assert thread.state in ("select", "sleep")
+    assert before - began - 0.02 <= thread.wait_s <= after - began + 0.02
 
 
 def test_text_of_counts(daemon, waiting):
