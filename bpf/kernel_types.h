@@ -109,7 +109,7 @@ struct user_pt_regs___arm64 {
     __u64 pc;
 };
 
-struct pt_regs___arm64 {
+struct pt_regs___a64 {
     __u64 orig_x0;
     int syscallno;
 };

@@ -33,7 +33,7 @@ static __always_inline void task_call(struct task_struct *task, struct lock_sysc
     ret->number = task_syscall(task);
 #if defined(__TARGET_ARCH_arm64)
     struct user_pt_regs___arm64 *regs = (void *)bpf_task_pt_regs(task);
-    ret->args[0] = ((struct pt_regs___arm64 *)regs)->orig_x0;
+    ret->args[0] = ((struct pt_regs___a64 *)regs)->orig_x0;
     ret->args[1] = regs->regs[1];
     ret->args[2] = regs->regs[2];
     ret->args[3] = regs->regs[3];

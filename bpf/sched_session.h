@@ -196,7 +196,9 @@ __noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
     __u64 wanted;
 
-    if (!t || !x || !s || way >= SCHED_WALKS)
+    barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
+    way &= SCHED_WALKS - 1;
+    if (!t || !x || !s)
         return 0;
     session_follow(s, slot, task);
     if (task->mm) {

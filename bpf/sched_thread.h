@@ -133,7 +133,7 @@ static __always_inline struct thread_state *thread_of(struct task_struct *task, 
 static __always_inline __s32 task_syscall(struct task_struct *task)
 {
 #if defined(__TARGET_ARCH_arm64)
-    return ((struct pt_regs___arm64 *)bpf_task_pt_regs(task))->syscallno;
+    return ((struct pt_regs___a64 *)bpf_task_pt_regs(task))->syscallno;
 #else
     return (__s32)((struct pt_regs___x86 *)bpf_task_pt_regs(task))->orig_ax;
 #endif

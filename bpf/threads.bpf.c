@@ -20,7 +20,7 @@ char LICENSE[] SEC("license") = "GPL";
 static __always_inline void thread_syscall(struct task_struct *task, struct thread_record *t)
 {
 #if defined(__TARGET_ARCH_arm64)
-    t->syscall = ((struct pt_regs___arm64 *)bpf_task_pt_regs(task))->syscallno;
+    t->syscall = ((struct pt_regs___a64 *)bpf_task_pt_regs(task))->syscallno;
     t->args[0] = ((struct user_pt_regs___arm64 *)bpf_task_pt_regs(task))->regs[0];
     t->args[1] = ((struct user_pt_regs___arm64 *)bpf_task_pt_regs(task))->regs[1];
 #else
