@@ -27,6 +27,7 @@ enum stack_end {
     STACK_END_BAD_CFA,     /* the rules lead to a frame that does not lie above this one: a stack switch, or wrong rules */
     STACK_END_NO_TIME,     /* a worker that unwinds copies had no time left for this one */
     STACK_END_RUNNING,     /* a thread that ran, and was not met where it was looked for */
+    STACK_END_UNSEEN,      /* a wait that had begun before anybody looked at the thread */
     STACK_END_EARLIER,     /* the root; and the stack stands in place of the one that made the thread, which nobody saw */
     STACK_END_COUNT,
 };

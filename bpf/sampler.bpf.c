@@ -51,6 +51,7 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
     x->key.tid = task_tid(task);
     x->key.tgid = s->tgid;
     x->key.epoch = s->epoch;
+    x->key.state = s->sched_kind == SCHED_WALL ? SAMPLE_STATE_CPU : SAMPLE_STATE_NONE;
     bpf_probe_read_kernel_str(x->key.comm, sizeof(x->key.comm), task->comm);
     __sync_fetch_and_add(&s->samples, samples);
     count_sample(s, table, ring, x, &(struct sample_value){.samples = samples, .weight = weight});

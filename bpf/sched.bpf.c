@@ -52,6 +52,21 @@ static __always_inline void charge_sessions(__u32 tgid, __u64 slots, __u64 began
 
 /* ---- the events */
 
+/* Where windows have just ended, who settles them still wants to know of the thread. */
+static __always_inline void thread_dies(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    int closing = 0;
+
+    FOR_EACH_SLOT(slot, slots) {
+        session_ends(t, x, slot);
+        closing |= session_is_closing(slot, t->tgid);
+    }
+    t->place = THREAD_DEAD;
+    t->out_ns = x->now_ns;
+    if (!closing)
+        thread_remove(task);
+}
+
 static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
 {
     __s32 syscall = task_syscall(task);
@@ -60,14 +75,12 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
-    t->generation = x->generation;
+    thread_met(t, x);
     trace_missed(task, t, slots, x->now_ns);
     trace_account(task, t);
     if (task->__state & TASK_DEAD) {
-        FOR_EACH_SLOT(slot, slots)
-            session_ends(t, x, slot);
         trace_end(t, slots, x->now_ns);
-        thread_remove(task);
+        thread_dies(task, t, x, slots);
         return;
     }
     t->syscall = syscall;
@@ -89,7 +102,7 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
         session_comes(t, x, slot);
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
-    t->generation = x->generation;
+    thread_met(t, x);
     trace_missed_wake(task, t, slots, x->now_ns);
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
@@ -201,6 +214,17 @@ int BPF_PROG(on_waking, struct task_struct *task)
     return 0;
 }
 
+/* Its place in memory is another's, and nobody told us of its end: it ended when it was seen last. */
+static __always_inline void thread_is_gone(struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    __u64 now_ns = x->now_ns;
+
+    x->now_ns = t->in_ns > t->out_ns ? t->in_ns : t->out_ns;
+    FOR_EACH_SLOT(slot, slots)
+        session_ends(t, x, slot);
+    x->now_ns = now_ns;
+}
+
 /* Called by the thread that makes the new one: the stack that the new one's wait for its first CPU is charged to. */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
@@ -212,15 +236,22 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
 
     if (!slots)
         return 0;
-    thread_remove(task); /* of one that was here before, its end unseen */
-    t = thread_of(task, tgid, slots);
-    x = t ? sched_take(tgid, slots, now_ns, &level) : NULL;
+    x = sched_take(tgid, slots, now_ns, &level);
     if (!x)
         return 0;
+    t = thread_find(task);
+    if (t && t->place != THREAD_DEAD)
+        thread_is_gone(t, x, slots);
+    thread_remove(task);
+    t = thread_of(task, tgid, slots);
+    if (!t) {
+        scratch_release(level);
+        return 0;
+    }
     x->state = SAMPLE_STATE_RUNQ;
     FOR_EACH_SLOT(slot, slots)
         session_begins(t, x, slot);
-    t->generation = x->generation;
+    thread_met(t, x);
     t->out_ns = t->born_ns;
     t->syscall = -1;
     t->place = THREAD_QUEUED;

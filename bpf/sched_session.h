@@ -289,8 +289,16 @@ static __always_inline struct session_ctl *session_meets(struct thread_state *t,
     if (t->generation < s->generation) {
         t->given &= ~(1ull << slot);
         t->settled &= ~(1ull << slot);
+        t->buried &= ~(1ull << slot);
     }
     return s;
+}
+
+/* All sessions have looked at it. */
+static __always_inline void thread_met(struct thread_state *t, const struct scratch *x)
+{
+    if (x->generation > t->generation)
+        t->generation = x->generation;
 }
 
 /* Counts what a thread has done until now. A switch that was missed (expected: false) leaves a wait without its end, or the other way
@@ -370,5 +378,14 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
     opened_ns = s->opened_ns;
     __sync_fetch_and_add(&s->lifetimes_ns, clip(x->now_ns, opened_ns, until_ns) - clip(t->born_ns, opened_ns, until_ns));
     __sync_fetch_and_add(&s->deaths, 1);
+    t->buried |= 1ull << slot;
     return 0;
+}
+
+/* 1: the window of the session in a slot has ended, and somebody may be about to look what was under way. */
+__noinline int session_is_closing(__u32 slot, __u32 tgid)
+{
+    struct session_ctl *s = sched_session(slot, tgid);
+
+    return s && session_until(s) != ~0ull;
 }

@@ -25,6 +25,7 @@ enum thread_place {
     THREAD_RUNNING,
     THREAD_QUEUED,     /* it could run: it was preempted, or has just begun */
     THREAD_WAITING,
+    THREAD_DEAD,       /* since out_ns; kept for those whose window has just ended */
 };
 
 struct thread_state {
@@ -34,7 +35,8 @@ struct thread_state {
     __u64 wake_ns;  /* when it was woken last. Before out_ns: while it was about to leave */
     __u64 given;    /* slots whose sessions have the stack that it left its CPU with */
     __u64 settled;  /* slots whose windows have ended, and that have all of it */
-    __u32 generation; /* the newest session that has looked at it: given and settled hold for those of older ones */
+    __u64 buried;   /* slots whose sessions have counted its death */
+    __u32 generation; /* the newest session that has looked at it: given, settled and buried hold for those of older ones */
     __u32 tgid;
     __u32 tid;      /* both in the daemon's PID namespace */
     __u32 place;    /* enum thread_place */

@@ -91,6 +91,8 @@ static __always_inline struct thread_state *thread_add(struct task_struct *task,
         return NULL;
     t->tgid = tgid;
     t->born_ns = task->start_time;
+    t->in_ns = t->born_ns; /* whatever it has done, not before */
+    t->out_ns = t->born_ns;
     thread_name(t, task);
     return t;
 }

@@ -42,5 +42,5 @@ bool kind_parse_query(struct server *server, struct http_request *request, const
 /* The start of cumulative kinds: a window of its own, or what a watch has so far. */
 void cumulative_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind);
 
-extern const struct kind kind_block, kind_cmdline, kind_goroutine, kind_mutex, kind_profile, kind_symbol, kind_threadcreate, kind_threads,
-    kind_trace;
+extern const struct kind kind_block, kind_cmdline, kind_goroutine, kind_mutex, kind_offcpu, kind_profile, kind_symbol,
+    kind_threadcreate, kind_threads, kind_trace, kind_wall;

@@ -16,6 +16,7 @@
 #include "daemon/child.h"
 #include "daemon/dumper.h"
 #include "daemon/log.h"
+#include "daemon/sched_settle.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -23,6 +24,7 @@
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
 #define RECORDER_TRACE_RING_BYTES (1u << 23) /* events are many */
+#define RECORDER_END_NOTICE_NS 20000
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
 /* Of a standing one: half of them are the stacks' markers. */
@@ -40,7 +42,7 @@ static uint32_t recorder_keys(const struct session_params *p, bool standing)
 {
     if (standing)
         return RECORDER_STANDING_KEYS;
-    if (p->event != EVENT_CPU_CLOCK)
+    if (p->event != EVENT_CPU_CLOCK || p->sched_kind != SCHED_NONE)
         return RECORDER_MAX_KEYS / 2;
     /* At worst each sample is a new stack in a new thread: its key, and the stack's marker. */
     double samples = (double)p->duration_ns / (double)p->period * libbpf_num_possible_cpus();
@@ -80,7 +82,7 @@ static int recorder_fill_ctl(struct recorder *r)
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
     ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
     ctl->new_threads = p->event == EVENT_NEW_THREAD;
-    if (p->event == EVENT_SCHED)
+    if (p->sched_kind != SCHED_NONE)
         recorder_fill_sched(r, ctl);
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
@@ -138,12 +140,22 @@ uint64_t recorder_changes_lost(const struct recorder *r)
     return r->copy ? recorder_copy_changes_lost(r->copy) : 0;
 }
 
+/* The window's end, which programs compare with their clocks. It is told in advance: one that reads its clock now does not yet know. */
+static void recorder_set_end(struct session_ctl *ctl)
+{
+    uint64_t until_ns = monotonic_ns() + RECORDER_END_NOTICE_NS;
+
+    __atomic_store_n(&ctl->until_ns, until_ns, __ATOMIC_RELEASE);
+    while (monotonic_ns() < until_ns)
+        ;
+}
+
 void recorder_close(struct recorder *r)
 {
     if (r->copy)
         recorder_copy_close(r->copy);
-    if (r->params.event == EVENT_SCHED && r->sampler->ctl[r->slot].until_ns == 0)
-        r->sampler->ctl[r->slot].until_ns = monotonic_ns();
+    if (r->params.sched_kind != SCHED_NONE && r->sampler->ctl[r->slot].until_ns == 0)
+        recorder_set_end(&r->sampler->ctl[r->slot]);
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
 }
 
@@ -170,6 +182,7 @@ static void recorder_destroy(struct recorder *r)
     ring_buffer__free(r->ring);
     recorder_copy_free(r->copy);
     recorder_elders_end(r);
+    recorder_sched_free(r);
     if (r->dumped)
         raw_profile_close(&r->dump);
     close_fd(&r->counts_fd);
@@ -311,6 +324,7 @@ static void recorder_drain(struct recorder *r)
         return;
     }
     int result = recorder_read(r);
+    result = result < 0 ? result : recorder_sched_settle(r);
     if (result < 0) {
         (void)snprintf(message, sizeof(message), "the session's counts could not be read: %s", strerror(-result));
         recorder_fail(r, 503, message);
@@ -474,6 +488,8 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
     }
     int result = recorder_fill_ctl(r);
     if (result == 0)
+        result = recorder_sched_new(r);
+    if (result == 0)
         result = recorder_spawn(r, config);
     if (result < 0) {
         recorder_free(r);
@@ -496,6 +512,7 @@ void recorder_end(struct recorder *r)
 {
     assert(!r->ending);
     r->ending = true;
+    recorder_sched_close(r);
     recorder_ask_end(r);
 }
 
@@ -518,6 +535,11 @@ void recorder_data(const struct recorder *r, struct recorder_data *ret)
     *ret = (struct recorder_data){.records = r->records, .records_len = r->records_len, .counts = r->counts,
                                   .counts_len = r->n_counts * sizeof(*r->counts), .lost_memory = r->lost_memory,
                                   .attacher_cpu_ns = r->attacher_cpu_ns, .elders_missing = r->elders_missing};
+    const struct settle_result *settled = recorder_settled(r);
+    if (settled) {
+        ret->counts = settled->counts;
+        ret->counts_len = settled->n_counts * sizeof(*settled->counts);
+    }
     if (r->dumped) {
         ret->records = r->dump.n_records > 0 ? r->dump.records[0] + 1 : NULL;
         ret->records_len = r->dump.n_records > 0 ? r->dump.records[0]->len : 0;

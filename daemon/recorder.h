@@ -23,6 +23,8 @@ struct recorder;
 struct recorder_ops {
     /* Events tick and phases are random: recorder_open may be called. */
     void (*ready)(struct recorder *r, void *userdata);
+    /* After recorder_prepare. */
+    void (*prepared)(struct recorder *r, void *userdata);
     /* Once, in place of ready, or after it when the attacher was lost: an HTTP status and a message. */
     void (*failed)(struct recorder *r, int status, const char *message, void *userdata);
     /* Where stacks are copied: the target exec'd, ended or mapped new code (of programs, that is told by notices.h). The recorder must
@@ -49,6 +51,9 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
  * callback comes any more. May be called from one. */
 void recorder_free(struct recorder *r);
 
+/* Once ready, and the target's unwinding tables are there: does what must come right before the window. True: it is done; false: it ends in
+ * prepared. */
+bool recorder_prepare(struct recorder *r);
 void recorder_open(struct recorder *r);  /* the window begins */
 /* From now on one sample in so many is taken, with the weight of them all. */
 void recorder_thin(struct recorder *r, uint32_t thin);
@@ -67,6 +72,10 @@ double recorder_period(const struct recorder *r);
 enum copy_reach recorder_reach(const struct recorder *r);
 /* Where stacks are copied: changes of what the target maps that found no room. */
 uint64_t recorder_changes_lost(const struct recorder *r);
+
+struct settle_result;
+/* After drained, of kinds that account for all of the threads' time: what became of it; else NULL. */
+const struct settle_result *recorder_settled(const struct recorder *r);
 
 /* After drained, or as recorder_read found them: ring records and struct raw_count[], owned by the recorder. lost: records that found
  * no room here. */

@@ -14,6 +14,7 @@ struct child;
 struct event;
 struct event_base;
 struct recorder_copy;
+struct recorder_sched;
 struct ring_buffer;
 
 /* Stacks that were read: of one recorder, and of all together. What finds no room is counted as lost. */
@@ -41,6 +42,7 @@ struct recorder {
     struct recorder_copy *copy; /* stacks are copied; else NULL */
     struct raw_profile dump;    /* of threads: sections of the dumper's */
     bool dumped;
+    struct recorder_sched *sched; /* all of the threads' time is accounted for; else NULL */
     uint8_t *records;
     size_t records_len, records_cap, n_records;
     struct raw_count *counts;
@@ -61,6 +63,16 @@ void *recorder_reserve(struct recorder *r, size_t len);
 void recorder_elders_begin(struct recorder *r);
 /* May run twice. */
 void recorder_elders_end(struct recorder *r);
+
+/* ---- recorder_sched.c: for kinds that account for all of the threads' time; else these do nothing. */
+
+/* 0 or -ENOMEM. */
+int recorder_sched_new(struct recorder *r);
+void recorder_sched_free(struct recorder *r);
+/* The window has just been closed, and its tables are still counted in. */
+void recorder_sched_close(struct recorder *r);
+/* Nothing is counted any more, and the counts were read. 0 or -errno. */
+int recorder_sched_settle(struct recorder *r);
 
 /* ---- recorder_copy.c */
 

@@ -86,7 +86,7 @@ void recording_close(struct recording *rec)
         return;
     recorder_close(rec->recorder);
     rec->exited = rec->exited || ctl->closed_ns; /* the notice may be still to come */
-    uint64_t end_ns = ctl->closed_ns ? ctl->closed_ns : monotonic_ns();
+    uint64_t end_ns = ctl->closed_ns ? ctl->closed_ns : ctl->until_ns ? ctl->until_ns : monotonic_ns();
     rec->end_ns = monotonic_ns();
     rec->window_ns = end_ns > ctl->opened_ns ? end_ns - ctl->opened_ns : 0;
     recording_read_cpu(rec);

@@ -26,20 +26,32 @@ static void recording_recheck(struct recording *rec)
     child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
 }
 
+static void recording_on_recorder_prepared(struct recorder *r, void *userdata)
+{
+    recording_recheck(userdata);
+}
+
 /* The check comes last: what it finds must still be so when the window opens. */
+static void recording_prepare(struct recording *rec)
+{
+    rec->phase = PHASE_PREPARING;
+    if (recorder_prepare(rec->recorder))
+        recording_recheck(rec);
+}
+
 static void recording_on_recorder_ready(struct recorder *r, void *userdata)
 {
     struct recording *rec = userdata;
 
     rec->attached = true;
     if (recording_unwind_is_ready(rec))
-        recording_recheck(rec);
+        recording_prepare(rec);
 }
 
 void recording_unwind_ready(struct recording *rec)
 {
     if (rec->attached && rec->phase == PHASE_ATTACHING)
-        recording_recheck(rec);
+        recording_prepare(rec);
 }
 
 static void recording_on_recorder_failed(struct recorder *r, int status, const char *message, void *userdata)
@@ -80,7 +92,8 @@ static int recording_be_noticed(struct recording *rec)
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places)
 {
     static const struct recorder_ops ops = {
-        .ready = recording_on_recorder_ready, .failed = recording_on_recorder_failed, .notice = recording_on_recorder_notice,
+        .ready = recording_on_recorder_ready, .prepared = recording_on_recorder_prepared, .failed = recording_on_recorder_failed,
+        .notice = recording_on_recorder_notice,
         .drained = recording_on_drained,
     };
     struct recorder_config config = {

@@ -35,6 +35,7 @@ enum recording_phase {
     PHASE_CHECKING,   /* the collector looks at the target */
     PHASE_PLACING,    /* a probe's file is opened, its places are found */
     PHASE_ATTACHING,
+    PHASE_PREPARING,  /* the recorder does what must come right before the window */
     PHASE_RECHECKING,
     PHASE_READY,
     PHASE_OPEN,

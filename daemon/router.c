@@ -15,6 +15,7 @@
 #include "daemon/http.h"
 #include "daemon/kind.h"
 #include "daemon/kind_profile.h"
+#include "daemon/kind_wall.h"
 #include "daemon/metrics.h"
 #include "daemon/oneshot.h"
 #include "daemon/pages.h"
@@ -218,6 +219,8 @@ static void router_pid(struct server *server, struct http_request *request, pid_
         oneshot_check(server, request, pid, router_index_page);
     else if (strcmp(rest, "/debug/quality") == 0)
         quality_start(server, request, pid);
+    else if (strcmp(rest, "/debug/fgprof") == 0)
+        fgprof_start(server, request, pid);
     else
         http_reply_error(request, 404, "no such path: /pid/%d/debug/pprof/ has the profiles of process %d", pid, pid);
 }

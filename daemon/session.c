@@ -108,9 +108,9 @@ static void session_on_done(struct recording *rec, void *userdata)
 static int session_choose_unwind(const struct server *server, const struct session_params *params, uint32_t *ret, char *message,
                                  size_t message_len)
 {
-    bool copies = params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF;
+    bool copies = params->sched_kind == SCHED_NONE && (params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF);
 
-    if (params->event == EVENT_SCHED && server->can_sample && server->sampler.sched_error[0]) {
+    if (params->sched_kind != SCHED_NONE && server->can_sample && server->sampler.sched_error[0]) {
         (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
         return 503;
     }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "bpf/control.h"
 #include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/raw_profile.h"
@@ -90,8 +91,8 @@ static int settle(struct param_parse *p, uint32_t max_hz)
     if (r < 0)
         return r;
     settle_types(&p->params);
-    if (copy && params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF)
-        return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes and tracepoints need BPF");
+    if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))
+        return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes, tracepoints and waits need BPF");
     if (copy && params->audit)
         return param_refuse(p, "\"audit=1\" checks stacks that were walked in the kernel: with \"unwind=copy\" none are");
     return 0;

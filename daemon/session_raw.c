@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/raw_profile.h"
+#include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
@@ -35,7 +36,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
                               const struct session_facts *facts)
 {
     struct raw_params params = {
-        .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK,
+        .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK && p->sched_kind == SCHED_NONE,
         .releases = p->sched_kind == SCHED_MUTEX,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
@@ -225,6 +226,7 @@ static int session_raw_sched(struct raw_writer *w, const struct session_ctl *ctl
 {
     bool is_block = ctl->sched_kind == SCHED_BLOCK, is_mutex = ctl->sched_kind == SCHED_MUTEX;
     int e = raw_writer_fact(w, "lost.threads", "%llu", (unsigned long long)ctl->lost_threads);
+    e = e ? e : raw_writer_fact(w, "lost.switches", "%llu", (unsigned long long)ctl->lost_switches);
 
     if (is_block)
         e = e ? e : raw_writer_fact(w, "began_before", "%llu", (unsigned long long)ctl->began_before);
@@ -233,6 +235,32 @@ static int session_raw_sched(struct raw_writer *w, const struct session_ctl *ctl
         e = e ? e : raw_writer_fact(w, "abandoned_ns", "%llu", (unsigned long long)ctl->abandoned_ns);
         e = e ? e : raw_writer_fact(w, "foreign_releases", "%llu", (unsigned long long)ctl->foreign_releases);
     }
+    return e;
+}
+
+/* What became of the threads' time. */
+static int session_raw_settled(struct raw_writer *w, const struct settle_result *settled, const struct session_params *p)
+{
+    int e = 0;
+
+    if (p->sched_kind == SCHED_WALL) {
+        e = raw_writer_fact(w, "threads", "%llu", (unsigned long long)settled->threads);
+        e = e ? e : raw_writer_fact(w, "lifetimes_ns", "%llu", (unsigned long long)settled->lifetimes_ns);
+    }
+    for (uint32_t state = SAMPLE_STATE_CPU; e == 0 && state < SAMPLE_STATE_COUNT; state++) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "%s_ns", sample_state_name(state));
+        if (state != SAMPLE_STATE_CPU || p->sched_kind == SCHED_WALL)
+            e = raw_writer_fact(w, key, "%llu", (unsigned long long)settled->state_ns[state]);
+    }
+    if (settled->unsampled_ns)
+        e = e ? e : raw_writer_fact(w, "unsampled_ns", "%llu", (unsigned long long)settled->unsampled_ns);
+    if (settled->unseen_ns)
+        e = e ? e : raw_writer_fact(w, "unseen_ns", "%llu", (unsigned long long)settled->unseen_ns);
+    if (settled->spread_ns)
+        e = e ? e : raw_writer_fact(w, "spread_ns", "%llu", (unsigned long long)settled->spread_ns);
+    if (settled->not_dumped[0])
+        e = e ? e : raw_writer_fact(w, "not_dumped", "what threads did at the beginning of the window is not known: %s", settled->not_dumped);
     return e;
 }
 
@@ -249,18 +277,21 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : session_raw_since(w, facts);
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
-    if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
+    if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known)
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
+    if (p->sched_kind != SCHED_NONE) {
+        e = e ? e : session_raw_sched(w, ctl);
+    } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
-    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_SCHED) {
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
     if (facts->since_ns)
         e = e ? e : raw_writer_fact(w, "lost.table", "%llu", (unsigned long long)ctl->lost_table);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
-    if (p->event == EVENT_SCHED)
-        e = e ? e : session_raw_sched(w, ctl);
+    if (recorder_settled(r))
+        e = e ? e : session_raw_settled(w, recorder_settled(r), p);
     e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
     if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
         e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);

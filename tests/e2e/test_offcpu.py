@@ -1,0 +1,43 @@
+"""offcpu: the time between a thread's leaving its CPU and its coming back."""
+
+import collections
+import time
+
+from profiles import load
+
+
+def offcpu(daemon, pid, **parameters):
+    parameters.setdefault("seconds", 1)
+    return daemon.get(f"/pid/{pid}/debug/pprof/offcpu", **parameters)
+
+
+def test_sleepers(daemon, start_target):
+    """Each wait is a switch, with its length."""
+    target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=50")
+    profile = load(offcpu(daemon, target.pid, seconds=2))
+    assert profile.sample_types == [("switches", "count"), ("offcpu", "nanoseconds")]
+    assert {sample.labels["state"] for sample in profile.samples} <= {"runq", "lock", "io", "sleep", "other"}
+    switches, ns = collections.Counter(), collections.Counter()
+    for sample in profile.samples:
+        if sample.labels["state"] == "sleep" and "wait_in_sleep" in {frame.function for frame in sample.stack}:
+            switches[sample.labels["tid"]] += sample.values[0]
+            ns[sample.labels["tid"]] += sample.values[1]
+    assert len(switches) == 4
+    window_ns = profile.fact("window_ns")
+    for tid, n in switches.items():
+        assert window_ns / 50e6 - 2 <= n <= window_ns / 50e6 + 2
+        assert 0.5 * window_ns < ns[tid] <= window_ns
+
+
+def test_threads_that_wait_all_the_time(daemon, start_target):
+    target = start_target("waiting_threads", "threads=8")
+    time.sleep(0.3)
+    profile = load(offcpu(daemon, target.pid))
+    share = profile.total("offcpu") / (10 * profile.fact("window_ns"))
+    assert 0.999 < share <= 1
+
+
+def test_kernel_frames(daemon, start_target):
+    target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
+    profile = load(offcpu(daemon, target.pid, kernel=1))
+    assert any("schedule" in frame.function for sample in profile.samples for frame in sample.stack)
