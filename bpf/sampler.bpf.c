@@ -37,6 +37,8 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
         if (bpf_get_prandom_u32() % thin)
             return;
         weight *= thin;
+        if (s->new_threads) /* which are counted, not weighed */
+            samples *= thin;
     }
     x = scratch_take(&level);
     if (!x) {

@@ -12,6 +12,7 @@
 
 /* How often. A comparison needs so much CPU time of the target that a single sample can't exceed the budget by chance. */
 #define BUDGET_INTERVAL_US 100000
+#define BUDGET_STANDING_INTERVAL_S 1 /* of a watch: it goes on for days, and costs next to nothing while its target is idle */
 #define BUDGET_LEAST_CPU_NS (20 * NSEC_PER_MSEC)
 /* What a target is taken to use at least: one part in so many of one CPU. */
 #define BUDGET_IDLE_PART 5
@@ -35,6 +36,15 @@ static void recording_spend_less(struct recording *rec, double share)
     recorder_thin(rec->recorder, thin);
 }
 
+/* A watch outlives what was dear for a while: once less than a quarter of the budget is used, each sample stands for half as many. */
+static void recording_spend_more(struct recording *rec, double share)
+{
+    if (!rec->watch || rec->spent.thin == 1 || share > rec->params.max_overhead / 100 / 4)
+        return;
+    rec->spent.thin /= 2;
+    recorder_thin(rec->recorder, rec->spent.thin);
+}
+
 static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
@@ -56,7 +66,9 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
     if (rec->spent.exceeded && twice) {
         rec->spent.exceeded = false;
         recording_spend_less(rec, share);
+        return;
     }
+    recording_spend_more(rec, share);
 }
 
 int recording_budget_new(struct recording *rec)
@@ -70,6 +82,8 @@ void recording_budget_open(struct recording *rec)
 {
     struct timeval interval = {.tv_usec = BUDGET_INTERVAL_US};
 
+    if (rec->watch)
+        interval = (struct timeval){.tv_sec = BUDGET_STANDING_INTERVAL_S};
     rec->spent.cpu_ns = rec->cpu_open_ns;
     rec->spent.compared_ns = monotonic_ns();
     (void)event_add(rec->budget, &interval); /* where that fails, no time is left to compare either */

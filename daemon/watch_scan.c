@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,11 +13,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/target.h"
+#include "daemon/target_status.h"
 #include "util/cleanup.h"
 #include "util/fdmsg.h"
 
-#define SCAN_MAX_CGROUP_BYTES 65536
+#define SCAN_MAX_TEXT_BYTES 65536
 
 /* ---- one process */
 
@@ -78,33 +79,53 @@ int watch_rule_fits(const struct watch_rule *rule, const char *comm, const char 
     return rule->by == WATCH_BY_UNIT ? path_has_unit(path, len, rule->whom) : path_is_below(path, len, rule->whom);
 }
 
-static void cleanup_target(struct target *t)
-{
-    target_deinit(t);
-}
-
 struct scan {
     const struct watch_scan_request *request;
     bool wants_cgroups;
+    int proc_fd;
+    char text[SCAN_MAX_TEXT_BYTES];
     struct watch_match *matches;
     size_t n;
 };
 
+/* Reads a file of a process into scan->text, with a NUL behind it. Its length; 0: it can't be had. */
+static size_t scan_read(struct scan *scan, pid_t pid, const char *name)
+{
+    char path[32];
+
+    (void)snprintf(path, sizeof(path), "%d/%s", pid, name);
+    AUTO_CLOSE int fd = openat(scan->proc_fd, path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd >= 0 ? read(fd, scan->text, sizeof(scan->text) - 1) : -1;
+    scan->text[len > 0 ? len : 0] = '\0';
+    return len > 0 ? (size_t)len : 0;
+}
+
+/* The name in parentheses, which may hold any bytes. */
+static void scan_comm(const char *stat, char ret[16])
+{
+    const char *begin = strchr(stat, '('), *end = strrchr(stat, ')');
+    size_t len = begin && end > begin ? (size_t)(end - begin - 1) : 0;
+
+    memset(ret, 0, 16);
+    if (len > 0)
+        memcpy(ret, begin + 1, len < 15 ? len : 15);
+}
+
+/* By one file, or two: there may be many thousand processes. */
 static void scan_process(struct scan *scan, pid_t pid)
 {
-    CLEANUP(cleanup_target) struct target t = TARGET_INIT;
-    AUTO_FREE char *cgroups = NULL;
-    struct denial ignored;
     struct target_stat stat;
-    char comm[17] = "";
-    size_t len;
+    char comm[16];
+    size_t len = scan_read(scan, pid, "stat");
 
-    if (target_open(pid, &t, &ignored) < 0 || target_stat(&t, &stat) < 0 || stat.flags & TARGET_PF_KTHREAD || target_comm(&t, comm) < 0)
+    if (len == 0 || target_stat_parse(scan->text, len, &stat) < 0 || stat.flags & TARGET_PF_KTHREAD)
         return;
-    if (scan->wants_cgroups && target_read_file(&t, "cgroup", SCAN_MAX_CGROUP_BYTES, &cgroups, &len) < 0)
+    scan_comm(scan->text, comm);
+    scan->text[0] = '\0';
+    if (scan->wants_cgroups && scan_read(scan, pid, "cgroup") == 0)
         return;
     for (uint32_t i = 0; i < scan->request->n && scan->n < WATCH_SCAN_MAX; i++)
-        if (watch_rule_fits(&scan->request->rules[i], comm, cgroups ? cgroups : ""))
+        if (watch_rule_fits(&scan->request->rules[i], comm, scan->text))
             scan->matches[scan->n++] = (struct watch_match){.pid = pid, .rule = i, .start_ticks = stat.start_ticks};
 }
 
@@ -124,6 +145,7 @@ static int scan_all(struct scan *scan)
 
     if (!dir)
         return -errno;
+    scan->proc_fd = dirfd(dir);
     scan->n = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
         pid_t pid = isdigit((unsigned char)entry->d_name[0]) ? (pid_t)strtol(entry->d_name, NULL, 10) : 0;
@@ -149,8 +171,10 @@ static int scan_send(int sock, const struct scan *scan)
 int watch_scan_main(int sock, void *arg)
 {
     const struct watch_scan_request *request = arg;
-    struct scan scan = {.request = request, .matches = calloc(WATCH_SCAN_MAX, sizeof(*scan.matches))};
+    static struct scan scan;
     struct pollfd from_loop = {.fd = sock, .events = POLLIN};
+
+    scan = (struct scan){.request = request, .matches = calloc(WATCH_SCAN_MAX, sizeof(*scan.matches))};
     int r = scan.matches ? 0 : -ENOMEM;
 
     for (size_t i = 0; i < request->n; i++)

@@ -209,6 +209,62 @@ def test_folded_and_head(daemon, watching):
     assert head.status == 200 and head.body == b""
 
 
+def test_text(daemon, watching):
+    """As go tool pprof reads it, too."""
+    wait_for(lambda: total(daemon, watching.pid) > 3, "threads are made", SOON)
+    reply = read(daemon, watching.pid, debug=1)
+    assert reply.status == 200 and reply.headers["content-type"].startswith("text/plain")
+    assert re.match(rf"{KIND} profile: total \d+\n", reply.text) and "\n#\t0x" in reply.text, reply.text
+
+
+# ---- bounds
+
+MANY_STACKS = """
+import sys, threading
+
+def make(path, depth):
+    if depth == 0:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+    elif path & 1:
+        sorted([0], key=lambda _: make(path >> 1, depth - 1))
+    else:
+        max([0], key=lambda _: make(path >> 1, depth - 1))
+
+print("ready", flush=True)
+for line in sys.stdin:
+    first, last, times = map(int, line.split())
+    for _ in range(times):
+        for path in range(first, last):
+            make(path, 15)
+    print("done", flush=True)
+"""
+
+
+def test_more_stacks_than_there_is_room_for(daemon, start_target):
+    """What finds no room is counted as lost, and what was known before counts on."""
+    target = start_target("python", argv=[sys.executable, "-c", MANY_STACKS])
+    assert put(daemon, target.pid, max_overhead=100000).status == 204
+
+    def do(first, last, times=1):
+        target.process.stdin.write(f"{first} {last} {times}\n")
+        target.process.stdin.flush()
+        assert target.read_line(300).startswith("done")
+        profile = load(read(daemon, target.pid))
+        lost = profile.fact("lost.table") + profile.fact("lost.stack") + profile.fact("lost.ring")
+        return profile.total(KIND), lost
+
+    known, lost = do(0, 50)
+    assert known == 50 and lost == 0
+    most, lost = do(50, 20000)
+    assert most + lost == 20000 and most > 10000 and lost > 1000
+    last, lost_then = do(0, 50, 4)
+    assert last == most + 200 and lost_then == lost
+    assert watched(daemon, target.pid)[KIND]["lost"] > 0
+    assert delete(daemon, target.pid).status == 204
+
+
 # ---- refusals
 
 
