@@ -103,6 +103,11 @@ static bool recorder_is_dump(const struct recorder *r)
     return r->params.event == EVENT_DUMP;
 }
 
+bool recorder_is_trace(const struct recorder *r)
+{
+    return r->params.event == EVENT_SCHED && r->params.sched_kind == SCHED_TRACE;
+}
+
 void recorder_open(struct recorder *r)
 {
     struct session_ctl *ctl = &r->sampler->ctl[r->slot];
@@ -115,7 +120,7 @@ void recorder_open(struct recorder *r)
         struct attacher_message m = {.type = ATTACHER_OPEN};
         (void)child_send(r->attacher, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
     }
-    if (r->standing && r->params.event == EVENT_NEW_THREAD)
+    if ((r->standing && r->params.event == EVENT_NEW_THREAD) || recorder_is_trace(r))
         recorder_elders_begin(r);
 }
 
@@ -437,11 +442,11 @@ static int recorder_spawn_dumper(struct recorder *r)
                        &r->attacher);
 }
 
-static uint32_t recorder_ring_bytes(const struct session_params *p)
+static uint32_t recorder_ring_bytes(const struct recorder *r)
 {
-    if (p->event == EVENT_SCHED && p->sched_kind == SCHED_TRACE)
+    if (recorder_is_trace(r))
         return RECORDER_TRACE_RING_BYTES;
-    return p->audit ? RECORDER_AUDIT_RING_BYTES : RECORDER_RING_BYTES;
+    return r->params.audit ? RECORDER_AUDIT_RING_BYTES : RECORDER_RING_BYTES;
 }
 
 static int recorder_spawn(struct recorder *r, const struct recorder_config *config)
@@ -449,7 +454,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct copy_request copy;
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
-        .ring_bytes = recorder_ring_bytes(&r->params), .probe_fd = config->probe_fd, .places = config->places,
+        .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
         .n_places = config->n_places, .progress = r->progress,
     };
     const struct sampler *s = r->sampler;

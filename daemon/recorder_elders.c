@@ -1,5 +1,5 @@
-/* Threads that are older than a watch of new ones: dumped once, as the watch begins, and in its counts from then on. Owns the dumper meanwhile,
- * and their counts. */
+/* Threads that are older than a watch of new ones, or than a trace: dumped once, as it begins, and in its counts from then on. In a trace's,
+ * the weight is the time (monotonic) at which they had been dumped. Owns the dumper meanwhile, and their counts. */
 #include "daemon/recorder_impl.h"
 
 #include <errno.h>
@@ -26,6 +26,8 @@ static int elders_take(struct recorder *r, int fd)
     if (r->elders) {
         memcpy(records, dump.records[0] + 1, len);
         memcpy(r->elders, dump.counts, bytes);
+        for (size_t i = 0; i < dump.n_counts && recorder_is_trace(r); i++)
+            r->elders[i].value.weight = monotonic_ns();
         r->n_elders = dump.n_counts;
         free(r->counts); /* too small now */
         r->counts = NULL;
@@ -65,8 +67,9 @@ void recorder_elders_begin(struct recorder *r)
 {
     static const struct child_ops ops = {.message = elders_on_message, .ended = elders_on_ended};
     const struct dump_programs *d = &r->sampler->dump;
-    struct dumper_request request = {.programs = d, .slot = r->slot, .pid = r->pid, .starts = true, .anonymous = true,
-                                     .before_ns = r->sampler->ctl[r->slot].opened_ns};
+    bool starts = !recorder_is_trace(r);
+    struct dumper_request request = {.programs = d, .slot = r->slot, .pid = r->pid, .starts = starts, .anonymous = starts,
+                                     .kernel = r->params.kernel, .before_ns = starts ? r->sampler->ctl[r->slot].opened_ns : 0};
     const int keep[] = {d->thread_prog, d->cpu_prog, d->clock_prog, d->lock_fd};
 
     r->elders_missing = true; /* until they are here */

@@ -59,6 +59,8 @@ void *recorder_reserve(struct recorder *r, size_t len);
 
 /* ---- recorder_elders.c */
 
+/* Each event is recorded. */
+bool recorder_is_trace(const struct recorder *r);
 /* The window has opened: asks for the threads that were there before. Where they can't be had, elders_missing stays set. */
 void recorder_elders_begin(struct recorder *r);
 /* May run twice. */

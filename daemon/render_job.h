@@ -342,6 +342,9 @@ int render_text(struct render_job *job, uint8_t **ret_data, size_t *ret_len);
 
 /* Takes an event of a trace, and its stack (NULL: there is none) among the samples. 0 or -ENOMEM. */
 int render_trace_add(struct render_job *job, const struct trace_record *event, const struct stack_record *stack);
+/* The same for a thread that was looked up: a count whose weight is the time (monotonic) of that. */
+int render_trace_add_thread(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
+                            const struct stack_record *stack);
 /* The trace in its format. 0; -ENOMEM; -EFBIG; -EBADE, with a message: it lacks too much. *ret_data is the caller's to free. */
 int render_encode_trace(struct render_job *job, uint8_t **ret_data, size_t *ret_len);
 void render_trace_deinit(struct render_job *job);

@@ -155,6 +155,8 @@ static int render_add_count(struct render_job *job, const struct stack_index *in
     if (!render_wants_count(job, key, value))
         return 0;
     const struct stack_record *stack = stack_index_find(index, (const uint64_t *)key->stack_hash);
+    if (raw_format_is_trace(job->raw->params.format))
+        return render_trace_add_thread(job, key, value, stack);
     if (!stack) {
         facts_count(&job->facts, "lost.stack", value->samples);
         return 0;

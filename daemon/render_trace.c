@@ -71,11 +71,10 @@ void render_trace_deinit(struct render_job *job)
 
 /* ---- events */
 
-/* The number of an event's stack, one more event of which there is. 0 or -ENOMEM. */
-static int trace_count_stack(struct render_job *job, const struct trace_record *event, const struct stack_record *record,
-                             uint32_t *ret_number)
+/* The number of a stack, one more event of which there is. 0 or -ENOMEM. */
+static int trace_count_stack(struct render_job *job, const struct stack_record *record, uint32_t epoch, uint32_t *ret_number)
 {
-    struct trace_stack_id id = {.hash = {event->stack_hash[0], event->stack_hash[1]}, .epoch = event->epoch};
+    struct trace_stack_id id = {.hash = {record->stack_hash[0], record->stack_hash[1]}, .epoch = epoch};
     struct trace_stack *stack;
 
     HASH_FIND(hh, job->trace->stacks, &id, sizeof(id), stack);
@@ -101,34 +100,61 @@ static int trace_count_stack(struct render_job *job, const struct trace_record *
     return 0;
 }
 
-static int trace_take_name(struct render_trace *t, const struct trace_record *event)
+static int trace_take_name(struct render_trace *t, uint32_t tid, const char comm[CPROFD_COMM_LEN])
 {
     struct trace_name *name;
 
-    HASH_FIND(hh, t->names, &event->tid, sizeof(event->tid), name);
+    HASH_FIND(hh, t->names, &tid, sizeof(tid), name);
     if (!name) {
         name = calloc(1, sizeof(*name));
         if (!name)
             return -ENOMEM;
-        name->tid = event->tid;
+        name->tid = tid;
         HASH_ADD(hh, t->names, tid, sizeof(name->tid), name);
         if (!name->hh.tbl) {
             free(name);
             return -ENOMEM;
         }
     }
-    memcpy(name->name, event->comm, CPROFD_COMM_LEN);
+    memcpy(name->name, comm, CPROFD_COMM_LEN);
     return 0;
 }
 
 static uint8_t trace_state(uint8_t state)
 {
     static const uint8_t states[SAMPLE_STATE_COUNT] = {
-        [SAMPLE_STATE_NONE] = EXEC_ABSENT, [SAMPLE_STATE_CPU] = EXEC_RUNNABLE, [SAMPLE_STATE_RUNQ] = EXEC_RUNNABLE,
+        [SAMPLE_STATE_NONE] = EXEC_ABSENT, [SAMPLE_STATE_CPU] = EXEC_RUNNING,  [SAMPLE_STATE_RUNQ] = EXEC_RUNNABLE,
         [SAMPLE_STATE_LOCK] = EXEC_LOCK,   [SAMPLE_STATE_IO] = EXEC_IO,        [SAMPLE_STATE_SLEEP] = EXEC_SLEEP,
         [SAMPLE_STATE_OTHER] = EXEC_OTHER,
     };
     return state < SAMPLE_STATE_COUNT ? states[state] : EXEC_OTHER;
+}
+
+/* An event of a thread of that name, with a stack (NULL: there is none) as of an epoch. */
+static int trace_add(struct render_job *job, struct exec_event event, const char comm[CPROFD_COMM_LEN], const struct stack_record *stack,
+                     uint32_t epoch)
+{
+    if (!job->trace)
+        job->trace = calloc(1, sizeof(*job->trace));
+    if (!job->trace || vec_reserve(&job->trace->events, 1) < 0)
+        return -ENOMEM;
+    event.stack = EXEC_NO_STACK;
+    int r = stack ? trace_count_stack(job, stack, epoch, &event.stack) : 0;
+    if (r == 0)
+        r = trace_take_name(job->trace, event.tid, comm);
+    if (r == 0)
+        vec_push(&job->trace->events, event);
+    return r;
+}
+
+/* No CPU is told: one that runs all the time has one to itself. */
+int render_trace_add_thread(struct render_job *job, const struct sample_key *key, const struct sample_value *value,
+                            const struct stack_record *stack)
+{
+    struct exec_event event = {.time_ns = value->weight, .tid = key->tid, .cpu = EXEC_ANY_CPU, .type = EXEC_STATUS,
+                               .state = trace_state((uint8_t)key->state)};
+
+    return event.state == EXEC_ABSENT ? 0 : trace_add(job, event, key->comm, stack, key->epoch);
 }
 
 int render_trace_add(struct render_job *job, const struct trace_record *event, const struct stack_record *stack)
@@ -136,27 +162,17 @@ int render_trace_add(struct render_job *job, const struct trace_record *event, c
     static const uint8_t types[TRACE_EVENT_COUNT] = {
         [TRACE_OUT] = EXEC_OUT, [TRACE_IN] = EXEC_IN, [TRACE_WAKING] = EXEC_WAKING, [TRACE_NEW] = EXEC_NEW,
     };
-    uint32_t number = EXEC_NO_STACK;
+    struct exec_event e = {
+        .time_ns = event->time_ns, .tid = event->tid, .actor = event->actor, .cpu = event->cpu,
+        .call = event->syscall >= 0 && event->syscall < TRACE_CALLS ? (uint16_t)(event->syscall + 1) : EXEC_NO_CALL,
+        .type = event->event < TRACE_EVENT_COUNT ? types[event->event] : 0,
+    };
 
-    if (!job->trace)
-        job->trace = calloc(1, sizeof(*job->trace));
-    if (!job->trace || vec_reserve(&job->trace->events, 1) < 0)
-        return -ENOMEM;
-    int r = stack ? trace_count_stack(job, event, stack, &number) : 0;
-    if (r == 0)
-        r = trace_take_name(job->trace, event);
-    if (r < 0)
-        return r;
-    if (event->event != TRACE_OUT && event->state == TRACE_RECOVERED)
+    if (event->event == TRACE_OUT) /* who leaves its CPU does not run */
+        e.state = event->state == SAMPLE_STATE_CPU ? EXEC_RUNNABLE : trace_state(event->state);
+    else if (event->state == TRACE_RECOVERED)
         facts_count(&job->facts, "recovered", 1);
-    vec_push(&job->trace->events,
-             ((struct exec_event){
-                 .time_ns = event->time_ns, .tid = event->tid, .actor = event->actor, .stack = number, .cpu = event->cpu,
-                 .call = event->syscall >= 0 && event->syscall < TRACE_CALLS ? (uint16_t)(event->syscall + 1) : EXEC_NO_CALL,
-                 .type = event->event < TRACE_EVENT_COUNT ? types[event->event] : 0,
-                 .state = event->event == TRACE_OUT ? trace_state(event->state) : EXEC_ABSENT,
-             }));
-    return 0;
+    return trace_add(job, e, event->comm, stack, event->epoch);
 }
 
 /* ---- stacks */

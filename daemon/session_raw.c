@@ -205,7 +205,7 @@ static int session_raw_common_facts(struct raw_writer *w, const struct session_f
     if (facts->ended)
         e = e ? e : raw_writer_fact(w, "ended", "%s", facts->ended);
     if (data->elders_missing)
-        e = e ? e : raw_writer_fact(w, "older_threads", "unknown: threads that were there before it was watched are not shown");
+        e = e ? e : raw_writer_fact(w, "older_threads", "unknown: threads that were there before, and did nothing since, are not shown");
     if (facts->mappings)
         e = e ? e : raw_writer_fact(w, "mappings", "%s", facts->mappings);
     return e ? e : raw_writer_fact(w, "daemon_cpu_ns", "%llu", (unsigned long long)facts->daemon_cpu_ns + data->attacher_cpu_ns);

@@ -39,6 +39,7 @@ static inline bool exec_state_waits(uint8_t state) { return state >= EXEC_LOCK &
 #define EXEC_NO_STACK 0
 #define EXEC_NO_CALL 0
 #define EXEC_MAX_CPUS 8192
+#define EXEC_ANY_CPU UINT16_MAX /* STATUS: not known */
 
 struct exec_event {
     uint64_t time_ns; /* monotonic */

@@ -21,7 +21,8 @@
 /* A thread while the order is made. */
 struct course {
     uint8_t state;
-    bool looked_up;   /* all that is known is what EXEC_STATUS said */
+    bool looked_up;   /* all that is known is what EXEC_STATUS said, */
+    bool anywhere;    /* but for the CPU */
     uint16_t cpu;     /* RUNNING */
     uint32_t newest;  /* of the threads of its tid, if it is the first of them */
     uint32_t older;   /* the one before it, or EXEC_NONE */
@@ -329,7 +330,7 @@ static int take_sample(struct builder *b, const struct exec_event *e)
                                           .cpu = e->cpu, .type = STEP_SAMPLE});
 }
 
-/* What is known only from looking yields to the first event. */
+/* What is known only from looking yields to the first event that comes. */
 static int take_status(struct builder *b, const struct exec_event *e)
 {
     uint32_t thread = find_thread(b, e->tid);
@@ -340,8 +341,9 @@ static int take_status(struct builder *b, const struct exec_event *e)
         return r;
     struct exec_thread *t = &b->order->threads.items[thread];
     t->stack = e->stack;
-    t->cpu = e->cpu;
+    t->cpu = e->cpu == EXEC_ANY_CPU ? 0 : e->cpu;
     b->courses.items[thread].looked_up = true;
+    b->courses.items[thread].anywhere = e->cpu == EXEC_ANY_CPU;
     return 0;
 }
 
@@ -352,12 +354,24 @@ static int take_event(struct builder *b, const struct exec_event *e)
         [EXEC_NEW] = take_new, [EXEC_SAMPLE] = take_sample, [EXEC_STATUS] = take_status,
     };
     b->order->counts.events += e->type <= EXEC_NEW;
-    if (b->order->n_cpus <= e->cpu)
+    if (e->cpu != EXEC_ANY_CPU && b->order->n_cpus <= e->cpu)
         b->order->n_cpus = e->cpu + 1u;
     return take[e->type](b, e);
 }
 
 /* ---- the whole */
+
+/* The lowest CPU that nothing was seen on. */
+static uint16_t free_cpu(const struct builder *b)
+{
+    uint16_t cpu = 0;
+
+    while (cpu < EXEC_MAX_CPUS - 1 && b->seen[cpu])
+        cpu++;
+    if (b->order->n_cpus <= cpu)
+        b->order->n_cpus = cpu + 1u;
+    return cpu;
+}
 
 /* Threads that nothing but a look tells of: one that ran all the window must have had a CPU to itself. */
 static void settle_looked_up(struct builder *b)
@@ -366,6 +380,8 @@ static void settle_looked_up(struct builder *b)
         struct exec_thread *t = &b->order->threads.items[i];
         if (!b->courses.items[i].looked_up || t->state != EXEC_RUNNING)
             continue;
+        if (b->courses.items[i].anywhere)
+            t->cpu = free_cpu(b);
         if (b->seen[t->cpu])
             t->state = EXEC_RUNNABLE;
         b->seen[t->cpu] = true;
@@ -420,7 +436,7 @@ static int build_steps(struct builder *b)
 
 static bool event_valid(const struct exec_trace *t, const struct exec_event *e)
 {
-    return e->tid != 0 && e->type >= EXEC_OUT && e->type <= EXEC_STATUS && e->state < EXEC_STATE_COUNT && e->cpu < EXEC_MAX_CPUS &&
+    return e->tid != 0 && e->type >= EXEC_OUT && e->type <= EXEC_STATUS && e->state < EXEC_STATE_COUNT && (e->cpu < EXEC_MAX_CPUS || (e->type == EXEC_STATUS && e->cpu == EXEC_ANY_CPU)) &&
            e->stack <= t->n_stacks && (e->type != EXEC_OUT || e->state != EXEC_RUNNING);
 }
 

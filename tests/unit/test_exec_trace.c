@@ -105,6 +105,22 @@ START_TEST(test_what_was_looked_up_yields_to_events)
 }
 END_TEST
 
+START_TEST(test_who_ran_all_the_time_had_a_cpu)
+{
+    ADD(.type = EXEC_STATUS, .time_ns = AT(1), .tid = 1001, .state = EXEC_RUNNING, .cpu = EXEC_ANY_CPU);
+    ADD(.type = EXEC_STATUS, .time_ns = AT(1), .tid = 1002, .state = EXEC_RUNNING, .cpu = EXEC_ANY_CPU);
+    ADD(.type = EXEC_STATUS, .time_ns = AT(1), .tid = 1003, .state = EXEC_SLEEP, .cpu = EXEC_ANY_CPU);
+    ADD(.type = EXEC_IN, .time_ns = AT(2), .tid = 1004, .cpu = 1);
+    ORDER(o);
+    ck_assert_uint_eq(thread_of(o, 1001)->state, EXEC_RUNNING);
+    ck_assert_uint_eq(thread_of(o, 1001)->cpu, 0);
+    ck_assert_uint_eq(thread_of(o, 1002)->state, EXEC_RUNNING);
+    ck_assert_uint_eq(thread_of(o, 1002)->cpu, 2);
+    ck_assert_uint_eq(thread_of(o, 1003)->state, EXEC_SLEEP);
+    ck_assert_uint_eq(o->n_cpus, 3);
+}
+END_TEST
+
 START_TEST(test_lost_wake_is_made_up)
 {
     ADD(.type = EXEC_OUT, .time_ns = AT(10), .tid = 1001, .state = EXEC_SLEEP);
@@ -214,6 +230,7 @@ START_TEST(test_input_that_does_not_add_up)
         {.type = EXEC_OUT, .time_ns = AT(1), .tid = 1, .state = EXEC_RUNNING},
         {.type = EXEC_OUT, .time_ns = AT(1), .tid = 1, .state = EXEC_STATE_COUNT},
         {.type = EXEC_IN, .time_ns = AT(1), .tid = 1, .cpu = EXEC_MAX_CPUS},
+        {.type = EXEC_IN, .time_ns = AT(1), .tid = 1, .cpu = EXEC_ANY_CPU},
         {.type = EXEC_IN, .time_ns = AT(1), .tid = 1, .stack = SCENE_STACKS + 1},
     };
     struct exec_order *order = NULL;
@@ -401,6 +418,7 @@ int main(void)
     tcase_add_checked_fixture(order, setup, NULL);
     tcase_add_test(order, test_first_events_tell_how_threads_began);
     tcase_add_test(order, test_what_was_looked_up_yields_to_events);
+    tcase_add_test(order, test_who_ran_all_the_time_had_a_cpu);
     tcase_add_test(order, test_lost_wake_is_made_up);
     tcase_add_test(order, test_early_wake_ends_the_wait_that_follows);
     tcase_add_test(order, test_early_wake_yields_to_a_later_one);

@@ -119,6 +119,20 @@ static void add_waits(unsigned n, unsigned lost)
     }
 }
 
+START_TEST(test_threads_that_do_nothing)
+{
+    uint64_t frames[] = {(uintptr_t)my_wait, (uintptr_t)my_thread + 2};
+    b.key.state = SAMPLE_STATE_LOCK;
+    build_count(&b, build_stack(&b, NULL, 0, frames, 2, STACK_END_ROOT), 1);
+    b.counts[0].value.weight = START_NS + 1000;
+    EVENT(0, .event = TRACE_IN, .time_ns = 500, .tid = 77, .cpu = 1, .syscall = -1, .comm = "main-one");
+    AUTO_FREE char *body = fixture_text(&f, &b, NULL);
+    assert_has(body, "\"tid\":78,\"ts\":0.000,\"name\":\"thread_name\",\"args\":{\"name\":\"worker-1\"}");
+    assert_has(body, "\"tid\":78,\"ts\":0.000,\"dur\":1000000.000,\"name\":\"lock\",\"cat\":\"sched\",\"args\":{\"cpu\":0},\"sf\":2}");
+    assert_has(body, "\"cprofd.events\":\"1\"");
+}
+END_TEST
+
 START_TEST(test_few_repairs_are_told)
 {
     add_waits(700, 3);
@@ -186,6 +200,7 @@ int main(void)
     tcase_add_test(c, test_states_names_and_stacks);
     tcase_add_test(c, test_each_format);
     tcase_add_test(c, test_stack_that_was_lost);
+    tcase_add_test(c, test_threads_that_do_nothing);
     tcase_add_test(c, test_few_repairs_are_told);
     tcase_add_test(c, test_many_repairs_are_refused);
     tcase_add_test(c, test_losses_are_refused);
