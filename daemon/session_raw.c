@@ -226,7 +226,8 @@ static int session_raw_sched(struct raw_writer *w, const struct session_ctl *ctl
 {
     bool is_block = ctl->sched_kind == SCHED_BLOCK, is_mutex = ctl->sched_kind == SCHED_MUTEX;
     int e = raw_writer_fact(w, "lost.threads", "%llu", (unsigned long long)ctl->lost_threads);
-    e = e ? e : raw_writer_fact(w, "lost.switches", "%llu", (unsigned long long)ctl->lost_switches);
+    if (ctl->sched_kind != SCHED_TRACE) /* which counts by itself what does not fit, and what of it could be recovered */
+        e = e ? e : raw_writer_fact(w, "lost.switches", "%llu", (unsigned long long)ctl->lost_switches);
 
     if (is_block)
         e = e ? e : raw_writer_fact(w, "began_before", "%llu", (unsigned long long)ctl->began_before);

@@ -436,8 +436,10 @@ static int build_steps(struct builder *b)
 
 static bool event_valid(const struct exec_trace *t, const struct exec_event *e)
 {
-    return e->tid != 0 && e->type >= EXEC_OUT && e->type <= EXEC_STATUS && e->state < EXEC_STATE_COUNT && (e->cpu < EXEC_MAX_CPUS || (e->type == EXEC_STATUS && e->cpu == EXEC_ANY_CPU)) &&
-           e->stack <= t->n_stacks && (e->type != EXEC_OUT || e->state != EXEC_RUNNING);
+    bool cpu = e->cpu < EXEC_MAX_CPUS || (e->type == EXEC_STATUS && e->cpu == EXEC_ANY_CPU);
+
+    return e->tid != 0 && e->type >= EXEC_OUT && e->type <= EXEC_STATUS && e->state < EXEC_STATE_COUNT && cpu && e->stack <= t->n_stacks &&
+           (e->type != EXEC_OUT || e->state != EXEC_RUNNING);
 }
 
 static bool trace_valid(const struct exec_trace *t)

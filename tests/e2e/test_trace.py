@@ -1,0 +1,165 @@
+"""Execution traces of native processes: read by Go's own reader, and beside what programs say of their waits themselves."""
+
+import collections
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from daemon import query
+from waits import GRAIN_NS, Waits, plain_name
+
+GO = shutil.which("go") or "/usr/local/go/bin/go"
+ATTEMPTS = 6
+
+
+def trace(daemon, pid, **parameters):
+    """A kernel that skips events makes traces that are refused, rightly: then once more."""
+    for _ in range(ATTEMPTS):
+        reply = daemon.get(query(f"/pid/{pid}/debug/pprof/trace", max_overhead=1000, **parameters))
+        if reply.status != 503 or "would not tell what happened" not in reply.text:
+            break
+    assert reply.status == 200, reply
+    assert int(reply.headers["cprofd-lost"]) == 0
+    assert int(reply.headers["cprofd-repaired"]) <= int(reply.headers["cprofd-samples"]) / 1000 + 1
+    return reply
+
+
+class Chrome:
+    """Slices by thread, with their stacks leaf first, from a trace in Chromium's format."""
+
+    def __init__(self, reply):
+        assert reply.headers["content-type"] == "application/json"
+        trace_json = reply.json()
+        self.frames = trace_json["stackFrames"]
+        self.facts = trace_json["otherData"]
+        self.names = {event["tid"]: event["args"]["name"] for event in trace_json["traceEvents"] if event["name"] == "thread_name" and event["pid"]}
+        self.slices = collections.defaultdict(list)
+        for event in trace_json["traceEvents"]:
+            if event["ph"] == "X" and event["pid"]:
+                self.slices[event["tid"]].append(event)
+        for events in self.slices.values():
+            events.sort(key=lambda event: event["ts"])
+
+    def stack(self, event):
+        frame, stack = event.get("sf"), []
+        while frame:
+            stack.append(plain_name(self.frames[str(frame)]["name"]))
+            frame = self.frames[str(frame)].get("parent")
+        return stack
+
+    def waits_ns(self, function):
+        """The time from where threads stopped in a function for a lock to where they ran on."""
+        total = 0
+        for events in self.slices.values():
+            for event, after in zip(events, [*events[1:], {}]):
+                if event["name"].startswith("lock") and function in self.stack(event):
+                    total += 1000 * (event["dur"] + (after["dur"] if after.get("name") == "runnable" else 0))
+        return total
+
+
+def go_parsed(reply, path):
+    if not os.path.exists(GO):
+        pytest.skip("needs go")
+    path.write_bytes(reply.body)
+    done = subprocess.run(
+        [GO, "tool", "trace", "-d=parsed", str(path)], capture_output=True, text=True, errors="replace", check=False,
+        env={**os.environ, "GOTOOLCHAIN": "local"},
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def test_go_reads_it(daemon, start_target, tmp_path):
+    target = start_target("held_locks")
+    reply = trace(daemon, target.pid)
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert reply.headers["content-disposition"] == 'attachment; filename="trace"'
+    text = go_parsed(reply, tmp_path / "trace")
+    assert re.search(rf'Label="held_locks" Resource=Goroutine\({target.pid}\)|GoID={target.pid} Undetermined->Waiting', text)
+    assert 'Running->Waiting Reason="sync (futex)"' in text and 'Reason="sleep (clock_nanosleep)"' in text
+    assert "take_mutex @ 0x" in text and "cprofd.invented" in text
+    last = int(re.findall(r"Time=(\d+)", text)[-1])
+    assert 900_000_000 <= last < 1_500_000_000
+
+
+def test_wakes_have_their_maker(daemon, start_target):
+    chrome = Chrome(trace(daemon, start_target("held_locks", "only=mutex").pid, format="chrome"))
+    roots = {chrome.stack(event)[-1] for events in chrome.slices.values() for event in events if chrome.stack(event)}
+    assert not roots & {"clone3", "start_thread", "_start"}, roots
+    assert any("take_mutex" in chrome.stack(event) for events in chrome.slices.values() for event in events)
+
+
+@pytest.mark.chance
+def test_waits_are_as_long_as_the_program_says(daemon, start_target):
+    target = start_target("locks")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(trace, daemon, target.pid, seconds=6, format="chrome")
+        daemon.wait_for_sessions(1)
+        time.sleep(1)  # it is open by then
+        before = target.truth()
+        after = target.truth("convoy")
+        chrome = Chrome(pending.result())
+    true_ns = Waits.difference(before, after, "cpu_ns")["wait_mutex"]
+    contentions = Waits.difference(before, after, "calls")["wait_mutex"]
+    assert true_ns > 0
+    assert abs(chrome.waits_ns("wait_mutex") - true_ns) <= max(0.02 * true_ns, min(GRAIN_NS * contentions, 0.05 * true_ns)), chrome.facts
+
+
+def test_each_thread_has_the_whole_window(daemon, start_target):
+    """Those that do nothing in it, too."""
+    target = start_target("waiting_threads")
+    chrome = Chrome(trace(daemon, target.pid, format="chrome"))
+    tids = {int(tid) for tid in os.listdir(f"/proc/{target.pid}/task")}
+    assert tids <= set(chrome.slices), tids - set(chrome.slices)
+    window_us = int(chrome.facts["cprofd.window_ns"]) / 1000
+    for tid in tids:
+        assert abs(sum(event["dur"] for event in chrome.slices[tid]) - window_us) < 1, chrome.slices[tid]
+
+
+def test_threads_that_come_and_go(daemon, start_target, tmp_path):
+    text = go_parsed(trace(daemon, start_target("short_threads").pid, seconds=0.5), tmp_path / "trace")
+    assert "NotExist->Runnable" in text and "Running->NotExist" in text
+
+
+def test_perfetto(daemon, start_target):
+    reply = trace(daemon, start_target("held_locks").pid, seconds=0.3, format="perfetto")
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert b"take_mutex" in reply.body and b"lock (futex)" in reply.body
+
+
+def test_target_that_ends(daemon, start_target, tmp_path):
+    target = start_target("held_locks")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(daemon.get, query(f"/pid/{target.pid}/debug/pprof/trace", seconds=20, max_overhead=1000))
+        daemon.wait_for_sessions(1)
+        target.stop()
+        reply = pending.result()
+    if reply.status == 200:
+        assert "cprofd.target" in go_parsed(reply, tmp_path / "trace")
+    else:
+        assert reply.status in (404, 503), reply
+
+
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"seconds": 0}, "seconds"),
+        ({"seconds": "x"}, "seconds"),
+        ({"format": "pprof"}, "go|perfetto|chrome"),
+        ({"event": "cpu-clock"}, "unknown parameter"),
+    ],
+)
+def test_wrong_parameters(daemon, start_target, parameters, words):
+    reply = daemon.get(query(f"/pid/{start_target('held_locks').pid}/debug/pprof/trace", **parameters))
+    assert reply.status == 400 and words in reply.text, reply
+
+
+def test_index_has_it(daemon, start_target):
+    reply = daemon.get(query(f"/pid/{start_target('held_locks').pid}/debug/pprof/", format="json"))
+    kind = next(kind for kind in reply.json() if kind["name"] == "trace")
+    assert {parameter["name"] for parameter in kind["parameters"]} >= {"seconds", "format", "kernel"}
