@@ -25,8 +25,11 @@
 /* How long a thread may run between two waits that are one: back from the kernel to a look at the lock, and to wait again. */
 #define LOCK_AGAIN_NS 10000
 
-/* Address spaces are aligned: below that, an entry tells which attachment of the programs it is of. What others left is void. */
+/* Address spaces are aligned: below that, an entry tells for whom it was made: each target whose locks are looked at has a generation of its
+ * own. By these there is a table of since when (monotonic; LOCK_NOBODY: nobody has it): what is older is void. */
 #define LOCK_GENERATION 63ull
+#define LOCK_GENERATIONS 64
+#define LOCK_NOBODY (~0ull)
 
 struct lock_entry {
     __u64 space;       /* as in struct lock_place; 0: free */
@@ -96,30 +99,31 @@ LOCK_INLINE __u32 lock_bucket_of(const struct lock_place *place)
 
 /* ---- one lock. The bucket's guard is held */
 
-LOCK_INLINE bool lock_entry_is_free(const struct lock_entry *e, const struct lock_place *place)
+LOCK_INLINE bool lock_entry_is_void(const struct lock_entry *e, const __u64 *since_ns)
 {
-    return e->n_waiters == 0 || ((e->space ^ place->space) & LOCK_GENERATION);
+    return e->changed_ns < since_ns[e->space & LOCK_GENERATION];
 }
 
-LOCK_INLINE struct lock_entry *lock_find(struct lock_bucket *bucket, const struct lock_place *place)
+LOCK_INLINE struct lock_entry *lock_find(struct lock_bucket *bucket, const struct lock_place *place, const __u64 *since_ns)
 {
     struct lock_entry *found = NULL;
 
 #pragma GCC unroll 8
     for (__u32 i = 0; i < LOCK_WAYS; i++)
-        if (bucket->entries[i].space == place->space && bucket->entries[i].address == place->address)
+        if (bucket->entries[i].space == place->space && bucket->entries[i].address == place->address &&
+            !lock_entry_is_void(&bucket->entries[i], since_ns))
             found = &bucket->entries[i];
     return found;
 }
 
 /* A free one, for a lock that has none. */
-LOCK_INLINE struct lock_entry *lock_take(struct lock_bucket *bucket, const struct lock_place *place)
+LOCK_INLINE struct lock_entry *lock_take(struct lock_bucket *bucket, const struct lock_place *place, const __u64 *since_ns)
 {
     struct lock_entry *found = NULL;
 
 #pragma GCC unroll 8
     for (__u32 i = 0; i < LOCK_WAYS; i++)
-        if (lock_entry_is_free(&bucket->entries[i], place))
+        if (bucket->entries[i].n_waiters == 0 || lock_entry_is_void(&bucket->entries[i], since_ns))
             found = &bucket->entries[i];
     if (!found)
         return NULL;
@@ -184,7 +188,7 @@ LOCK_INLINE void lock_charge(struct lock_entry *e, const struct lock_wait *w, __
     e->waited_ns = 0;
 }
 
-/* ---- what happens to threads. bucket: lock_bucket_of(place), of the table */
+/* ---- what happens to threads. bucket: lock_bucket_of(place), of the table; since_ns: by generation */
 
 /* Whether the thread goes on with the wait that it has just come back from. */
 LOCK_INLINE bool lock_wait_goes_on(const struct lock_wait *w, const struct lock_place *place, __u32 value, __u64 stack,
@@ -196,8 +200,8 @@ LOCK_INLINE bool lock_wait_goes_on(const struct lock_wait *w, const struct lock_
 }
 
 /* A thread goes to wait, for what is no lock that we know where place->address is 0. False: there is no room for its lock. */
-LOCK_INLINE bool lock_wait_begin(struct lock_bucket *bucket, struct lock_wait *w, const struct lock_place *place, __u32 value,
-                                 __u64 stack, __u64 now_ns)
+LOCK_INLINE bool lock_wait_begin(struct lock_bucket *bucket, const __u64 *since_ns, struct lock_wait *w, const struct lock_place *place,
+                                 __u32 value, __u64 stack, __u64 now_ns)
 {
     struct lock_entry *e;
     __u64 began_ns = now_ns;
@@ -214,9 +218,9 @@ LOCK_INLINE bool lock_wait_begin(struct lock_bucket *bucket, struct lock_wait *w
     if (place->address == 0)
         return true;
     LOCK_GUARD(bucket);
-    e = lock_find(bucket, place);
+    e = lock_find(bucket, place, since_ns);
     if (!e)
-        e = lock_take(bucket, place);
+        e = lock_take(bucket, place, since_ns);
     if (e) {
         lock_advance(e, now_ns);
         e->waited_ns += lock_since(lock_later(began_ns, e->released_ns), now_ns);
@@ -230,7 +234,8 @@ LOCK_INLINE bool lock_wait_begin(struct lock_bucket *bucket, struct lock_wait *w
 }
 
 /* The thread is woken, by no release of its lock. */
-LOCK_INLINE void lock_wait_quit(struct lock_bucket *bucket, struct lock_wait *w, __u64 now_ns, struct lock_release *ret)
+LOCK_INLINE void lock_wait_quit(struct lock_bucket *bucket, const __u64 *since_ns, struct lock_wait *w, __u64 now_ns,
+                                struct lock_release *ret)
 {
     struct lock_entry *e;
 
@@ -238,7 +243,7 @@ LOCK_INLINE void lock_wait_quit(struct lock_bucket *bucket, struct lock_wait *w,
         return;
     w->state = LOCK_WAIT_NONE;
     LOCK_GUARD(bucket);
-    e = lock_find(bucket, &w->place);
+    e = lock_find(bucket, &w->place, since_ns);
     if (e) {
         lock_advance(e, now_ns);
         ret->abandoned_ns = lock_leave(w, e);
@@ -249,15 +254,15 @@ LOCK_INLINE void lock_wait_quit(struct lock_bucket *bucket, struct lock_wait *w,
 /* The thread is woken by one in a call that wakes at this place, the kernel's number of which is waker. It may be about to wait, and not be
  * counted yet: a release it is all the same, for others. One that waited elsewhere was moved here, nobody knows when: it counts
  * since the last release here. */
-LOCK_INLINE void lock_wait_release(struct lock_bucket *bucket, struct lock_wait *w, const struct lock_place *place, __u32 waker,
-                                   __u32 wakes, __u64 now_ns, struct lock_release *ret)
+LOCK_INLINE void lock_wait_release(struct lock_bucket *bucket, const __u64 *since_ns, struct lock_wait *w, const struct lock_place *place,
+                                   __u32 waker, __u32 wakes, __u64 now_ns, struct lock_release *ret)
 {
     bool waits = w->state == LOCK_WAIT_COUNTED, here = waits && w->place.space == place->space && w->place.address == place->address;
     struct lock_entry *e;
 
     ret->contentions = waits;
     LOCK_GUARD(bucket);
-    e = lock_find(bucket, place);
+    e = lock_find(bucket, place, since_ns);
     if (e) {
         lock_advance(e, now_ns);
         if (e->n_waiters > 0)
@@ -274,7 +279,8 @@ LOCK_INLINE void lock_wait_release(struct lock_bucket *bucket, struct lock_wait 
 }
 
 /* The thread runs again. Where it was never seen to be woken (that happened while it went to sleep), its wait is nobody's. */
-LOCK_INLINE void lock_wait_end(struct lock_bucket *bucket, struct lock_wait *w, __u64 now_ns, struct lock_release *ret)
+LOCK_INLINE void lock_wait_end(struct lock_bucket *bucket, const __u64 *since_ns, struct lock_wait *w, __u64 now_ns,
+                               struct lock_release *ret)
 {
     struct lock_entry *e;
     __u64 own_ns;
@@ -286,7 +292,7 @@ LOCK_INLINE void lock_wait_end(struct lock_bucket *bucket, struct lock_wait *w, 
     w->state = LOCK_WAIT_NONE;
     w->woken_ns = now_ns;
     LOCK_GUARD(bucket);
-    e = lock_find(bucket, &w->place);
+    e = lock_find(bucket, &w->place, since_ns);
     if (e) {
         lock_advance(e, now_ns);
         own_ns = lock_since(lock_later(w->began_ns, e->released_ns), now_ns);

@@ -30,7 +30,7 @@ struct sampler {
         int links[3], threads;   /* while a session needs them; else -1 */
         uint32_t users, generation;
         uint64_t lock_generation;
-        uint8_t *filter;         /* shared with BPF: SCHED_FILTER_ENTRIES; NULL: the programs are not there */
+        struct sched_filter_table *filter; /* shared with BPF; NULL: the programs are not there */
         uint64_t seed[2];        /* of the stacks' hashes: one for all sessions, as each stack is walked once for all */
     } sched;
     char sched_error[512];

@@ -5,11 +5,13 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 void sched_init(struct sampler *s, int filter)
 {
@@ -19,12 +21,14 @@ void sched_init(struct sampler *s, int filter)
             (void)snprintf(s->sched_error, sizeof(s->sched_error), "the BPF programs are not loaded");
         return;
     }
-    void *p = mmap(NULL, SCHED_FILTER_ENTRIES, PROT_READ | PROT_WRITE, MAP_SHARED, filter, 0);
+    void *p = mmap(NULL, sizeof(*s->sched.filter), PROT_READ | PROT_WRITE, MAP_SHARED, filter, 0);
     if (p == MAP_FAILED || getrandom(s->sched.seed, sizeof(s->sched.seed), 0) != sizeof(s->sched.seed)) {
         (void)snprintf(s->sched_error, sizeof(s->sched_error), "the filter of processes can't be mapped: %s", strerror(errno));
         return;
     }
     s->sched.filter = p;
+    for (size_t i = 0; i < LOCK_GENERATIONS; i++)
+        s->sched.filter->locks_since_ns[i] = LOCK_NOBODY;
 }
 
 /* ---- the programs */
@@ -63,7 +67,7 @@ void sched_deinit(struct sampler *s)
 {
     sched_detach(s);
     if (s->sched.filter)
-        (void)munmap(s->sched.filter, SCHED_FILTER_ENTRIES);
+        (void)munmap(s->sched.filter, sizeof(*s->sched.filter));
     s->sched.filter = NULL;
 }
 
@@ -81,7 +85,7 @@ static uint64_t sched_slots(const struct sampler *s, uint32_t tgid)
 /* The filter counts targets by the end of their numbers. */
 static uint8_t *sched_filter(struct sampler *s, uint32_t tgid)
 {
-    return &s->sched.filter[tgid % SCHED_FILTER_ENTRIES];
+    return &s->sched.filter->targets[tgid % SCHED_FILTER_ENTRIES];
 }
 
 static bool looks_at_locks(const struct session_ctl *ctl)
@@ -89,15 +93,61 @@ static bool looks_at_locks(const struct session_ctl *ctl)
     return ctl->sched_kind == SCHED_BLOCK || ctl->sched_kind == SCHED_MUTEX;
 }
 
+/* One of the other sessions of the target that looks at locks; NULL: none does. */
+static struct session_ctl *sched_finds_locks(struct sampler *s, uint32_t slot, uint64_t others)
+{
+    for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
+        if ((others >> i & 1) && i != slot && looks_at_locks(&s->ctl[i]))
+            return &s->ctl[i];
+    return NULL;
+}
+
+/* One that nobody has: there are at least as many as sessions. Not that which was let go last, whose events may be still under way. */
+static uint64_t sched_free_generation(struct sampler *s)
+{
+    do {
+        s->sched.lock_generation = (s->sched.lock_generation + 1) % LOCK_GENERATIONS;
+    } while (s->sched.filter->locks_since_ns[s->sched.lock_generation] != LOCK_NOBODY);
+    return s->sched.lock_generation;
+}
+
 /* All sessions of a target that look at locks see the same ones: those that were there before any of them did are others. */
 static void sched_look_at_locks(struct sampler *s, uint32_t slot, uint64_t others)
 {
-    uint64_t generation = ++s->sched.lock_generation;
+    struct session_ctl *ctl = &s->ctl[slot], *other = sched_finds_locks(s, slot, others);
 
-    for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
-        if ((others >> i & 1) && i != slot && looks_at_locks(&s->ctl[i]))
-            generation = s->ctl[i].lock_generation;
-    s->ctl[slot].lock_generation = generation;
+    if (!looks_at_locks(ctl))
+        return;
+    ctl->lock_generation = other ? other->lock_generation : sched_free_generation(s);
+    if (!other)
+        s->sched.filter->locks_since_ns[ctl->lock_generation] = monotonic_ns();
+}
+
+static void sched_look_away(struct sampler *s, uint32_t slot, uint64_t others)
+{
+    if (looks_at_locks(&s->ctl[slot]) && !sched_finds_locks(s, slot, others))
+        s->sched.filter->locks_since_ns[s->ctl[slot].lock_generation] = LOCK_NOBODY;
+}
+
+#define SWEEP_STEP 256
+
+/* Forgets threads of processes that are no targets any more: their ends were not seen, so that others may have their places in memory; and
+ * what was known of those that are still there is no longer true. */
+static void sched_sweep(struct sampler *s)
+{
+    AUTO_FREE struct thread_state *threads = calloc(SWEEP_STEP, sizeof(*threads));
+    uint64_t keys[SWEEP_STEP], position;
+    void *from = NULL;
+    int r = threads ? 0 : -ENOMEM;
+
+    while (r == 0) {
+        uint32_t n = SWEEP_STEP;
+        r = bpf_map_lookup_batch(s->sched.threads, from, &position, keys, threads, &n, NULL);
+        for (uint32_t i = 0; (r == 0 || r == -ENOENT) && i < n; i++)
+            if (sched_slots(s, threads[i].tgid) == 0)
+                (void)bpf_map_delete_elem(s->sched.threads, &keys[i]);
+        from = &position;
+    }
 }
 
 int sched_add(struct sampler *s, uint32_t slot)
@@ -117,13 +167,16 @@ int sched_add(struct sampler *s, uint32_t slot)
         }
     }
     uint64_t before = sched_slots(s, tgid), slots = before | 1ull << slot;
+    if (before == 0 && s->sched.users > 0)
+        sched_sweep(s);
+    sched_look_at_locks(s, slot, before);
     if (bpf_map_update_elem(s->sched_targets_map, &tgid, &slots, BPF_ANY) < 0) {
         int r = -errno;
+        sched_look_away(s, slot, before);
         if (s->sched.users == 0)
             sched_detach(s);
         return r;
     }
-    sched_look_at_locks(s, slot, before);
     s->sched.users++;
     if (before == 0)
         ++*sched_filter(s, tgid);
@@ -143,6 +196,7 @@ void sched_remove(struct sampler *s, uint32_t slot)
         (void)bpf_map_delete_elem(s->sched_targets_map, &tgid);
     if (!slots)
         --*sched_filter(s, tgid);
+    sched_look_away(s, slot, slots);
     if (--s->sched.users == 0)
         sched_detach(s);
 }

@@ -20,6 +20,15 @@ static __always_inline __u64 lock_space(struct task_struct *task, __u64 generati
     return task_space(task) | (generation & LOCK_GENERATION);
 }
 
+/* By generation. */
+static __always_inline const __u64 *locks_since(void)
+{
+    __u32 zero = 0;
+    struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
+
+    return filter ? filter->locks_since_ns : NULL;
+}
+
 static __always_inline struct lock_bucket *lock_bucket_at(const struct lock_place *place)
 {
     __u32 index = lock_bucket_of(place);
@@ -90,15 +99,16 @@ __noinline int lock_leaves(struct thread_state *t, struct scratch *x)
     struct lock_call call;
     struct lock_place place;
     struct lock_bucket *bucket;
+    const __u64 *since_ns = locks_since();
 
-    if (!t || !x)
+    if (!t || !x || !since_ns)
         return 0;
     task_call(task, &syscall);
     lock_call_of(&syscall, &call);
     place.space = lock_space(task, x->lock_generation);
     place.address = call.type == LOCK_CALL_WAIT ? call.address : 0;
     bucket = lock_bucket_at(&place);
-    if (!bucket || lock_wait_begin(bucket, &t->lock, &place, call.value, task_stack_mark(task), x->now_ns))
+    if (!bucket || lock_wait_begin(bucket, since_ns, &t->lock, &place, call.value, task_stack_mark(task), x->now_ns))
         return 0;
     FOR_EACH_SLOT(slot, x->locks)
         lock_lost(slot, t->tgid);
@@ -110,13 +120,14 @@ __noinline int lock_comes(struct thread_state *t, struct scratch *x)
 {
     struct lock_release release = {};
     struct lock_bucket *bucket;
+    const __u64 *since_ns = locks_since();
 
-    if (!t || !x)
+    if (!t || !x || !since_ns)
         return 0;
     bucket = lock_bucket_at(&t->lock.place);
     if (!bucket)
         return 0;
-    lock_wait_end(bucket, &t->lock, x->now_ns, &release);
+    lock_wait_end(bucket, since_ns, &t->lock, x->now_ns, &release);
     if (release.abandoned_ns)
         FOR_EACH_SLOT(slot, x->locks)
             lock_abandoned(slot, t->tgid, release.abandoned_ns);
@@ -157,9 +168,10 @@ __noinline int lock_woken(struct thread_state *t, struct scratch *x, __u64 space
     struct lock_place place;
     struct lock_bucket *bucket;
     struct lock_call call = {.type = LOCK_CALL_OTHER};
+    const __u64 *since_ns = locks_since();
     bool own;
 
-    if (!t || !x)
+    if (!t || !x || !since_ns)
         return 0;
     x->release = (struct lock_release){.contentions = 0};
     t->lock.woken_ns = x->now_ns;
@@ -175,11 +187,11 @@ __noinline int lock_woken(struct thread_state *t, struct scratch *x, __u64 space
     if (call.type == LOCK_CALL_WAKE) {
         bucket = lock_bucket_at(&place);
         if (bucket)
-            lock_wait_release(bucket, &t->lock, &place, waker->pid, call.wakes, x->now_ns, &x->release);
+            lock_wait_release(bucket, since_ns, &t->lock, &place, waker->pid, call.wakes, x->now_ns, &x->release);
     }
     bucket = lock_bucket_at(&t->lock.place);
     if (bucket)
-        lock_wait_quit(bucket, &t->lock, x->now_ns, &x->release);
+        lock_wait_quit(bucket, since_ns, &t->lock, x->now_ns, &x->release);
     if (waker->flags & TASK_EXITING)
         x->release.abandoned_ns = 0; /* who waited for its end has it */
     return call.type != LOCK_CALL_WAKE ? LOCK_BY_NONE : own ? LOCK_BY_OWN : LOCK_BY_OTHER;

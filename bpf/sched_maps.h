@@ -4,10 +4,6 @@
 #include "bpf/control.h"
 #include "bpf/sched_state.h"
 
-/* How many targets have a number that ends so: written by the loop. */
-struct sched_filter_table {
-    __u8 targets[SCHED_FILTER_ENTRIES];
-};
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);

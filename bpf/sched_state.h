@@ -14,6 +14,12 @@
 /* A look at this table comes first, so that switches between other processes cost little: how many targets have a number that ends so. */
 #define SCHED_FILTER_ENTRIES 65536
 
+/* Written by the loop. */
+struct sched_filter_table {
+    __u8 targets[SCHED_FILTER_ENTRIES];
+    __u64 locks_since_ns[LOCK_GENERATIONS];
+};
+
 /* How stacks may be walked: each a stack of its own. */
 #define SCHED_WALK_KERNEL 1 /* with the kernel's frames */
 #define SCHED_WALK_FP 2     /* by frame pointers alone */

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bpf/lock_waits.h"
 
@@ -10,6 +11,7 @@
 
 static struct lock_bucket *table;
 static uint64_t now_ns;
+static __u64 since_ns[LOCK_GENERATIONS];
 
 struct thread {
     struct lock_wait wait;
@@ -22,6 +24,7 @@ static void setup(void)
     table = calloc(LOCK_BUCKETS, sizeof(*table));
     ck_assert_ptr_nonnull(table);
     now_ns = 1000000000;
+    memset(since_ns, 0, sizeof(since_ns));
 }
 
 static void teardown(void)
@@ -40,7 +43,7 @@ static bool waits_at(struct thread *t, uint64_t address, uint32_t value)
 {
     struct lock_place place = {SPACE, address};
 
-    return lock_wait_begin(bucket_of(address), &t->wait, &place, value, t->stack, now_ns);
+    return lock_wait_begin(bucket_of(address), since_ns, &t->wait, &place, value, t->stack, now_ns);
 }
 
 static void waits(struct thread *t)
@@ -54,8 +57,8 @@ static struct lock_release releases_at(struct thread *waker, struct thread *t, u
     struct lock_release release = {0};
 
     waker->wait.wakes++;
-    lock_wait_release(bucket_of(address), &t->wait, &place, waker->id, wakes, now_ns, &release);
-    lock_wait_quit(bucket_of(t->wait.place.address), &t->wait, now_ns, &release);
+    lock_wait_release(bucket_of(address), since_ns, &t->wait, &place, waker->id, wakes, now_ns, &release);
+    lock_wait_quit(bucket_of(t->wait.place.address), since_ns, &t->wait, now_ns, &release);
     t->wait.woken_ns = now_ns;
     return release;
 }
@@ -69,7 +72,7 @@ static struct lock_release runs(struct thread *t)
 {
     struct lock_release release = {0};
 
-    lock_wait_end(bucket_of(t->wait.place.address), &t->wait, now_ns, &release);
+    lock_wait_end(bucket_of(t->wait.place.address), since_ns, &t->wait, now_ns, &release);
     return release;
 }
 
@@ -77,7 +80,7 @@ static struct lock_release times_out(struct thread *t)
 {
     struct lock_release release = {0};
 
-    lock_wait_quit(bucket_of(t->wait.place.address), &t->wait, now_ns, &release);
+    lock_wait_quit(bucket_of(t->wait.place.address), since_ns, &t->wait, now_ns, &release);
     t->wait.woken_ns = now_ns;
     runs(t);
     return release;
@@ -347,24 +350,57 @@ START_TEST(test_spread)
 }
 END_TEST
 
-/* What another attachment of the programs left is not there. */
+/* Places of two targets fall together. The locks of one are not the other's; and what one that is no target any more left is not there,
+ * though another has its generation now. */
 START_TEST(test_generation)
 {
-    struct thread stale = {.id = 1}, t = {.id = 2}, holder = {.id = 3};
+    struct thread first = {.id = 1}, t = {.id = 2}, holder = {.id = 3};
     struct lock_place place = {SPACE + 1, LOCK}, next = {SPACE + 2, LOCK};
     struct lock_bucket *bucket = &table[0];
     struct lock_release release = {0};
 
     for (unsigned i = 0; i < LOCK_WAYS; i++) {
         place.address = LOCK + i;
-        ck_assert(lock_wait_begin(bucket, &stale.wait, &place, 2, 0, now_ns));
+        ck_assert(lock_wait_begin(bucket, since_ns, &first.wait, &place, 2, 0, now_ns));
     }
     place.address = LOCK + LOCK_WAYS;
-    ck_assert(!lock_wait_begin(bucket, &stale.wait, &place, 2, 0, now_ns));
-    ck_assert(lock_wait_begin(bucket, &t.wait, &next, 2, 0, now_ns));
+    ck_assert(!lock_wait_begin(bucket, since_ns, &first.wait, &place, 2, 0, now_ns));
+    ck_assert(!lock_wait_begin(bucket, since_ns, &t.wait, &next, 2, 0, now_ns));
+    since_ns[1] = LOCK_NOBODY;
+    ck_assert(lock_wait_begin(bucket, since_ns, &t.wait, &next, 2, 0, now_ns));
     now_ns += 100;
-    lock_wait_release(bucket, &t.wait, &next, holder.id, 1, now_ns, &release);
+    since_ns[1] = now_ns;
+    place.address = LOCK;
+    ck_assert(lock_wait_begin(bucket, since_ns, &first.wait, &place, 2, 0, now_ns));
+    now_ns += 100;
+    lock_wait_release(bucket, since_ns, &t.wait, &next, holder.id, 1, now_ns, &release);
+    CHECK_RELEASE(release, 1, 200);
+    lock_wait_release(bucket, since_ns, &first.wait, &place, holder.id, 1, now_ns, &release);
     CHECK_RELEASE(release, 1, 100);
+}
+END_TEST
+
+/* Another target's locks, in the same places, take nothing away. */
+START_TEST(test_targets_side_by_side)
+{
+    struct thread a = {.id = 1}, b = {.id = 2}, others[LOCK_WAYS], holder = {.id = 3};
+    struct lock_place place = {SPACE + 1, LOCK}, other = {SPACE + 2, LOCK};
+    struct lock_bucket *bucket = &table[0];
+    struct lock_release release = {0};
+
+    memset(others, 0, sizeof(others));
+    ck_assert(lock_wait_begin(bucket, since_ns, &a.wait, &place, 2, 0, now_ns));
+    for (unsigned i = 0; i < LOCK_WAYS; i++) {
+        other.address = LOCK + i;
+        ck_assert_int_eq(lock_wait_begin(bucket, since_ns, &others[i].wait, &other, 2, 0, now_ns), i < LOCK_WAYS - 1);
+    }
+    ck_assert(lock_wait_begin(bucket, since_ns, &b.wait, &place, 2, 0, now_ns));
+    now_ns += 100;
+    lock_wait_release(bucket, since_ns, &a.wait, &place, holder.id, 1, now_ns, &release);
+    CHECK_RELEASE(release, 1, 200);
+    lock_wait_release(bucket, since_ns, &b.wait, &place, a.id, 1, now_ns, &release);
+    CHECK_RELEASE(release, 1, 0);
+    ck_assert_uint_eq(n_in_table(), LOCK_WAYS - 1);
 }
 END_TEST
 
@@ -457,6 +493,7 @@ int main(void)
     Suite *s = suite_create("lock_waits");
     TCase *c = tcase_create("all");
 
+    tcase_set_timeout(c, 60); /* a busy machine */
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, test_convoy);
     tcase_add_test(c, test_several_woken);
@@ -470,6 +507,7 @@ int main(void)
     tcase_add_test(c, test_full);
     tcase_add_test(c, test_spread);
     tcase_add_test(c, test_generation);
+    tcase_add_test(c, test_targets_side_by_side);
     tcase_add_test(c, test_no_lock);
     tcase_add_test(c, test_calls);
     tcase_add_test(c, test_rate);

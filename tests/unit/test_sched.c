@@ -201,6 +201,74 @@ START_TEST(test_offcpu_has_no_cpu)
 }
 END_TEST
 
+/* A child that reads a pipe, for ever. */
+static pid_t start_reader(int fd)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(fd, &(char){0}, 1) == 1)
+        ;
+    _exit(0);
+}
+
+static void add(uint32_t slot, pid_t pid)
+{
+    fill_ctl(slot, pid, SCHED_WALL);
+    ck_assert_int_eq(sched_add(&sampler, slot), 0);
+}
+
+static void drop(uint32_t slot)
+{
+    sched_remove(&sampler, slot);
+    sampler.ctl[slot].state = SESSION_FREE;
+}
+
+static unsigned threads_known(pid_t pid)
+{
+    struct thread_state t;
+    uint64_t key, *from = NULL;
+    unsigned n = 0;
+
+    for (; bpf_map_get_next_key(sampler.sched.threads, from, &key) == 0; from = &key)
+        n += bpf_map_lookup_elem(sampler.sched.threads, &key, &t) == 0 && t.tgid == (uint32_t)pid;
+    return n;
+}
+
+/* Meanwhile nobody looked at it, so what was known of its threads may be anything. Another session goes on all the time. */
+START_TEST(test_a_target_again_is_a_new_one)
+{
+    int pipes[2][2];
+    pid_t pids[2];
+
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(pipe(pipes[i]), 0);
+        pids[i] = start_reader(pipes[i][0]);
+        add(5 + (uint32_t)i, pids[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int n = 0; n < 1000 && threads_known(pids[i]) == 0; n++) {
+            ck_assert_int_eq(write(pipes[i][1], "x", 1), 1);
+            sleep_ms(1);
+        }
+    ck_assert_uint_eq(threads_known(pids[1]), 1);
+    drop(6);
+    (void)kill(pids[1], SIGSTOP);
+    sleep_ms(UNIT_MS);
+    add(6, pids[1]);
+    ck_assert_uint_eq(threads_known(pids[0]), 1);
+    ck_assert_uint_eq(threads_known(pids[1]), 0);
+    for (int i = 0; i < 2; i++) {
+        drop(5 + (uint32_t)i);
+        (void)kill(pids[i], SIGKILL);
+        ck_assert_int_eq(waitpid(pids[i], NULL, 0), pids[i]);
+        close(pipes[i][0]);
+        close(pipes[i][1]);
+    }
+}
+END_TEST
+
 START_TEST(test_nobody_is_watched_before_and_after)
 {
     fill_ctl(4, getpid(), SCHED_NONE);
@@ -209,7 +277,9 @@ START_TEST(test_nobody_is_watched_before_and_after)
     sched_remove(&sampler, 4);
     ck_assert_uint_eq(sampler.sched.users, 0);
     for (size_t i = 0; i < SCHED_FILTER_ENTRIES; i++)
-        ck_assert_uint_eq(sampler.sched.filter[i], 0);
+        ck_assert_uint_eq(sampler.sched.filter->targets[i], 0);
+    for (size_t i = 0; i < LOCK_GENERATIONS; i++)
+        ck_assert_uint_eq(sampler.sched.filter->locks_since_ns[i], LOCK_NOBODY);
     sampler.ctl[4].state = SESSION_FREE;
 }
 END_TEST
@@ -226,6 +296,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_wall_closes);
     tcase_add_test(tc, test_offcpu_has_no_cpu);
+    tcase_add_test(tc, test_a_target_again_is_a_new_one);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
