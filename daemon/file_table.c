@@ -5,11 +5,14 @@
 #include "daemon/file_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "daemon/mapping_table.h"
@@ -160,6 +163,23 @@ static void open_run(struct patient_work *work)
         target_files_name(&w->target, w->root_fd, &w->e, &w->file);
 }
 
+/* Reads a byte of the target's vdso, which is in memory in any case: what does not come back waits for the target's memory lock. */
+static void memory_run(struct patient_work *work)
+{
+    struct open_work *w = (struct open_work *)work;
+    AUTO_CLOSE int fd = target_open_file(&w->target, "auxv", O_RDONLY);
+    struct {
+        uint64_t type, value;
+    } entry;
+    uint8_t byte;
+
+    while (fd >= 0 && read(fd, &entry, sizeof(entry)) == sizeof(entry) && entry.type != AT_NULL) {
+        struct iovec local = {.iov_base = &byte, .iov_len = 1}, remote = {.iov_base = (void *)(uintptr_t)entry.value, .iov_len = 1};
+        if (entry.type == AT_SYSINFO_EHDR)
+            (void)process_vm_readv(w->target.tid, &local, 1, &remote, 1, 0);
+    }
+}
+
 static void open_drop(struct patient_work *work)
 {
     struct open_work *w = (struct open_work *)work;
@@ -195,10 +215,29 @@ static void name_stuck(const struct target *target, int root_fd, const struct ma
     ret->error = -ETIMEDOUT;
 }
 
+/* Whether the target's memory can be read. Where its lock is held, files are known by their names and numbers alone, rather than not at all. */
+static bool memory_is_stuck(struct file_table *t, const struct target *target)
+{
+    if (!t->memory_asked) {
+        struct open_work *w = calloc(1, sizeof(*w));
+        if (!w)
+            return false;
+        *w = (struct open_work){.work = {.run = memory_run, .drop = open_drop}, .target = *target, .file = {.fd = -1}};
+        int r = patience_run(t->patience, &w->work);
+        t->memory_stuck = r == -ETIMEDOUT;
+        t->memory_asked = true;
+        if (!t->memory_stuck)
+            open_drop(&w->work);
+    }
+    return t->memory_stuck;
+}
+
 /* Opens a file, or asks for its name alone. 0 or -ENOMEM. */
 static int open_patiently(struct file_table *t, const struct target *target, int root_fd, const struct maps_entry *e, bool open,
                           struct opened_file *ret)
 {
+    bool memory_stuck = memory_is_stuck(t, target);
+
     if (is_stuck(t, e)) {
         name_stuck(target, root_fd, e, ret);
         return 0;
@@ -210,6 +249,8 @@ static int open_patiently(struct file_table *t, const struct target *target, int
                             .file = {.fd = -1}};
     memcpy(w->name, e->name, e->name_len);
     w->e.name = w->name;
+    if (memory_stuck)
+        w->e.head = 0;
     int r = patience_run(t->patience, &w->work);
     if (r == -ETIMEDOUT) {
         add_stuck(t, e);

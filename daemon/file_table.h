@@ -20,6 +20,7 @@ struct file_table {
         uint32_t dev_major, dev_minor;
     } stuck[FILE_TABLE_MAX_STUCK];
     unsigned n_stuck;
+    bool memory_asked, memory_stuck; /* the target's memory lock is held: not read */
     struct raw_object *objects;
     int *fds; /* of each object; -1: not open */
     size_t n_objects, cap_objects;

@@ -195,6 +195,8 @@ static void recording_unwind_update(struct recording *rec)
     (void)event_add(u->pause, r < 0 ? &retry : &pause);
 }
 
+static bool recording_unwind_prolong(struct recording *rec);
+
 /* ---- the list */
 
 static enum unwind_priority object_priority(const char *path, bool main_binary)
@@ -380,6 +382,9 @@ void recording_unwind_on_mappings(struct recording *rec, const struct collector_
         rec->unwind.exec_epoch = m->u.mappings.exec_epoch;
         rec->unwind.n_left_out += m->u.mappings.cut;
         rec->unwind.due = true;
+        /* It took its time, and events are not even attached. */
+        if (rec->unwind.waited && rec->phase < PHASE_RECHECKING)
+            rec->unwind.waited = !recording_unwind_prolong(rec);
     }
     recording_unwind_forget_replaced(&rec->unwind, m->u.mappings.epoch);
     recording_unwind_work(rec);
@@ -424,19 +429,26 @@ static void recording_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
     recording_unwind_work(arg);
 }
 
+/* A dump waits for longer, once its target's mappings are known. */
+static bool recording_unwind_prolong(struct recording *rec)
+{
+    struct timeval more = {.tv_sec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) / 1000,
+                           .tv_usec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) % 1000 * 1000};
+    struct recording_unwind *u = &rec->unwind;
+
+    if (rec->params.event != EVENT_DUMP || !u->listed || u->prolonged || event_add(u->deadline, &more) < 0)
+        return false;
+    u->prolonged = true;
+    return true;
+}
+
 static void recording_unwind_on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
     struct recording_unwind *u = &rec->unwind;
-    struct timeval more = {.tv_sec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) / 1000,
-                           .tv_usec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) % 1000 * 1000};
 
-    if (u->waited)
+    if (u->waited || recording_unwind_prolong(rec))
         return;
-    if (rec->params.event == EVENT_DUMP && u->listed && !u->prolonged && event_add(u->deadline, &more) == 0) {
-        u->prolonged = true;
-        return;
-    }
     u->waited = true;
     recording_unwind_ready(rec);
 }

@@ -237,7 +237,9 @@ def test_held_memory_lock(daemon, start_target):
         found = threads_of(reply)
         assert sorted(found) == tids(target.pid)
         assert {"request_wait_answer", "vm_mmap_pgoff"} & {thread.channel for thread in found.values()}
-        assert all(len(thread.functions) > 1 for thread in found.values())
+        for function in ("locked_work", "hold_for_reading", "queue_for_writing"):
+            assert any(function in thread.functions for thread in found.values()), reply.text
+        assert "# cprofd.rooted=3\n" in reply.text or len(found) != 3, reply.text
     finally:
         target.process.kill()
 

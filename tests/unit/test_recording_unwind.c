@@ -259,6 +259,22 @@ START_TEST(a_dump_of_a_stuck_process_does_not)
 }
 END_TEST
 
+/* One that takes its time to be listed is not stuck. */
+START_TEST(a_dump_waits_from_a_late_list_on)
+{
+    struct recording *rec = recording_begin(0);
+
+    rec->params.event = EVENT_DUMP;
+    wait_ready(rec);
+    scripts[0] = "pause 300\ntable 1 10";
+    TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true});
+    ck_assert(!recording_unwind_is_ready(rec));
+    wait_ready(rec);
+    ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_TABLE);
+    recording_end(rec);
+}
+END_TEST
+
 START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 {
     struct recording *rec = recording_begin(0);
@@ -540,6 +556,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_space_is_of_its_exec);
     tcase_add_test(t, a_dump_waits_longer);
     tcase_add_test(t, a_dump_of_a_stuck_process_does_not);
+    tcase_add_test(t, a_dump_waits_from_a_late_list_on);
     tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
     tcase_add_test(t, a_table_stays_as_long_as_a_space_names_it);
     tcase_add_test(t, what_is_replaced_is_not_used);
