@@ -15,6 +15,13 @@ struct {
     __type(value, struct lock_bucket);
 } locks SEC(".maps");
 
+/* Its address space as a number, which verifiers let nothing be made of a pointer. */
+static __always_inline __u64 task_space(struct task_struct *task)
+{
+    return (__u64)BPF_CORE_READ(task, mm) & ~LOCK_GENERATION;
+}
+
+/* generation: of the sessions that look at the target's locks. */
 static __always_inline __u64 lock_space(struct task_struct *task, __u64 generation)
 {
     return task_space(task) | (generation & LOCK_GENERATION);

@@ -24,6 +24,15 @@ static __always_inline __u32 session_way(const struct session_ctl *s)
     return (s->kernel ? SCHED_WALK_KERNEL : 0) | (s->unwind == UNWIND_BY_FRAME_POINTERS ? SCHED_WALK_FP : 0);
 }
 
+/* The stack that was walked so. */
+static __always_inline void hash_of(const struct thread_state *t, __u32 way, __u64 ret[2])
+{
+    barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
+    way &= SCHED_WALKS - 1;
+    ret[0] = t->stack_hash[way][0];
+    ret[1] = t->stack_hash[way][1];
+}
+
 /* Adds time to a thread's count, by the stack that was walked in some way. A global function, as others here: verifiers prove it once. */
 __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state_way, __u64 samples_weight)
 {
@@ -96,13 +105,6 @@ static __always_inline bool session_looks_at_locks(const struct session_ctl *s, 
     return true;
 }
 
-/* Its address space as a number, which verifiers let nothing be made of a pointer. */
-static __always_inline __u64 task_space(struct task_struct *task)
-{
-    return (__u64)BPF_CORE_READ(task, mm) & ~LOCK_GENERATION;
-}
-
-/* generation: of the sessions that look at the target's locks. */
 /* Counts by the stack that was walked of a thread in the session's way. */
 static __always_inline void lock_count(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot, __u32 state,
                                        __u64 samples, __u64 weight)
@@ -115,8 +117,7 @@ static __always_inline void lock_count(struct session_ctl *s, struct thread_stat
     x = scratch_of_map(x);
     if (!table || !ring || !x)
         return;
-    x->key.stack_hash[0] = t->stack_hash[way][0];
-    x->key.stack_hash[1] = t->stack_hash[way][1];
+    hash_of(t, way, x->key.stack_hash);
     x->key.tid = t->tid;
     x->key.tgid = t->tgid;
     x->key.epoch = s->epoch;

@@ -52,8 +52,7 @@ __noinline int trace_event(struct thread_state *t, struct thread_state *by, __u3
         r.state = t->state;
     }
     if (event != TRACE_IN && (event != TRACE_WAKING || actor) && way < SCHED_WALKS && by->given >> (slot & 63) & 1) {
-        r.stack_hash[0] = by->stack_hash[way][0];
-        r.stack_hash[1] = by->stack_hash[way][1];
+        hash_of(by, way, r.stack_hash);
     }
     __builtin_memcpy(r.comm, t->comm, sizeof(r.comm));
     if (emit(ring, &r, sizeof(r)))

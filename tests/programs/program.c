@@ -33,6 +33,22 @@ uint64_t program_clock_ns(clockid_t clock)
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
+uint64_t program_run_delay_ns(void)
+{
+    static __thread unsigned long long last_ns;
+    unsigned long long ran_ns = 0, delay_ns = last_ns;
+    FILE *f = fopen("/proc/thread-self/schedstat", "re");
+
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &ran_ns, &delay_ns) != 2)
+        delay_ns = last_ns;
+    fclose(f);
+    ran_ns = delay_ns - last_ns;
+    last_ns = delay_ns;
+    return ran_ns;
+}
+
 void program_sleep_until(uint64_t monotonic_ns)
 {
     struct timespec ts = {

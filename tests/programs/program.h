@@ -51,6 +51,8 @@ int program_end(void);
 void program_note(const char *name, uint64_t value);
 
 uint64_t program_clock_ns(clockid_t clock);
+/* How long this thread could have run, but had no CPU, since it asked last; 0 where the kernel does not tell. */
+uint64_t program_run_delay_ns(void);
 void program_sleep_until(uint64_t monotonic_ns);
 /* Fails loudly: the program can't show its subject here. Exit code 77 tells the test to skip. */
 void program_cannot(const char *why) __attribute__((noreturn));

@@ -302,6 +302,7 @@ static void on_line(const char *line)
         if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
             ways[i].run();
     program_note("handover_ns", handover_ns);
+    program_note("delay_ns", delay_ns);
 }
 
 int main(int argc, char **argv)

@@ -33,6 +33,8 @@ void hold()
     program_sleep_until(now() + 4 * MS_NS);
 }
 
+uint64_t delay_ns; // that threads waited for a CPU
+
 class Waited {
 public:
     explicit Waited(unsigned which) : tally(&tallies[which]), began_ns(now()) {}
@@ -43,6 +45,7 @@ public:
             __atomic_fetch_add(&tally->cpu_ns, ns, __ATOMIC_RELAXED);
             __atomic_fetch_add(&tally->calls, 1, __ATOMIC_RELAXED);
         }
+        __atomic_fetch_add(&delay_ns, program_run_delay_ns(), __ATOMIC_RELAXED);
     }
 
 private:
@@ -136,6 +139,7 @@ void on_line(const char *line)
         run([] { round_now = 0; }, [](unsigned) { wait_condition(0); }, signal_condition);
     else if (strncmp(line, "semaphore", 9) == 0)
         run([] {}, [](unsigned) { wait_semaphore(); }, signal_semaphore);
+    program_note("delay_ns", delay_ns);
 }
 
 } // namespace

@@ -16,6 +16,7 @@ struct account {
     uint64_t taken_ns, released_ns;
     uint64_t quit_ns;      /* what those waited in this hold who gave up */
 };
+static uint64_t delay_ns;    /* that threads waited for a CPU, in waits for others or between them */
 static uint64_t handover_ns; /* between a release and the next hold, by all who waited */
 
 static inline uint64_t now(void)
@@ -45,6 +46,7 @@ static inline void waited_since(unsigned tally, uint64_t began_ns)
 
     if (ns > SLIGHT_NS)
         add(tally, ns);
+    __atomic_fetch_add(&delay_ns, program_run_delay_ns(), __ATOMIC_RELAXED);
 }
 
 static inline uint64_t account_begin(struct account *a, unsigned who)
