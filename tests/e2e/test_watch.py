@@ -149,6 +149,29 @@ def test_other_values_begin_anew(daemon, watching):
     assert read(daemon, watching.pid, max_overhead=33).status == 200
 
 
+def test_several_kinds(daemon, target):
+    kinds = cumulative(daemon, target.pid)
+    if not {"block", "mutex"} <= set(kinds):
+        pytest.skip("needs block and mutex")
+    assert put(daemon, target.pid, ",".join(kinds), block_rate=7, fraction=3).status == 204
+    found = watched(daemon, target.pid)
+    assert set(found) == set(kinds)
+    assert found["block"]["parameters"]["block_rate"] == "7" and found["mutex"]["parameters"]["fraction"] == "3"
+    assert "rate" not in found["block"]["parameters"] and "fraction" not in found[KIND]["parameters"]
+    for kind in kinds:
+        assert load(read(daemon, target.pid, kind)).facts["since"] == found[kind]["since"]
+    check_error(read(daemon, target.pid, "block", rate=8), 409)
+    assert read(daemon, target.pid, "block", rate=7).status == 200
+    assert "mutex" in check_error(put(daemon, target.pid, "block", fraction=3), 400)
+    check_error(put(daemon, target.pid, "block", rate=3), 400)
+    assert delete(daemon, target.pid, kinds="block").status == 204
+    assert set(watched(daemon, target.pid)) == set(kinds) - {"block"}
+    check_error(delete(daemon, target.pid, kinds="block"), 409)
+    assert put(daemon, target.pid, "mutex", fraction=4).status == 204  # of one, which leaves the others alone
+    assert watched(daemon, target.pid)[KIND]["since"] == found[KIND]["since"]
+    assert delete(daemon, target.pid).status == 204
+
+
 def test_two_at_once_are_one_watch(daemon, target):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda _: put(daemon, target.pid), range(4)))
@@ -429,6 +452,17 @@ def test_watches_count_as_sessions(granting, owned):
         assert ask(granting, NOBODY, "DELETE", target.pid)[0] == 204
 
 
+def test_all_or_nothing(granting, owned):
+    target = owned(NOBODY)
+    kinds = cumulative(granting, target.pid)
+    if len(kinds) < 3:
+        pytest.skip("needs three kinds")
+    status, body = ask(granting, NOBODY, "PUT", target.pid, kinds=",".join(kinds))
+    assert status == 429, body
+    assert watched(granting, target.pid) == {}
+    granting.wait_for_sessions(0)
+
+
 def test_reader_sees_the_image_that_he_may_trace(daemon, start_target, program):
     """What root's program did before it became another user's is root's to see."""
     script = (
@@ -508,32 +542,35 @@ def test_target_forks(daemon, start_target):
 # ---- what becomes of the processes that serve it
 
 
-def test_lost_helpers_begin_it_anew(daemon, target):
-    """Whichever of the daemon's processes dies: the watch goes on, with new totals, and says so."""
-    helpers = set(descendants(daemon.pid))
-    assert put(daemon, target.pid).status == 204
-    helpers = set(descendants(daemon.pid)) - helpers
-    for helper in helpers:
-        since = watched(daemon, target.pid)[KIND]["since"]
+def own_children(daemon):
+    """Those that were forked for a target: not its workers."""
+    found = []
+    for pid in descendants(daemon.pid)[1:]:
         try:
-            with open(f"/proc/{helper}/cmdline", "rb") as file:
-                is_worker = b"--role" in file.read()
-            os.kill(helper, signal.SIGKILL)
-        except ProcessLookupError:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"--role" not in file.read():
+                    found.append(pid)
+        except OSError:
             continue
-        if is_worker:
-            continue
-        wait_for(lambda old=since: watched(daemon, target.pid)[KIND]["since"] != old, "the watch is begun anew", SOON)
-        watch = watched(daemon, target.pid)[KIND]
-        assert watch["running"] and watch["anew"]
-        reply = read(daemon, target.pid)
-        assert reply.status == 200 and load(reply).facts["anew"] == watch["anew"]
-        break
-    else:
-        pytest.fail("no process served the watch")
+    return sorted(found)
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_lost_helpers_begin_it_anew(new_daemon, target, which):
+    """Whichever of the two dies, who keeps the mappings or who keeps the events: the watch goes on, with new totals, and says so."""
+    daemon = new_daemon()
+    assert put(daemon, target.pid).status == 204
+    since = watched(daemon, target.pid)[KIND]["since"]
+    wait_for(lambda: len(own_children(daemon)) == 2, "two processes serve the watch", SOON)
+    os.kill(own_children(daemon)[which], signal.SIGKILL)
+    wait_for(lambda: watched(daemon, target.pid)[KIND]["since"] != since, "the watch is begun anew", SOON)
+    watch = watched(daemon, target.pid)[KIND]
+    assert watch["running"] and watch["anew"]
+    assert load(read(daemon, target.pid)).facts["anew"] == watch["anew"]
     assert "is watched anew" in daemon.log()
     assert delete(daemon, target.pid).status == 204
     daemon.wait_for_sessions(0)
+    daemon.stop()
 
 
 def test_daemon_stops(new_daemon, target):
@@ -636,14 +673,8 @@ def test_lost_scanner_is_replaced(configured, start_target):
     daemon.change(f"name:short_threads {KIND}")
     first = start_target("short_threads", "work_us=2000")
     wait_for(lambda: KIND in watched(daemon, first.pid), "it is watched", SOON)
-    for pid in descendants(daemon.pid)[1:]:
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                worker = b"--role" in file.read()
-            if not worker:
-                os.kill(pid, signal.SIGKILL)
-        except OSError:
-            continue
+    for pid in own_children(daemon):
+        os.kill(pid, signal.SIGKILL)
     wait_for(lambda: "the process that looks for processes to watch died" in daemon.log(), "it is missed", SOON)
     second = start_target("short_threads", "work_us=2000")
     wait_for(lambda: KIND in watched(daemon, second.pid), "another one looks", 60)
