@@ -8,6 +8,8 @@
 #include "daemon/child.h"
 #include "daemon/collector.h"
 #include "daemon/debuginfod.h"
+#include "daemon/recording.h"
+#include "daemon/watch.h"
 #include "daemon/worker_pool.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -18,6 +20,8 @@ struct afterwork {
     LIST_ENTRY(afterwork) link;
     struct worker_job *job;
     struct child *collector;
+    struct watch_run *run;       /* held; NULL where the collector is its own */
+    struct recording_view *view; /* of the run's recording */
     struct debuginfod_asker debuginfod;
 };
 
@@ -29,20 +33,34 @@ static void afterwork_free(struct afterwork *a)
     child_kill(a->collector);
     worker_job_cancel(a->job);
     debuginfod_asker_deinit(&a->debuginfod);
+    recording_view_free(a->view);
+    if (a->run)
+        watch_run_let_go(a->run);
     free(a);
+}
+
+/* 0 or -errno: it can't be asked. */
+static int afterwork_ask(struct afterwork *a, const struct worker_message *need)
+{
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
+
+    if (a->view)
+        return recording_view_ask_file(a->view, need);
+    if (!a->collector || child_send(a->collector, &m, sizeof(m), NULL, 0) < 0)
+        return -ESRCH;
+    child_set_deadline(a->collector, AFTERWORK_ANSWER_DEADLINE_NS);
+    return 0;
 }
 
 static void afterwork_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
 {
     struct afterwork *a = userdata;
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
     if (debuginfod_asker_need(&a->debuginfod, job, need))
         return;
-    if (!a->collector || child_send(a->collector, &m, sizeof(m), NULL, 0) < 0)
-        worker_job_file(job, -ESRCH, -1);
-    else
-        child_set_deadline(a->collector, AFTERWORK_ANSWER_DEADLINE_NS);
+    int r = afterwork_ask(a, need);
+    if (r < 0)
+        worker_job_file(job, r, -1);
 }
 
 static void afterwork_on_done(struct worker_job *job, const struct worker_result *result, void *userdata)
@@ -73,22 +91,51 @@ static void afterwork_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns,
     worker_job_file(a->job, -ESRCH, -1);
 }
 
-void afterwork_begin(struct worker_job *job, struct child *collector, struct debuginfod_asker *debuginfod)
+static void afterwork_on_view_file(void *userdata, int error, int fd)
+{
+    struct afterwork *a = userdata;
+    worker_job_file(a->job, error, fd);
+}
+
+/* NULL: no memory. */
+static struct afterwork *afterwork_new(struct worker_job *job, struct debuginfod_asker *debuginfod)
 {
     static const struct worker_job_ops job_ops = {.need = afterwork_on_need, .done = afterwork_on_done};
-    static const struct child_ops child_ops = {.message = afterwork_on_message, .ended = afterwork_on_ended};
     struct afterwork *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        return NULL;
+    a->job = job;
+    LIST_INSERT_HEAD(&afterworks, a, link);
+    debuginfod_asker_move(debuginfod, &a->debuginfod);
+    worker_job_keep(job, &job_ops, a);
+    return a;
+}
+
+void afterwork_begin(struct worker_job *job, struct child *collector, struct debuginfod_asker *debuginfod)
+{
+    static const struct child_ops child_ops = {.message = afterwork_on_message, .ended = afterwork_on_ended};
+    struct afterwork *a = afterwork_new(job, debuginfod);
 
     if (!a) {
         child_kill(collector);
         return;
     }
-    *a = (struct afterwork){.job = job, .collector = collector};
-    LIST_INSERT_HEAD(&afterworks, a, link);
-    debuginfod_asker_move(debuginfod, &a->debuginfod);
-    worker_job_keep(job, &job_ops, a);
+    a->collector = collector;
     if (collector)
         child_set_user(collector, &child_ops, a);
+}
+
+void afterwork_begin_watch(struct worker_job *job, struct watch_run *run, struct debuginfod_asker *debuginfod)
+{
+    static const struct recording_view_ops view_ops = {.file = afterwork_on_view_file};
+    struct afterwork *a = afterwork_new(job, debuginfod);
+
+    if (!a)
+        return;
+    a->run = run;
+    watch_run_hold(run);
+    a->view = recording_view_new(watch_run_recording(run), &view_ops, a); /* without one: it goes on without further files */
 }
 
 void afterwork_end_all(void)

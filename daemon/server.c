@@ -245,11 +245,11 @@ static void server_stop(struct server *server)
     if (server->http)
         http_server_stop_listening(server->http);
     session_stop_all();
+    afterwork_end_all(); /* nobody waits for what it finds, and its collectors are not to be waited for either */
     watch_requests_stop();
     watch_rules_free(server->rules);
     watches_free(server->watches);
     server->watches = NULL;
-    afterwork_end_all(); /* nobody waits for what it finds, and its collectors are not to be waited for either */
     debuginfod_stop(server->debuginfod);
     if (server->base)
         server_wait_for_children(server);

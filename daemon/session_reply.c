@@ -105,7 +105,9 @@ static void session_on_rendered(struct worker_job *job, const struct worker_resu
     struct session *s = userdata;
 
     s->job = NULL;
-    if (result->more && !s->reading.run) /* its collector goes on with the watch */
+    if (result->more && s->reading.run)
+        afterwork_begin_watch(job, s->reading.run, &s->debuginfod);
+    else if (result->more)
         afterwork_begin(job, recording_view_take_collector(s->view), &s->debuginfod);
     debuginfod_asker_deinit(&s->debuginfod);
     if (result->error) {
