@@ -55,6 +55,8 @@ PATHS = [
     "/pid/{}/debug/pprof/",
     "/pid/{}/debug/pprof/profile?seconds=0.1",
     "/pid/{}/debug/pprof/cmdline",
+    "/pid/{}/debug/pprof/goroutine?debug=2",
+    "/pid/{}/debug/pprof/threadcreate",
     "/pid/{}/debug/pprof/symbol?0x1",
     "/pid/{}/debug/quality?seconds=0.1",
     "/pid/{}/debug/pprof/?format=json",
