@@ -67,7 +67,8 @@ static __always_inline void thread_dies(struct task_struct *task, struct thread_
         thread_remove(task);
 }
 
-static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
+                                          __u64 tracing)
 {
     __s32 syscall = task_syscall(task);
 
@@ -76,10 +77,12 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
     thread_met(t, x);
-    trace_missed(task, t, slots, x->now_ns);
-    trace_account(task, t);
+    if (tracing) {
+        trace_missed(task, t, tracing, x->now_ns);
+        trace_account(task, t);
+    }
     if (task->__state & TASK_DEAD) {
-        trace_end(t, slots, x->now_ns);
+        trace_end(t, tracing, x->now_ns);
         thread_dies(task, t, x, slots);
         return;
     }
@@ -91,10 +94,11 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     if (t->locks && t->state == SAMPLE_STATE_LOCK)
         lock_leaves(t, x);
     thread_gives_all(ctx, t, x);
-    trace_own(t, slots, TRACE_OUT, x->now_ns);
+    trace_own(t, tracing, TRACE_OUT, x->now_ns);
 }
 
-static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
+                                         __u64 tracing)
 {
     if (t->place <= THREAD_UNSEEN)
         t->state = wait_state(task, task_syscall(task));
@@ -103,10 +107,11 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
     thread_met(t, x);
-    trace_missed_wake(task, t, slots, x->now_ns);
+    if (tracing)
+        trace_missed_wake(task, t, tracing, x->now_ns);
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
-    trace_own(t, slots, TRACE_IN, x->now_ns);
+    trace_own(t, tracing, TRACE_IN, x->now_ns);
 }
 
 __noinline int session_lost_event(__u32 slot, __u32 tgid)
@@ -138,7 +143,8 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_struct *next)
 {
     __u32 left_tgid = 0, next_tgid = 0, level;
-    __u64 left = sched_slots(before, &left_tgid), comes = sched_slots(next, &next_tgid), now_ns;
+    __u64 left_tracing = 0, next_tracing = 0, now_ns;
+    __u64 left = sched_slots(before, &left_tgid, &left_tracing), comes = sched_slots(next, &next_tgid, &next_tracing);
     struct thread_state *t;
     struct scratch *x;
 
@@ -150,11 +156,11 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_
         return 0;
     t = left ? thread_of(before, left_tgid, left) : NULL;
     if (t)
-        thread_leaves(ctx, before, t, x, left);
+        thread_leaves(ctx, before, t, x, left, left_tracing);
     t = comes ? thread_of(next, next_tgid, comes) : NULL;
     sched_begin(x, now_ns);
     if (t)
-        thread_comes(next, t, x, comes);
+        thread_comes(next, t, x, comes, next_tracing);
     scratch_release(level);
     charge_sessions(left ? left_tgid : next_tgid, left ? left : comes, now_ns);
     return 0;
@@ -190,7 +196,7 @@ SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *task)
 {
     __u32 tgid = 0;
-    __u64 slots = sched_slots(task, &tgid), now_ns;
+    __u64 tracing = 0, slots = sched_slots(task, &tgid, &tracing), now_ns;
     struct thread_state *t;
     struct scratch *x;
     __u32 level;
@@ -209,7 +215,7 @@ int BPF_PROG(on_waking, struct task_struct *task)
         lock_wakes(ctx, task, t, x);
         scratch_release(level);
     }
-    trace_waking(ctx, t, tgid, trace_slots(slots, tgid), now_ns);
+    trace_waking(ctx, t, tgid, tracing, now_ns);
     charge_sessions(tgid, slots, now_ns);
     return 0;
 }
@@ -230,7 +236,7 @@ SEC("tp_btf/task_newtask")
 int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
 {
     __u32 tgid = 0, level;
-    __u64 slots = sched_slots(task, &tgid), now_ns = bpf_ktime_get_ns();
+    __u64 tracing = 0, slots = sched_slots(task, &tgid, &tracing), now_ns = bpf_ktime_get_ns();
     struct thread_state *t;
     struct scratch *x;
 
@@ -257,7 +263,7 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     t->place = THREAD_QUEUED;
     t->state = SAMPLE_STATE_RUNQ;
     thread_gives_all(ctx, t, x);
-    trace_begin(t, slots, now_ns);
+    trace_begin(t, tracing, now_ns);
     t->last.walked = 0; /* it was its maker's */
     scratch_release(level);
     charge_sessions(tgid, slots, now_ns);

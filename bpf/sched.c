@@ -74,12 +74,12 @@ void sched_deinit(struct sampler *s)
 /* ---- whose events */
 
 /* The slots of a target whose sessions want its events. */
-static uint64_t sched_slots(const struct sampler *s, uint32_t tgid)
+static struct sched_wishes sched_wishes(const struct sampler *s, uint32_t tgid)
 {
-    uint64_t slots = 0;
+    struct sched_wishes wishes = {0};
 
-    (void)bpf_map_lookup_elem(s->sched_targets_map, &tgid, &slots);
-    return slots;
+    (void)bpf_map_lookup_elem(s->sched_targets_map, &tgid, &wishes);
+    return wishes;
 }
 
 /* The filter counts targets by the end of their numbers. */
@@ -144,7 +144,7 @@ static void sched_sweep(struct sampler *s)
         uint32_t n = SWEEP_STEP;
         r = bpf_map_lookup_batch(s->sched.threads, from, &position, keys, threads, &n, NULL);
         for (uint32_t i = 0; (r == 0 || r == -ENOENT) && i < n; i++)
-            if (sched_slots(s, threads[i].tgid) == 0)
+            if (sched_wishes(s, threads[i].tgid).all == 0)
                 (void)bpf_map_delete_elem(s->sched.threads, &keys[i]);
         from = &position;
     }
@@ -166,11 +166,14 @@ int sched_add(struct sampler *s, uint32_t slot)
             return r;
         }
     }
-    uint64_t before = sched_slots(s, tgid), slots = before | 1ull << slot;
+    struct sched_wishes wishes = sched_wishes(s, tgid);
+    uint64_t before = wishes.all;
+    wishes.all |= 1ull << slot;
+    wishes.tracing |= ctl->sched_kind == SCHED_TRACE ? 1ull << slot : 0;
     if (before == 0 && s->sched.users > 0)
         sched_sweep(s);
     sched_look_at_locks(s, slot, before);
-    if (bpf_map_update_elem(s->sched_targets_map, &tgid, &slots, BPF_ANY) < 0) {
+    if (bpf_map_update_elem(s->sched_targets_map, &tgid, &wishes, BPF_ANY) < 0) {
         int r = -errno;
         sched_look_away(s, slot, before);
         if (s->sched.users == 0)
@@ -186,17 +189,19 @@ int sched_add(struct sampler *s, uint32_t slot)
 void sched_remove(struct sampler *s, uint32_t slot)
 {
     uint32_t tgid = s->ctl[slot].tgid;
-    uint64_t before = sched_slots(s, tgid), slots = before & ~(1ull << slot);
+    struct sched_wishes wishes = sched_wishes(s, tgid);
 
-    if (before == slots)
+    if (!(wishes.all >> slot & 1))
         return;
-    if (slots)
-        (void)bpf_map_update_elem(s->sched_targets_map, &tgid, &slots, BPF_ANY);
+    wishes.all &= ~(1ull << slot);
+    wishes.tracing &= ~(1ull << slot);
+    if (wishes.all)
+        (void)bpf_map_update_elem(s->sched_targets_map, &tgid, &wishes, BPF_ANY);
     else
         (void)bpf_map_delete_elem(s->sched_targets_map, &tgid);
-    if (!slots)
+    if (!wishes.all)
         --*sched_filter(s, tgid);
-    sched_look_away(s, slot, slots);
+    sched_look_away(s, slot, wishes.all);
     if (--s->sched.users == 0)
         sched_detach(s);
 }

@@ -17,7 +17,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, CPROFD_MAX_SESSIONS);
     __type(key, __u32);
-    __type(value, __u64);
+    __type(value, struct sched_wishes);
 } sched_targets SEC(".maps");
 
 /* The threads of all targets, by the address of their task: that stays the same when a thread takes its process over by exec. Each is

@@ -20,6 +20,12 @@ struct sched_filter_table {
     __u64 locks_since_ns[LOCK_GENERATIONS];
 };
 
+/* The slots whose sessions want the scheduler's events of a target. */
+struct sched_wishes {
+    __u64 all;
+    __u64 tracing; /* each event by itself */
+};
+
 /* How stacks may be walked: each a stack of its own. */
 #define SCHED_WALK_KERNEL 1 /* with the kernel's frames */
 #define SCHED_WALK_FP 2     /* by frame pointers alone */

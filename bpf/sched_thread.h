@@ -17,18 +17,21 @@ const volatile __u8 syscall_states[SCHED_SYSCALLS];
     for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS && (slots) >> slot; slot++) \
         if ((slots) >> slot & 1)
 
-/* The slots that want the events of a task, or 0. */
-static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid)
+/* The slots that want the events of a task, or 0; those that trace them are in *ret_tracing, too. */
+static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid, __u64 *ret_tracing)
 {
     __u32 zero = 0, tgid = task_tgid(task);
     struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
-    __u64 *slots;
+    struct sched_wishes *wishes;
 
     if (!filter || !filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)])
         return 0;
+    wishes = bpf_map_lookup_elem(&sched_targets, &tgid);
+    if (!wishes)
+        return 0;
     *ret_tgid = tgid;
-    slots = bpf_map_lookup_elem(&sched_targets, &tgid);
-    return slots ? *slots : 0;
+    *ret_tracing = wishes->tracing;
+    return wishes->all;
 }
 
 /* The session in a slot, if it wants the scheduler's events of this target. */
@@ -71,8 +74,7 @@ static __always_inline struct thread_state *thread_find(struct task_struct *task
 static __always_inline void thread_name(struct thread_state *t, struct task_struct *task)
 {
     t->tid = task_tid(task);
-    __builtin_memset(t->comm, 0, sizeof(t->comm));
-    bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);
+    bpf_probe_read_kernel(t->comm, sizeof(t->comm), task->comm); /* behind its end may be more of an earlier one */
 }
 
 /* A new one. */

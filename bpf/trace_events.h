@@ -62,23 +62,6 @@ __noinline int trace_event(struct thread_state *t, struct thread_state *by, __u3
     return 0;
 }
 
-/* Whether the session in a slot traces: its bit, or 0. */
-__noinline __u64 trace_slot(__u32 slot, __u32 tgid)
-{
-    struct session_ctl *s = sched_session(slot, tgid);
-
-    return s && s->sched_kind == SCHED_TRACE && s->state == SESSION_OPEN ? 1ull << (slot & 63) : 0;
-}
-
-static __always_inline __u64 trace_slots(__u64 slots, __u32 tgid)
-{
-    __u64 tracing = 0;
-
-    FOR_EACH_SLOT(slot, slots)
-        tracing |= trace_slot(slot, tgid);
-    return tracing;
-}
-
 /* An event of a thread's own. */
 static __always_inline void trace_own(struct thread_state *t, __u64 slots, __u32 event, __u64 now_ns)
 {
