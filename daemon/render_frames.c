@@ -417,7 +417,10 @@ static uint64_t frame_in_function(struct render_job *job, const struct frame *fr
 
     if (symbol)
         return frame->key.address - symbol->address;
-    struct module *m = frame_in_file(frame) && frame->known ? render_module(job, frame->key.owner) : NULL;
+    if (frame->key.kind != FRAME_USER || !frame->known)
+        return 0;
+    bool vdso = !frame_in_file(frame) && strcmp(mapping_name(job, frame->mapping), MAPPING_VDSO) == 0;
+    struct module *m = vdso ? render_vdso(job) : frame_in_file(frame) ? render_module(job, frame->key.owner) : NULL;
     return m ? module_vaddr(m, frame->key.offset) - module_code_start(m, frame->key.offset) : 0;
 }
 

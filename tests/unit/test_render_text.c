@@ -149,16 +149,23 @@ START_TEST(test_starts_of_threads)
     add(81, SAMPLE_STATE_NONE, "a", same);
     add(82, SAMPLE_STATE_NONE, "a", cut);
     add(83, SAMPLE_STATE_NONE, "a", none);
-    char *said = text(RAW_FORMAT_COUNTS, "threadcreate profile: total 4\n"
-                                         "2 @ 0x10000000000000d 0x10021 0x30031 0x30041\n"
-                                         "# labels: {\"thread\":\"a\"}\n"
-                                         "# tids: 80 81\n"
-                                         "#\t0x10000000000000d\t[created earlier]+0x0\t[cprofd]:0\n"
-                                         "#\t0x10021\tprog+0x1020+0x1\t/nonexistent/prog:0\n"
-                                         "#\t0x30031\tlibc.so.6+0x30+0x1\t/nonexistent/libc.so.6:0\n");
-    /* What ends in no code has no beginning. */
-    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000006\n"));
-    ck_assert_ptr_nonnull(strstr(said, "\n1 @ 0x10000000000000d 0x100000000000005\n"));
+    char begins[512], line[128], *said;
+    unsigned long long earlier = 0x100000000000000 + STACK_END_EARLIER;
+    (void)snprintf(begins, sizeof(begins),
+                   "threadcreate profile: total 4\n"
+                   "2 @ 0x%llx 0x10021 0x30031 0x30041\n"
+                   "# labels: {\"thread\":\"a\"}\n"
+                   "# tids: 80 81\n"
+                   "#\t0x%llx\t[created earlier]+0x0\t[cprofd]:0\n"
+                   "#\t0x10021\tprog+0x1020+0x1\t/nonexistent/prog:0\n"
+                   "#\t0x30031\tlibc.so.6+0x30+0x1\t/nonexistent/libc.so.6:0\n",
+                   earlier, earlier);
+    said = text(RAW_FORMAT_COUNTS, begins);
+    /* What ends in no code has no beginning, nor what has no frame. */
+    (void)snprintf(line, sizeof(line), "\n1 @ 0x%llx 0x%llx\n", earlier, 0x100000000000000ull + STACK_END_NO_CODE);
+    ck_assert_ptr_nonnull(strstr(said, line));
+    (void)snprintf(line, sizeof(line), "\n1 @ 0x%llx 0x%llx\n", earlier, 0x100000000000000ull + STACK_END_NO_USER);
+    ck_assert_ptr_nonnull(strstr(said, line));
     free(said);
 }
 END_TEST
