@@ -373,8 +373,14 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
     struct session_ctl *s = session_meets(t, x, slot);
     __u64 until_ns, opened_ns;
 
-    if (!s || !t || !x || !s->opened_ns)
+    if (!s || !t || !x)
         return 0;
+    if (!s->opened_ns) {
+        /* A dump may have found it, and must not count for the whole window, as of threads that never move: no time, but it was seen. */
+        if (s->sched_kind == SCHED_WALL || s->sched_kind == SCHED_OFFCPU)
+            sched_count(t, x, slot, SAMPLE_STATE_CPU << 8 | NO_STACK, 0);
+        return 0;
+    }
     until_ns = session_until(s);
     opened_ns = s->opened_ns;
     __sync_fetch_and_add(&s->lifetimes_ns, clip(x->now_ns, opened_ns, until_ns) - clip(t->born_ns, opened_ns, until_ns));
