@@ -1,0 +1,338 @@
+/* Windows of the scheduler's events, settled: whatever was under way or never seen, the parts add up to the threads' lifetimes. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/sched_settle.h"
+
+#define SLOT 2
+#define OPENED 1000
+#define UNTIL 2000
+#define WINDOW (UNTIL - OPENED)
+#define GENERATION 7
+#define MAX 16
+
+/* A window's parts, as they are put together. */
+struct window {
+    struct session_ctl ctl;
+    struct raw_count counts[MAX], found[MAX];
+    struct settle_thread closed[MAX], ended[MAX];
+    struct settle_request q;
+};
+
+static void window_init(struct window *w)
+{
+    memset(w, 0, sizeof(*w));
+    w->ctl = (struct session_ctl){.opened_ns = OPENED, .generation = GENERATION, .epoch = 5};
+    w->q = (struct settle_request){.ctl = &w->ctl, .slot = SLOT, .until_ns = UNTIL, .running = true, .counts = w->counts, .closed = w->closed,
+                                   .ended = w->ended, .found = w->found};
+}
+
+static void add_count(struct window *w, uint32_t tid, uint64_t stack, enum sample_state state, uint64_t samples, uint64_t ns)
+{
+    w->counts[w->q.n_counts++] = (struct raw_count){{.stack_hash = {stack, 9}, .tid = tid, .tgid = 1, .state = state}, {samples, ns}};
+    if (stack == 0)
+        w->counts[w->q.n_counts - 1].key.stack_hash[1] = 0;
+}
+
+static void add_found(struct window *w, uint32_t tid, uint64_t stack, enum sample_state state)
+{
+    w->found[w->q.n_found++] = (struct raw_count){{.stack_hash = {stack, 9}, .tid = tid, .tgid = 1, .state = state}, {1, 1}};
+}
+
+/* The thread at the window's end and a moment later: the same, unless the test changes one. */
+static struct settle_thread *add_thread(struct window *w, uint32_t tid, enum thread_place place)
+{
+    struct settle_thread t = {.task = 100 + tid, .state = {.born_ns = 1, .in_ns = 1, .out_ns = 1, .generation = GENERATION, .tgid = 1, .tid = tid,
+                              .place = place, .given = 1 << SLOT, .stack_hash = {{tid * 10, 9}}}};
+
+    w->closed[w->q.n_closed++] = t;
+    w->ended[w->q.n_ended++] = t;
+    return &w->ended[w->q.n_ended - 1];
+}
+
+static void set_times(struct window *w, size_t i, uint64_t in_ns, uint64_t out_ns, uint64_t wake_ns, enum sample_state state)
+{
+    struct settle_thread *both[] = {&w->closed[i], &w->ended[i]};
+
+    for (size_t j = 0; j < 2; j++) {
+        both[j]->state.in_ns = in_ns;
+        both[j]->state.out_ns = out_ns;
+        both[j]->state.wake_ns = wake_ns;
+        both[j]->state.state = state;
+    }
+}
+
+static uint64_t total(const struct settle_result *r)
+{
+    uint64_t ns = 0;
+
+    for (size_t i = 0; i < r->n_counts; i++)
+        ns += r->counts[i].value.weight;
+    return ns;
+}
+
+static uint64_t of_stack(const struct settle_result *r, uint32_t tid, uint64_t stack, enum sample_state state)
+{
+    uint64_t ns = 0;
+
+    for (size_t i = 0; i < r->n_counts; i++)
+        if (r->counts[i].key.tid == tid && r->counts[i].key.stack_hash[0] == stack && r->counts[i].key.state == state)
+            ns += r->counts[i].value.weight;
+    return ns;
+}
+
+static void settle(struct window *w, struct settle_result *ret)
+{
+    ck_assert_int_eq(sched_settle(&w->q, ret), 0);
+    ck_assert_uint_eq(total(ret), ret->lifetimes_ns);
+}
+
+START_TEST(test_nothing)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    settle(&w, &r);
+    ck_assert_uint_eq(r.n_counts + r.threads + r.lifetimes_ns, 0);
+    free(r.counts);
+}
+END_TEST
+
+/* What timers say of stacks is scaled to the exact time, to the last nanosecond. */
+START_TEST(test_cpu_is_exact)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_count(&w, 1, 0, SAMPLE_STATE_CPU, 0, 900);
+    add_count(&w, 1, 50, SAMPLE_STATE_CPU, 2, 200);
+    add_count(&w, 1, 51, SAMPLE_STATE_CPU, 1, 100);
+    add_count(&w, 1, 52, SAMPLE_STATE_SLEEP, 1, 3);
+    add_thread(&w, 1, THREAD_RUNNING);
+    set_times(&w, 0, 1903, 1500, 0, SAMPLE_STATE_SLEEP);
+    settle(&w, &r);
+    ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], 997);
+    ck_assert_uint_eq(of_stack(&r, 1, 50, SAMPLE_STATE_CPU) + of_stack(&r, 1, 51, SAMPLE_STATE_CPU), 997);
+    ck_assert_uint_eq(of_stack(&r, 1, 51, SAMPLE_STATE_CPU), 332);
+    ck_assert_uint_eq(r.threads, 1);
+    ck_assert_uint_eq(r.unsampled_ns, 0);
+    free(r.counts);
+}
+END_TEST
+
+/* A thread that no timer met: by the stack with which it waited longest. */
+START_TEST(test_cpu_without_samples)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_count(&w, 1, 0, SAMPLE_STATE_CPU, 0, 100);
+    add_count(&w, 1, 50, SAMPLE_STATE_LOCK, 1, 200);
+    add_count(&w, 1, 51, SAMPLE_STATE_LOCK, 1, 600);
+    add_thread(&w, 1, THREAD_WAITING);
+    set_times(&w, 0, 1800, 1900, 0, SAMPLE_STATE_IO);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 51, SAMPLE_STATE_LOCK), 600);
+    ck_assert_uint_eq(of_stack(&r, 1, 10, SAMPLE_STATE_IO), 100);
+    ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], 100);
+    ck_assert_uint_eq(r.unsampled_ns, 100);
+    free(r.counts);
+}
+END_TEST
+
+/* Threads that were found and never seen did the same all the time; what had ended is nobody. */
+START_TEST(test_unmoved)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_found(&w, 1, 70, SAMPLE_STATE_IO);
+    add_found(&w, 2, 71, SAMPLE_STATE_CPU);
+    add_count(&w, 2, 60, SAMPLE_STATE_CPU, 1, 10);
+    add_found(&w, 3, 72, SAMPLE_STATE_NONE);
+    add_found(&w, 0, 73, SAMPLE_STATE_IO);
+    settle(&w, &r);
+    ck_assert_uint_eq(r.threads, 2);
+    ck_assert_uint_eq(r.lifetimes_ns, 2 * WINDOW);
+    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_IO), WINDOW);
+    ck_assert_uint_eq(of_stack(&r, 2, 60, SAMPLE_STATE_CPU), WINDOW);
+    free(r.counts);
+}
+END_TEST
+
+/* The wait that a thread was in at the beginning is what the dump found, or nobody knows. */
+START_TEST(test_first_wait)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    for (uint32_t tid = 1; tid <= 3; tid++) {
+        add_count(&w, tid, 0, SAMPLE_STATE_NONE, 1, 400);
+        add_count(&w, tid, 0, SAMPLE_STATE_RUNQ, 0, 100);
+        add_thread(&w, tid, THREAD_RUNNING);
+        set_times(&w, tid - 1, 1500, 1, 0, SAMPLE_STATE_NONE);
+    }
+    add_found(&w, 1, 70, SAMPLE_STATE_LOCK);
+    add_found(&w, 3, 71, SAMPLE_STATE_CPU);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_LOCK), 400);
+    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_RUNQ), 100);
+    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_CPU), 500);
+    ck_assert_uint_eq(of_stack(&r, 2, 1, SAMPLE_STATE_OTHER), 400);
+    ck_assert_uint_eq(of_stack(&r, 3, 71, SAMPLE_STATE_RUNQ), 500);
+    ck_assert_uint_eq(r.unseen_ns, 1000);
+    free(r.counts);
+}
+END_TEST
+
+/* Under way at the end: cut there, split where the thread was woken. */
+START_TEST(test_under_way)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_thread(&w, 1, THREAD_WAITING);
+    set_times(&w, 0, 5, 10, 1900, SAMPLE_STATE_SLEEP);
+    add_thread(&w, 2, THREAD_QUEUED);
+    set_times(&w, 1, 5, 10, 20, SAMPLE_STATE_RUNQ);
+    add_thread(&w, 3, THREAD_UNSEEN);
+    add_found(&w, 3, 70, SAMPLE_STATE_IO);
+    add_thread(&w, 4, THREAD_WAITING);
+    set_times(&w, 3, 5, 10, 0, SAMPLE_STATE_LOCK);
+    w.closed[3].state.given = w.ended[3].state.given = 0;
+    add_found(&w, 4, 71, SAMPLE_STATE_LOCK);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 10, SAMPLE_STATE_SLEEP), 900);
+    ck_assert_uint_eq(of_stack(&r, 1, 10, SAMPLE_STATE_RUNQ), 100);
+    ck_assert_uint_eq(of_stack(&r, 2, 20, SAMPLE_STATE_RUNQ), WINDOW);
+    ck_assert_uint_eq(of_stack(&r, 3, 70, SAMPLE_STATE_IO), WINDOW);
+    ck_assert_uint_eq(of_stack(&r, 4, 71, SAMPLE_STATE_LOCK), WINDOW);
+    ck_assert_uint_eq(r.threads, 4);
+    free(r.counts);
+}
+END_TEST
+
+/* Where a program came first, nothing is counted twice; nor is what other sessions' programs have seen since. */
+START_TEST(test_seen_since)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_count(&w, 1, 60, SAMPLE_STATE_SLEEP, 1, WINDOW);
+    add_thread(&w, 1, THREAD_WAITING)->state.settled = 1 << SLOT;
+    set_times(&w, 0, 5, 10, 0, SAMPLE_STATE_SLEEP);
+    struct settle_thread *moved = add_thread(&w, 2, THREAD_WAITING);
+    set_times(&w, 1, 5, 10, 0, SAMPLE_STATE_IO);
+    moved->state.in_ns = 2500;
+    moved->state.place = THREAD_RUNNING;
+    moved = add_thread(&w, 3, THREAD_RUNNING);
+    set_times(&w, 2, 5, 1, 0, SAMPLE_STATE_IO);
+    moved->state.settled = 1 << SLOT; /* for an earlier session of the slot */
+    moved->state.generation = GENERATION - 1;
+    add_thread(&w, 4, THREAD_RUNNING);
+    w.closed[3].state.born_ns = w.ended[3].state.born_ns = 2100;
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 60, SAMPLE_STATE_SLEEP), WINDOW);
+    ck_assert_uint_eq(of_stack(&r, 2, 20, SAMPLE_STATE_IO), WINDOW);
+    ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], WINDOW);
+    ck_assert_uint_eq(r.threads, 3);
+    free(r.counts);
+}
+END_TEST
+
+/* Threads that died as the window closed: by the programs' account, or by what was known just before. */
+START_TEST(test_dead)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    w.ctl.deaths = 1;
+    w.ctl.lifetimes_ns = WINDOW;
+    add_count(&w, 1, 0, SAMPLE_STATE_CPU, 0, WINDOW);
+    struct settle_thread *t = add_thread(&w, 1, THREAD_RUNNING);
+    t->state.place = THREAD_DEAD;
+    t->state.out_ns = 2100;
+    t->state.settled = t->state.buried = 1 << SLOT;
+    t = add_thread(&w, 2, THREAD_RUNNING);
+    set_times(&w, 1, 5, 1, 0, SAMPLE_STATE_IO);
+    t->state.place = THREAD_DEAD;
+    t->state.out_ns = 2200;
+    t = add_thread(&w, 3, THREAD_DEAD);
+    t->state.out_ns = 900;
+    settle(&w, &r);
+    ck_assert_uint_eq(r.threads, 2);
+    ck_assert_uint_eq(r.lifetimes_ns, 2 * WINDOW);
+    free(r.counts);
+}
+END_TEST
+
+/* Waits that were not walked are spread over those of the same thread and state that were. */
+START_TEST(test_spread)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_count(&w, 1, 60, SAMPLE_STATE_LOCK, 1, 100);
+    add_count(&w, 1, 61, SAMPLE_STATE_LOCK, 3, 300);
+    add_count(&w, 1, 0, SAMPLE_STATE_LOCK, 4, 400);
+    add_thread(&w, 1, THREAD_RUNNING);
+    set_times(&w, 0, 1800, 1, 0, SAMPLE_STATE_IO);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 60, SAMPLE_STATE_LOCK), 200);
+    ck_assert_uint_eq(of_stack(&r, 1, 61, SAMPLE_STATE_LOCK), 600);
+    ck_assert_uint_eq(r.spread_ns, 400);
+    free(r.counts);
+}
+END_TEST
+
+/* offcpu has no time on the CPU. */
+START_TEST(test_without_running)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    w.q.running = false;
+    add_count(&w, 1, 60, SAMPLE_STATE_LOCK, 1, 100);
+    add_thread(&w, 1, THREAD_RUNNING);
+    add_found(&w, 2, 70, SAMPLE_STATE_CPU);
+    add_found(&w, 3, 71, SAMPLE_STATE_SLEEP);
+    ck_assert_int_eq(sched_settle(&w.q, &r), 0);
+    ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], 0);
+    ck_assert_uint_eq(total(&r), 100 + WINDOW);
+    free(r.counts);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sched_settle");
+    TCase *tc = tcase_create("sched_settle");
+
+    tcase_add_test(tc, test_nothing);
+    tcase_add_test(tc, test_cpu_is_exact);
+    tcase_add_test(tc, test_cpu_without_samples);
+    tcase_add_test(tc, test_unmoved);
+    tcase_add_test(tc, test_first_wait);
+    tcase_add_test(tc, test_under_way);
+    tcase_add_test(tc, test_seen_since);
+    tcase_add_test(tc, test_dead);
+    tcase_add_test(tc, test_spread);
+    tcase_add_test(tc, test_without_running);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
