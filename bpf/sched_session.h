@@ -232,28 +232,44 @@ __noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slo
     return 0;
 }
 
+/* To all who want what was walked in a way. */
+__noinline int sessions_give(struct thread_state *t, struct scratch *x, __u64 wanted)
+{
+    if (!t || !x)
+        return 0;
+    t->given &= ~wanted;
+    FOR_EACH_SLOT(slot, wanted)
+        session_give(t, x, slot);
+    return 0;
+}
+
+__noinline int first_slot(__u64 slots)
+{
+    __u32 first = 0;
+
+    while (first < CPROFD_MAX_SESSIONS - 1 && !(slots >> first & 1))
+        first++;
+    return first;
+}
+
 /* The current thread's stack, for all who want it walked in a way. */
 static __always_inline void thread_gives(void *ctx, struct thread_state *t, struct scratch *x, __u32 way)
 {
     __u64 wanted = x->wanted[way];
-    __u32 first = 0;
+    __u32 first;
     struct session_ctl *s;
 
     if (!wanted)
         return;
-    while (first < CPROFD_MAX_SESSIONS - 1 && !(wanted >> first & 1))
-        first++;
+    first = first_slot(wanted);
     s = bpf_map_lookup_elem(&sessions, &first);
     if (!s)
         return;
     walk_begin(s, &x->walk);
     if (way & SCHED_WALK_KERNEL)
         walk_kernel(ctx, &x->walk);
-    if (!thread_walk(t, x, first, way))
-        return;
-    t->given &= ~wanted;
-    FOR_EACH_SLOT(slot, wanted)
-        session_give(t, x, slot);
+    if (thread_walk(t, x, first, way))
+        sessions_give(t, x, wanted);
 }
 
 /* All that is wanted. */
