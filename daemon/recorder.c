@@ -198,6 +198,7 @@ static void recorder_destroy(struct recorder *r)
     recorder_take_bytes(r, -r->records_cap);
     free(r->records);
     free(r->counts);
+    recorder_past_free(r);
     free(r);
 }
 
@@ -274,8 +275,10 @@ static int recorder_read_counts(struct recorder *r)
     bool first = true;
     int result;
 
+    if (r->standing) /* there may be more that are past */
+        free(TAKE_PTR(r->counts));
     if (!r->counts)
-        r->counts = calloc(r->max_keys + r->n_elders, sizeof(*r->counts));
+        r->counts = calloc(r->max_keys + r->n_elders + r->n_past, sizeof(*r->counts));
     if (!keys || !values || !r->counts)
         return -ENOMEM;
     r->n_counts = 0;
@@ -291,6 +294,8 @@ static int recorder_read_counts(struct recorder *r)
     } while (result == 0 && n > 0);
     for (size_t i = 0; i < r->n_elders; i++)
         r->counts[r->n_counts++] = r->elders[i];
+    for (size_t i = 0; i < r->n_past; i++)
+        r->counts[r->n_counts++] = r->past[i];
     return 0;
 }
 

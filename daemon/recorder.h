@@ -60,6 +60,8 @@ void recorder_thin(struct recorder *r, uint32_t thin);
 void recorder_close(struct recorder *r); /* the window ends; may have ended in BPF already */
 /* Reads what has been counted so far, for recorder_data; it goes on. Not where stacks are copied. 0 or -errno. */
 int recorder_read(struct recorder *r);
+/* For a standing one, once a second or so: makes room for new stacks. */
+void recorder_tidy(struct recorder *r);
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);

@@ -45,6 +45,10 @@ struct recorder {
     struct recorder_sched *sched; /* all of the threads' time is accounted for; else NULL */
     uint8_t *records;
     size_t records_len, records_cap, n_records;
+    struct raw_count *past;       /* of a standing one: counts of epochs that have ended */
+    size_t n_past;
+    uint32_t seen_epoch, tidy_epoch, n_looks; /* at the last look; those before this one are past */
+    uint64_t tidy_lost;
     struct raw_count *counts;
     size_t n_counts;
     struct child *elders_dumper; /* NULL: it is not yet, or no longer, at work */
@@ -75,6 +79,10 @@ void recorder_sched_free(struct recorder *r);
 void recorder_sched_close(struct recorder *r);
 /* Nothing is counted any more, and the counts were read. 0 or -errno. */
 int recorder_sched_settle(struct recorder *r);
+
+/* ---- recorder_past.c */
+
+void recorder_past_free(struct recorder *r);
 
 /* ---- recorder_copy.c */
 

@@ -50,6 +50,8 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
     struct recording *rec = arg;
     uint64_t cpu_ns, overhead_ns = recorder_ctl(rec->recorder)->overhead_ns, now_ns = monotonic_ns();
 
+    if (rec->watch)
+        recorder_tidy(rec->recorder);
     if (process_cpu_ns(rec->pid, &cpu_ns) < 0)
         return;
     uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / BUDGET_IDLE_PART;

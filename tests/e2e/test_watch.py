@@ -243,7 +243,7 @@ def test_text(daemon, watching):
 # ---- bounds
 
 MANY_STACKS = """
-import sys, threading
+import mmap, sys, threading
 
 def make(path, depth):
     if depth == 0:
@@ -256,7 +256,12 @@ def make(path, depth):
         max([0], key=lambda _: make(path >> 1, depth - 1))
 
 print("ready", flush=True)
+code = []
 for line in sys.stdin:
+    if line == "code\\n":
+        code.append(mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC))
+        print("done", flush=True)
+        continue
     first, last, times = map(int, line.split())
     for _ in range(times):
         for path in range(first, last):
@@ -265,27 +270,49 @@ for line in sys.stdin:
 """
 
 
-def test_more_stacks_than_there_is_room_for(daemon, start_target):
-    """What finds no room is counted as lost, and what was known before counts on."""
+@pytest.fixture
+def make_many(daemon, start_target):
+    """Makes threads with as many different stacks; answers how many there are in the watch then, and how many were lost."""
     target = start_target("python", argv=[sys.executable, "-c", MANY_STACKS])
     assert put(daemon, target.pid, max_overhead=100000).status == 204
 
-    def do(first, last, times=1):
-        target.process.stdin.write(f"{first} {last} {times}\n")
+    def tell(line):
+        target.process.stdin.write(line + "\n")
         target.process.stdin.flush()
         assert target.read_line(300).startswith("done")
-        profile = load(read(daemon, target.pid))
-        lost = profile.fact("lost.table") + profile.fact("lost.stack") + profile.fact("lost.ring")
-        return profile.total(KIND), lost
 
-    known, lost = do(0, 50)
-    assert known == 50 and lost == 0
-    most, lost = do(50, 20000)
-    assert most + lost == 20000 and most > 10000 and lost > 1000
-    last, lost_then = do(0, 50, 4)
-    assert last == most + 200 and lost_then == lost
-    assert watched(daemon, target.pid)[KIND]["lost"] > 0
+    def make(first, last, times=1):
+        tell(f"{first} {last} {times}")
+        profile = load(read(daemon, target.pid))
+        return profile.total(KIND), sum(profile.fact(f"lost.{each}") for each in ("table", "stack", "ring"))
+
+    make.new_code = lambda: tell("code")
+    yield make
     assert delete(daemon, target.pid).status == 204
+
+
+def test_more_stacks_than_there_is_room_for(make_many):
+    """What finds no room is counted as lost, and what was known before counts on."""
+    known, lost = make_many(0, 50)
+    assert known == 50 and lost == 0
+    most, lost = make_many(50, 20000)
+    assert most + lost == 20000 and most > 10000 and lost > 1000
+
+    def counts_on():
+        before, lost_before = make_many(0, 0)
+        after, lost_after = make_many(0, 50, 4)
+        assert after + lost_after == before + lost_before + 200
+        return lost_after == lost_before
+
+    wait_for(counts_on, "what was known counts on", SOON)  # at once, unless something was just mapped
+
+
+def test_what_changes_its_code_for_days_has_room(make_many):
+    """A stack has another place in the table after each change of what is mapped as code: places of before are given back."""
+    for times in range(1, 4):
+        assert make_many(0, 9000) == (times * 9000, 0)
+        make_many.new_code()
+        time.sleep(13)  # longer than from one look for places to give back to the next
 
 
 # ---- refusals
