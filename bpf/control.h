@@ -64,6 +64,8 @@ struct session_ctl {
     __u64 opened_ns;  /* monotonic */
     __u32 sched_kind; /* enum sched_kind */
     __u32 generation; /* SCHED_*: counts such sessions. What is noted of a thread for one of its slot before is void */
+    __u32 waker;      /* SCHED_OFFCPU: 1: waits have the stack of who ended them, too */
+    __u32 waker_pad;
     __u64 until_ns;   /* SCHED_*: monotonic: the window's end, once the loop has closed it; else 0 */
     __u64 rate;       /* SCHED_BLOCK: waits that are shorter are sampled, so that one stands for so many ns; 0: none count */
     __u64 fraction;   /* SCHED_MUTEX: one release in so many counts, for all; 0: none */

@@ -29,6 +29,9 @@ enum stack_end {
     STACK_END_RUNNING,     /* a thread that ran, and was not met where it was looked for */
     STACK_END_UNSEEN,      /* a wait that had begun before anybody looked at the thread */
     STACK_END_EARLIER,     /* the root; and the stack stands in place of the one that made the thread, which nobody saw */
+    STACK_END_WOKEN,       /* no end: between the stack of who waits and that of who woke it */
+    STACK_END_WOKEN_FROM_OUTSIDE, /* the same, where that was an interrupt, or another process */
+    STACK_END_PAIR,        /* no stack: n_user 4, the hashes of one that waited and of one that woke it (all 0: from outside) */
     STACK_END_COUNT,
 };
 
@@ -39,6 +42,10 @@ enum stack_end {
 #define STACK_FRAME_EXACT (1ull << 57)   /* not a return address: the innermost frame, or what a signal interrupted */
 #define STACK_FRAME_GUESSED (1ull << 58) /* the step from the frame before was a guess */
 #define STACK_FRAME_FP (1ull << 59)      /* the step from the frame before was by frame pointer, without CFI */
+/* In place of a frame: the stack of who woke the thread, from its root on, stands before; or nothing, where that was no thread of its process.
+ * Addresses that no code has. */
+#define STACK_FRAME_WOKEN STACK_FRAME(0x00fffffffffffff0ull, STACK_FRAME_EXACT)
+#define STACK_FRAME_WOKEN_FROM_OUTSIDE STACK_FRAME(0x00fffffffffffff1ull, STACK_FRAME_EXACT)
 
 /* What a thread did in the time that a sample stands for. */
 enum sample_state {

@@ -143,8 +143,9 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_struct *next)
 {
     __u32 left_tgid = 0, next_tgid = 0, level;
-    __u64 left_tracing = 0, next_tracing = 0, now_ns;
-    __u64 left = sched_slots(before, &left_tgid, &left_tracing), comes = sched_slots(next, &next_tgid, &next_tracing);
+    __u64 left_tracing = 0, next_tracing = 0, waking, now_ns;
+    __u64 left = sched_slots(before, &left_tgid, &left_tracing, &waking);
+    __u64 comes = sched_slots(next, &next_tgid, &next_tracing, &waking);
     struct thread_state *t;
     struct scratch *x;
 
@@ -166,21 +167,24 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_
     return 0;
 }
 
-/* A wake for those that trace: by a thread of the same process, with its stack, or by somebody else. */
-static __always_inline void trace_waking(void *ctx, struct thread_state *t, __u32 tgid, __u64 tracing, __u64 now_ns)
+/* A wake for those that trace, or ask who it was: a thread of the same process, with its stack, or somebody else. */
+static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u32 tgid, __u64 tracing, __u64 waking, __u64 now_ns)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     struct thread_state *by = t;
     struct scratch *x;
     __u32 actor = 0, level;
 
-    if (!tracing)
+    t->woken_by = 0;
+    if (!waking)
         return;
     if (task_tgid(task) == tgid && task_wakes(task, t)) {
-        by = thread_of(task, tgid, tracing);
-        x = by ? sched_take(tgid, tracing, now_ns, &level) : NULL;
+        by = thread_of(task, tgid, waking);
+        x = by ? sched_take(tgid, waking, now_ns, &level) : NULL;
         if (x) {
-            trace_walk_waker(ctx, by, x, tracing);
+            trace_walk_waker(ctx, by, x, waking);
+            t->woken_by = 1;
+            __builtin_memcpy(t->waker_hash, by->stack_hash, sizeof(t->waker_hash));
             scratch_release(level);
         } else if (by) {
             by->given = 0; /* it has left where these were taken */
@@ -196,7 +200,7 @@ SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *task)
 {
     __u32 tgid = 0;
-    __u64 tracing = 0, slots = sched_slots(task, &tgid, &tracing), now_ns;
+    __u64 tracing = 0, waking = 0, slots = sched_slots(task, &tgid, &tracing, &waking), now_ns;
     struct thread_state *t;
     struct scratch *x;
     __u32 level;
@@ -215,7 +219,7 @@ int BPF_PROG(on_waking, struct task_struct *task)
         lock_wakes(ctx, task, t, x);
         scratch_release(level);
     }
-    trace_waking(ctx, t, tgid, tracing, now_ns);
+    thread_woken(ctx, t, tgid, tracing, waking, now_ns);
     charge_sessions(tgid, slots, now_ns);
     return 0;
 }
@@ -236,7 +240,7 @@ SEC("tp_btf/task_newtask")
 int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
 {
     __u32 tgid = 0, level;
-    __u64 tracing = 0, slots = sched_slots(task, &tgid, &tracing), now_ns = bpf_ktime_get_ns();
+    __u64 tracing = 0, waking = 0, slots = sched_slots(task, &tgid, &tracing, &waking), now_ns = bpf_ktime_get_ns();
     struct thread_state *t;
     struct scratch *x;
 

@@ -170,6 +170,7 @@ int sched_add(struct sampler *s, uint32_t slot)
     uint64_t before = wishes.all;
     wishes.all |= 1ull << slot;
     wishes.tracing |= ctl->sched_kind == SCHED_TRACE ? 1ull << slot : 0;
+    wishes.waking |= ctl->sched_kind == SCHED_TRACE || ctl->waker ? 1ull << slot : 0;
     if (before == 0 && s->sched.users > 0)
         sched_sweep(s);
     sched_look_at_locks(s, slot, before);
@@ -195,6 +196,7 @@ void sched_remove(struct sampler *s, uint32_t slot)
         return;
     wishes.all &= ~(1ull << slot);
     wishes.tracing &= ~(1ull << slot);
+    wishes.waking &= ~(1ull << slot);
     if (wishes.all)
         (void)bpf_map_update_elem(s->sched_targets_map, &tgid, &wishes, BPF_ANY);
     else

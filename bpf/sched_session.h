@@ -16,7 +16,7 @@ static __always_inline struct scratch *scratch_of_map(const struct scratch *x)
     return bpf_map_lookup_elem(&scratches, &level);
 }
 
-#define NO_STACK SCHED_WALKS /* in place of a way to walk it */
+#define NO_STACK (SCHED_WALKS + 1) /* in place of a way to walk it */
 
 /* How the session wants its stacks walked. */
 static __always_inline __u32 session_way(const struct session_ctl *s)
@@ -47,8 +47,8 @@ __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot
     x = scratch_of_map(x);
     if (!x)
         return 0;
-    x->key.stack_hash[0] = way < SCHED_WALKS ? t->stack_hash[way][0] : 0;
-    x->key.stack_hash[1] = way < SCHED_WALKS ? t->stack_hash[way][1] : 0;
+    x->key.stack_hash[0] = way < NO_STACK ? t->stack_hash[way][0] : 0;
+    x->key.stack_hash[1] = way < NO_STACK ? t->stack_hash[way][1] : 0;
     x->key.tid = t->tid;
     x->key.tgid = t->tgid;
     x->key.epoch = s->epoch;
@@ -74,6 +74,37 @@ static __always_inline void count_run(struct session_ctl *s, struct thread_state
         count_time(t, x, slot, SAMPLE_STATE_CPU, NO_STACK, 0, clip(x->now_ns, opened_ns, until_ns) - clip(t->in_ns, opened_ns, until_ns));
 }
 
+/* The pair of the stack that a thread waits with and that of who woke it becomes a stack of its own, which the reader puts together. */
+__noinline int session_pair(struct thread_state *t, struct scratch *x, __u32 slot, __u32 way)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    void *table = bpf_map_lookup_elem(&counts, &slot);
+    void *ring = bpf_map_lookup_elem(&records, &slot);
+    struct sample_value none = {};
+
+    if (!t || !x || !s || !table || !ring || way >= SCHED_WALKS)
+        return 0;
+    x = scratch_of_map(x);
+    if (!x)
+        return 0;
+    walk_begin(s, &x->walk);
+    x->walk.frames[0] = t->stack_hash[way][0];
+    x->walk.frames[1] = t->stack_hash[way][1];
+    x->walk.frames[2] = t->woken_by ? t->waker_hash[way][0] : 0;
+    x->walk.frames[3] = t->woken_by ? t->waker_hash[way][1] : 0;
+    for (__u32 i = 0; i < 4; i++)
+        stack_hash(x->walk.hash, x->walk.frames[i]);
+    x->walk.n = 4;
+    x->walk.record.n_user = 4;
+    x->walk.end = STACK_END_PAIR;
+    walk_finish(&x->walk);
+    if (!give_stack(s, table, ring, x, &none, 1))
+        return 0;
+    t->stack_hash[SCHED_PAIR][0] = x->walk.record.stack_hash[0];
+    t->stack_hash[SCHED_PAIR][1] = x->walk.record.stack_hash[1];
+    return 1;
+}
+
 /* The time that a thread was off its CPU, when it is put on one. */
 static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
@@ -85,6 +116,8 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
         return;
     /* Woken while it was about to leave: at once, then. */
     woken_ns = !queued && t->wake_ns > t->out_ns ? t->wake_ns : unseen ? x->now_ns : t->out_ns;
+    if (s->waker && way != NO_STACK && t->place == THREAD_WAITING && t->wake_ns > t->out_ns && session_pair(t, x, slot, way))
+        way = SCHED_PAIR;
     left_ns = clip(t->out_ns, opened_ns, until_ns);
     woken_ns = clip(woken_ns, opened_ns, until_ns);
     back_ns = clip(x->now_ns, opened_ns, until_ns);

@@ -24,12 +24,14 @@ struct sched_filter_table {
 struct sched_wishes {
     __u64 all;
     __u64 tracing; /* each event by itself */
+    __u64 waking;  /* who wakes, too: these, and those */
 };
 
 /* How stacks may be walked: each a stack of its own. */
 #define SCHED_WALK_KERNEL 1 /* with the kernel's frames */
 #define SCHED_WALK_FP 2     /* by frame pointers alone */
 #define SCHED_WALKS 4
+#define SCHED_PAIR SCHED_WALKS /* in place of a way: with who woke the thread */
 
 enum thread_place {
     THREAD_NEW = 0,    /* nothing is known of it */
@@ -52,6 +54,9 @@ struct thread_state {
     __u32 tgid;
     __u32 tid;      /* both in the daemon's PID namespace */
     __u32 place;    /* enum thread_place */
+    __u32 woken_by; /* 1: a thread of its process, with waker_hash; 0: somebody else */
+    __u32 woken_pad;
+    __u64 waker_hash[SCHED_WALKS][2];
     __u32 state;    /* enum sample_state: why it left its CPU last */
     __s32 syscall;  /* the system call that it was in then; negative: none */
     char comm[CPROFD_COMM_LEN];
@@ -59,7 +64,7 @@ struct thread_state {
     struct lock_wait lock; /* then this is valid */
     __u64 run_delay_ns; /* traces: the kernel's count of its time without a CPU, when it left it last; */
     __u64 clock_ns;     /* and what the scheduler's clock was behind ours when it was put on it */
-    __u64 stack_hash[SCHED_WALKS][2]; /* by which stack */
+    __u64 stack_hash[SCHED_WALKS + 1][2]; /* by which stack */
     struct {
         __u64 pc, fp;
         __u32 space, version, by_fp, walked; /* walked: 1: the rest is valid */

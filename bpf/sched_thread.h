@@ -17,8 +17,8 @@ const volatile __u8 syscall_states[SCHED_SYSCALLS];
     for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS && (slots) >> slot; slot++) \
         if ((slots) >> slot & 1)
 
-/* The slots that want the events of a task, or 0; those that trace them are in *ret_tracing, too. */
-static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid, __u64 *ret_tracing)
+/* The slots that want the events of a task, or 0; those that trace them, and those that ask who wakes, are told, too. */
+static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid, __u64 *ret_tracing, __u64 *ret_waking)
 {
     __u32 zero = 0, tgid = task_tgid(task);
     struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
@@ -31,6 +31,7 @@ static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tg
         return 0;
     *ret_tgid = tgid;
     *ret_tracing = wishes->tracing;
+    *ret_waking = wishes->waking;
     return wishes->all;
 }
 

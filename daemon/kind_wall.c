@@ -21,7 +21,11 @@ static const struct param_spec wall_specs[] = {
     WAIT_PARAMS,
 };
 static const struct param_table wall_params = PARAM_TABLE(wall_specs);
-static const struct param_spec offcpu_specs[] = {PARAM_SECONDS("30"), WAIT_PARAMS};
+static const struct param_spec offcpu_specs[] = {
+    PARAM_SECONDS("30"),
+    {"waker", "boolean", "0|1", "0", "the stack of who ended each wait, too, above a frame [woken by]; not with kernel=1", param_waker},
+    WAIT_PARAMS,
+};
 static const struct param_table offcpu_params = PARAM_TABLE(offcpu_specs);
 
 static void wall_begin(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind, enum sched_kind sched_kind)

@@ -161,6 +161,11 @@ int param_kernel(struct param_parse *p, const struct param_spec *spec, const cha
     return parse_flag(p, spec, value, &p->params.kernel);
 }
 
+int param_waker(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return parse_flag(p, spec, value, &p->params.waker);
+}
+
 int param_tid(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     uint64_t tid;

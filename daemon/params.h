@@ -36,6 +36,7 @@ int param_hz(struct param_parse *p, const struct param_spec *spec, const char *v
 int param_period(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_audit(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_kernel(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_waker(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_tid(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_thread(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_focus(struct param_parse *p, const struct param_spec *spec, const char *value);

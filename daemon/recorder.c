@@ -59,6 +59,7 @@ static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ct
     memcpy(ctl->seed, sched->seed, sizeof(ctl->seed));
     ctl->rate = r->params.rate;
     ctl->fraction = r->params.fraction;
+    ctl->waker = r->params.waker;
 }
 
 static int recorder_fill_ctl(struct recorder *r)

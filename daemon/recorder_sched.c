@@ -11,6 +11,7 @@
 #include "daemon/dumper.h"
 #include "daemon/recorder_impl.h"
 #include "daemon/sched_settle.h"
+#include "daemon/stack_pairs.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -227,7 +228,8 @@ static int sched_settle_counts(struct recorder *r, const struct threads_read *en
         return e;
     memcpy(s->settled.not_dumped, s->not_dumped, sizeof(s->not_dumped));
     s->is_settled = true;
-    return sched_add_stacks(r);
+    e = sched_add_stacks(r);
+    return e < 0 || !r->params.waker ? e : stack_pairs_join(r);
 }
 
 int recorder_sched_settle(struct recorder *r)

@@ -274,6 +274,10 @@ static int frame_resolve_end(struct render_job *job, struct frame *frame)
         return frame_set_name(frame, "[running]");
     if (end == STACK_END_EARLIER)
         return frame_set_name(frame, "[created earlier]");
+    if (end == STACK_END_WOKEN)
+        return frame_set_name(frame, "[woken by]");
+    if (end == STACK_END_WOKEN_FROM_OUTSIDE)
+        return frame_set_name(frame, "[woken from outside the process]");
     if (!phrase || frame->mapping == ADDRESS_MAP_NONE)
         return frame_set_name(frame, "[truncated: %s]", render_end_name(end));
     return frame_set_name(frame, "[truncated: %s %s]", phrase, path_basename(mapping_name(job, frame->mapping)));

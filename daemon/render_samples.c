@@ -245,7 +245,9 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
         [STACK_END_BAD_CFA] = "bad_cfa",   [STACK_END_NO_TIME] = "no_time",
         [STACK_END_RUNNING] = "running",   [STACK_END_EARLIER] = "earlier",
-        [STACK_END_UNSEEN] = "unseen",
+        [STACK_END_UNSEEN] = "unseen",     [STACK_END_WOKEN] = "woken",
+        [STACK_END_WOKEN_FROM_OUTSIDE] = "woken_from_outside",
+        [STACK_END_PAIR] = "pair",
     };
     return names[end];
 }
@@ -273,6 +275,10 @@ struct frame *render_own_frame(struct render_job *job, const struct render_sampl
 {
     const struct stack_record *stack = sample->stack;
 
+    if (own >= stack->n_kernel && stack->frames[own] == STACK_FRAME_WOKEN)
+        return frame_end(job, STACK_END_WOKEN, NULL);
+    if (own >= stack->n_kernel && stack->frames[own] == STACK_FRAME_WOKEN_FROM_OUTSIDE)
+        return frame_end(job, STACK_END_WOKEN_FROM_OUTSIDE, NULL);
     if (own >= stack->n_kernel)
         return frame_user(job, user_code_address(stack, own), sample->key->epoch);
     uint64_t address = stack->frames[own];

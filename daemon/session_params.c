@@ -93,6 +93,8 @@ static int settle(struct param_parse *p, uint32_t max_hz)
     settle_types(&p->params);
     if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))
         return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes, tracepoints and waits need BPF");
+    if (params->waker && params->kernel)
+        return param_refuse(p, "\"waker=1\" shows the user stacks of who waits and who wakes: not with \"kernel=1\"");
     if (copy && params->audit)
         return param_refuse(p, "\"audit=1\" checks stacks that were walked in the kernel: with \"unwind=copy\" none are");
     return 0;

@@ -17,6 +17,7 @@ struct session_params {
     struct raw_types types; /* of the profile */
     uint64_t duration_ns;  /* seconds=; 0: no window: what has accrued */
     enum event_kind event;
+    bool waker;            /* waker= */
     uint32_t sched_kind;   /* enum sched_kind (bpf/control.h): what is wanted of the scheduler's events, beside event */
     char event_text[4096]; /* as asked: "cpu-clock", "cycles", "raw:1a2", "uprobe:/usr/lib/libc.so.6:malloc" */
     char event_name[128];  /* for sample types: "cycles", the SYMBOL of a uprobe, the NAME of usdt and tracepoint */

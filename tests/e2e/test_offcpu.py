@@ -37,6 +37,26 @@ def test_threads_that_wait_all_the_time(daemon, start_target):
     assert 0.999 < share <= 1
 
 
+def test_wakers(daemon, start_target, tmp_path):
+    """Each wait shows the stack that ended it: who unlocks a mutex, who writes to a pipe; a clock is nobody."""
+    target = start_target("waits", f"file={tmp_path}/file")
+    profile = load(offcpu(daemon, target.pid, seconds=2, waker=1))
+    by = [[frame.function for frame in sample.stack] for sample in profile.samples]
+    woken = [stack for stack in by if "[woken by]" in stack]
+    assert woken, profile.folded()
+    for stack in woken:
+        at = stack.index("[woken by]")
+        assert at < len(stack) - 1 and stack[-1] in ("clone3", "_start")
+        assert at == 0 or stack[0] in ("clone3", "_start")  # one that ends has no stack any more
+    makers = {name for stack in woken for name in stack[: stack.index("[woken by]")] if name.startswith("makes_")}
+    assert len(makers) >= 3, profile.folded()
+    assert offcpu(daemon, target.pid, waker=1, kernel=1).status == 400
+    sleeper = start_target("waiting_threads", "threads=2", "all=1", "wake_ms=20")
+    profile = load(offcpu(daemon, sleeper.pid, waker=1))
+    outside = [s for s in profile.samples if s.stack[0].function == "[woken from outside the process]"]
+    assert outside and all("wait_in_sleep" in {frame.function for frame in s.stack} for s in outside)
+
+
 def test_kernel_frames(daemon, start_target):
     target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
     profile = load(offcpu(daemon, target.pid, kernel=1))
