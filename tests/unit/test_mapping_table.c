@@ -54,12 +54,12 @@ static void maps_of(const char *letters)
     fclose(f);
 }
 
-static struct raw_profile written(const struct mapping_table *table)
+static struct raw_profile written_to(int table_fd)
 {
     struct raw_profile p;
     struct raw_writer *w = raw_writer_new();
     struct raw_params params = {.format = RAW_FORMAT_SYMBOL, .period = 1};
-    AUTO_CLOSE int fd = mapping_table_write(table);
+    AUTO_CLOSE int fd = table_fd;
 
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(raw_writer_section(w, RAW_PARAMS, &params, sizeof(params)), 0);
@@ -70,10 +70,15 @@ static struct raw_profile written(const struct mapping_table *table)
     return p;
 }
 
-/* "a0-1 b2-" : names with their epochs, in the table's order. */
-static void check_table(const struct mapping_table *table, const char *expected)
+static struct raw_profile written(const struct mapping_table *table)
 {
-    struct raw_profile p = written(table);
+    return written_to(mapping_table_write(table));
+}
+
+/* "a0-1 b2-" : names with their epochs, in the table's order. */
+static void check_written(int fd, const char *expected)
+{
+    struct raw_profile p = written_to(fd);
     char text[512] = "";
     for (size_t i = 0; i < p.n_mappings; i++) {
         const struct raw_mapping *m = &p.mappings[i];
@@ -85,6 +90,11 @@ static void check_table(const struct mapping_table *table, const char *expected)
     }
     ck_assert_str_eq(text, expected);
     raw_profile_close(&p);
+}
+
+static void check_table(const struct mapping_table *table, const char *expected)
+{
+    check_written(mapping_table_write(table), expected);
 }
 
 struct fixture {
@@ -197,6 +207,23 @@ START_TEST(test_final)
     maps_of("a xd ef");
     ck_assert_int_eq(mapping_table_final(f.table, &f.target, 2), 0);
     check_table(f.table, "a0- b0- c0-2 x3- d0- e2- f2- ");
+    end(&f);
+}
+END_TEST
+
+/* As it would be at the end, while it goes on as it was. */
+START_TEST(test_now)
+{
+    struct fixture f = begin("abcd");
+    snapshot(&f, "abcd", 2);
+    maps_of("a xd ef");
+    for (unsigned i = 0; i < 2; i++)
+        check_written(mapping_table_write_now(f.table, &f.target, 2), "a0- b0- c0-2 x3- d0- e2- f2- ");
+    check_table(f.table, "a0- b0- c0- d0- ");
+    snapshot(&f, "a xd ef", 3);
+    check_table(f.table, "a0- b0-2 c0-2 x3- d0- e3- f3- ");
+    fclose(maps_begin()); /* the image is gone */
+    check_written(mapping_table_write_now(f.table, &f.target, 4), "a0- b0-2 c0-2 x3- d0- e3- f3- ");
     end(&f);
 }
 END_TEST
@@ -489,6 +516,7 @@ int main(void)
     tcase_add_test(tc, test_images);
     tcase_add_test(tc, test_image_opened_late);
     tcase_add_test(tc, test_final);
+    tcase_add_test(tc, test_now);
     tcase_add_test(tc, test_final_of_other_sizes);
     tcase_add_test(tc, test_too_many_mappings);
     tcase_add_test(tc, test_live);
