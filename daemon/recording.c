@@ -166,6 +166,32 @@ void recording_new_code(struct recording *rec, const struct new_code *code)
 
 /* ---- the beginning */
 
+/* How stacks are walked: 0, or an HTTP status and a message where that can't be. */
+static int recording_choose_unwind(const struct server *server, const struct session_params *params, uint32_t *ret, char *message,
+                                   size_t message_len)
+{
+    bool copies = params->sched_kind == SCHED_NONE && (params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF);
+
+    if (params->sched_kind != SCHED_NONE && server->can_sample && server->sampler.sched_error[0]) {
+        (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
+        return 503;
+    }
+    if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {
+        *ret = params->unwind == SESSION_UNWIND_AUTO ? SESSION_UNWIND_TABLES : params->unwind;
+        return 0;
+    }
+    if (params->unwind == SESSION_UNWIND_AUTO && copies && !params->audit) {
+        *ret = SESSION_UNWIND_COPY;
+        return 0;
+    }
+    (void)snprintf(message, message_len, "%s%.200s needs BPF, which can't be had here: %s%s",
+                   !copies ? "event " : params->audit ? "" : "unwind=",
+                   !copies ? params->event_text : params->audit ? "audit=1" : params->unwind == SESSION_UNWIND_FP ? "fp" : "eh",
+                   server->sampler_error,
+                   copies ? "; unwind=copy does without it" : "");
+    return 503;
+}
+
 static int recording_find_slot(const struct server *server, uint32_t *ret_slot)
 {
     for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
@@ -208,9 +234,10 @@ static int recording_start(struct recording *rec)
 int recording_new(struct server *server, const struct recording_config *config, const struct recording_ops *ops, void *userdata,
                   struct recording **ret, char *message, size_t message_len)
 {
-    uint32_t slot = 0;
+    uint32_t slot = 0, unwind = 0;
 
-    int status = recording_refuse(server, config, &slot, message, message_len);
+    int status = recording_choose_unwind(server, config->params, &unwind, message, message_len);
+    status = status ? status : recording_refuse(server, config, &slot, message, message_len);
     if (status)
         return status;
     struct recording *rec = calloc(1, sizeof(*rec));
@@ -220,6 +247,7 @@ int recording_new(struct server *server, const struct recording_config *config, 
     }
     *rec = (struct recording){.server = server, .ops = *ops, .userdata = userdata, .asker = *config->asker, .params = *config->params,
                               .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1, .go = {.fd = -1}};
+    rec->params.unwind = unwind;
     TAILQ_INIT(&rec->views);
     rec->target.uid = AUDIT_NO_UID;
     rec->collect = (struct collector_request){.settings = server->settings, .asker = rec->asker, .pid = rec->pid, .tid = rec->params.tid,

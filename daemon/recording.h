@@ -29,7 +29,7 @@ struct worker_message;
 struct recording_config {
     const struct asker *asker;
     pid_t pid;
-    const struct session_params *params; /* copied; AUTO unwinding is settled */
+    const struct session_params *params; /* copied; AUTO unwinding is settled in the copy */
     bool watch;
 };
 

@@ -104,32 +104,6 @@ static void session_on_done(struct recording *rec, void *userdata)
 
 /* ---- the beginning */
 
-/* How stacks are walked: 0, or an HTTP status and a message where that can't be. */
-static int session_choose_unwind(const struct server *server, const struct session_params *params, uint32_t *ret, char *message,
-                                 size_t message_len)
-{
-    bool copies = params->sched_kind == SCHED_NONE && (params->event == EVENT_CPU_CLOCK || params->event == EVENT_PERF);
-
-    if (params->sched_kind != SCHED_NONE && server->can_sample && server->sampler.sched_error[0]) {
-        (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
-        return 503;
-    }
-    if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {
-        *ret = params->unwind == SESSION_UNWIND_AUTO ? SESSION_UNWIND_TABLES : params->unwind;
-        return 0;
-    }
-    if (params->unwind == SESSION_UNWIND_AUTO && copies && !params->audit) {
-        *ret = SESSION_UNWIND_COPY;
-        return 0;
-    }
-    (void)snprintf(message, message_len, "%s%.200s needs BPF, which can't be had here: %s%s",
-                   !copies ? "event " : params->audit ? "" : "unwind=",
-                   !copies ? params->event_text : params->audit ? "audit=1" : params->unwind == SESSION_UNWIND_FP ? "fp" : "eh",
-                   server->sampler_error,
-                   copies ? "; unwind=copy does without it" : "");
-    return 503;
-}
-
 /* 0, or an HTTP status and a message. */
 static int session_record(struct session *s, char *message, size_t message_len)
 {
@@ -137,9 +111,11 @@ static int session_record(struct session *s, char *message, size_t message_len)
         .ready = session_on_ready, .failed = session_on_failed, .closed = session_on_closed, .done = session_on_done,
     };
     const struct recording_config config = {.asker = &s->asker, .pid = s->pid, .params = &s->params};
-    int status = session_choose_unwind(s->server, &s->params, &s->params.unwind, message, message_len);
+    int status = recording_new(s->server, &config, &ops, s, &s->recording, message, message_len);
 
-    return status ? status : recording_new(s->server, &config, &ops, s, &s->recording, message, message_len);
+    if (status == 0)
+        s->params.unwind = recording_params(s->recording)->unwind;
+    return status;
 }
 
 struct session *session_new(struct server *server, struct http_request *request, pid_t pid, const struct session_params *params, const char *kind,

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -597,6 +598,16 @@ def test_lost_helpers_begin_it_anew(new_daemon, target, which):
     assert "is watched anew" in daemon.log()
     assert delete(daemon, target.pid).status == 204
     daemon.wait_for_sessions(0)
+    daemon.stop()
+
+
+def test_without_bpf(new_daemon, target):
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    daemon = new_daemon("--watch", f"name:short_threads {KIND}", wrapper=("setpriv", "--bounding-set=-bpf,-sys_admin"))
+    for kind in cumulative(daemon, target.pid):
+        assert "BPF" in check_error(put(daemon, target.pid, kind), 503)
+    assert watched(daemon, target.pid) == {}
     daemon.stop()
 
 
