@@ -1,0 +1,87 @@
+"""Is the execution trace true? Beside what programs noted of their own waits, and what the kernel counts of switches."""
+
+import collections
+import json
+
+import pytest
+
+from waiting import PER_SPAN_NS, Span, check_near, sums, tids_of
+
+pytestmark = pytest.mark.chance
+
+RUN = {"running", "runnable"}
+
+
+def trace(daemon, pid, **parameters):
+    reply = daemon.get(f"/pid/{pid}/debug/pprof/trace", format="chrome", max_overhead=1000000, **parameters)
+    assert reply.status == 200, reply
+    return json.loads(reply.body)
+
+
+def functions_of(told, event):
+    """Names on an event's stack, leaf first."""
+    found, at = [], event.get("sf")
+    while at:
+        frame = told["stackFrames"][str(at)]
+        found.append(frame["name"])
+        at = int(frame.get("parent", 0))
+    return found
+
+
+def slices(told, pid):
+    return [event for event in told["traceEvents"] if event["ph"] == "X" and event["pid"] == pid]
+
+
+def test_waits(daemon, start_target):
+    """By function: the time that its thread waited and then could run. The window is not told on a clock that the program knows, so it is
+    found by the spans' own ends: the total of a window of known length is what can be compared.
+    """
+    target = start_target("waits", "only=in_nanosleep,in_clock_nanosleep,in_epoll,in_pipe_read,in_sem_wait,in_cond_wait,in_semop")
+    told = trace(daemon, target.pid, seconds=2)
+    window_ns = 2_000_000_000
+    ours = collections.Counter()
+    for event in slices(told, target.pid):
+        name = next((each for each in functions_of(told, event) if each.startswith(("in_", "makes_", "never_"))), None)
+        if event["name"] not in RUN and name:
+            ours[name] += event["dur"] * 1000
+    answer = target.truth("waits")
+    spans = [Span(*each) for each in answer["waits"]]
+    spans = [span._replace(end=span.end or answer["monotonic_ns"]) for span in spans]
+    total, count = sums(spans, "function")
+    first, last = min(span.start for span in spans), max(span.end for span in spans)
+    for function, ns in total.items():
+        share = ns / (last - first)
+        check_near(ours[function], share * window_ns, function, 0.03, PER_SPAN_NS * count[function] + 30_000_000)
+
+
+def test_every_thread_has_all_of_the_window(daemon, start_target):
+    target = start_target("waiting_threads", "threads=100", "worker=1")
+    told = trace(daemon, target.pid, seconds=1)
+    found = collections.Counter()
+    for event in slices(told, target.pid):
+        found[event["tid"]] += event["dur"] * 1000
+    assert set(found) == tids_of(target.pid)
+    for tid, ns in found.items():
+        check_near(ns, max(found.values()), tid, 0.01)
+    check_near(max(found.values()), 1e9, "the window", 0.05)
+
+
+def switches(pid):
+    """Voluntary and other switches of all threads, by the kernel's count."""
+    total = 0
+    for tid in tids_of(pid):
+        with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii", errors="replace") as file:
+            total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+    return total
+
+
+def test_no_switch_is_lost(daemon, start_target):
+    """100,000 switches a second: as many as the kernel counted."""
+    target = start_target("pingpong", "depth=3", "threads=1")
+    before = switches(target.pid)
+    told = trace(daemon, target.pid, seconds=1)
+    after = switches(target.pid)
+    found = sum(1 for event in slices(told, target.pid) if event["name"] == "running")
+    assert 10_000 < found <= after - before, (found, before, after)
+    lost = {key: value for key, value in told["otherData"].items() if "lost" in key or "dropped" in key or "invented" in key}
+    assert not any(int(value) > 0.001 * found for value in lost.values()), lost
