@@ -64,7 +64,7 @@ struct exec_shown {
 };
 
 struct exec_shown exec_stack_shown(const struct exec_trace *trace, uint32_t stack);
-/* The frame that a whole stack's thread began with, or EXEC_NONE. */
+/* The frame that a whole stack's thread began with, or EXEC_NONE: the stack is not whole, or has nothing of the thread's own. */
 uint32_t exec_stack_root(const struct exec_trace *trace, uint32_t stack);
 
 /* ---- exec_trace_words.c */

@@ -42,7 +42,8 @@ uint32_t exec_stack_root(const struct exec_trace *trace, uint32_t stack)
     const struct exec_stack *s = &trace->stacks[stack - 1];
     if (!s->rooted || s->n == 0)
         return EXEC_NONE;
-    return trace->refs[s->first + own_frames(trace, s) - 1];
+    uint32_t root = trace->refs[s->first + own_frames(trace, s) - 1];
+    return trace->frames[root].starts_threads ? EXEC_NONE : root; /* it had not begun yet */
 }
 
 void bytes_put(struct exec_bytes *b, const void *data, size_t len)

@@ -407,7 +407,7 @@ START_TEST(test_stacks_begin_at_the_threads_function)
     ck_assert_uint_eq(shown.n_head + shown.n_left_out + shown.n_tail, SCENE_DEEP);
     ck_assert_uint_eq(shown.tail[0], 3);
     ck_assert_uint_eq(exec_stack_shown(&scene.trace, 5).n_head, 2);
-    ck_assert_uint_eq(exec_stack_root(&scene.trace, 5), 5);
+    ck_assert_uint_eq(exec_stack_root(&scene.trace, 5), EXEC_NONE);
 }
 END_TEST
 
