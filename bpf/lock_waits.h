@@ -110,10 +110,9 @@ LOCK_INLINE struct lock_entry *lock_find(struct lock_bucket *bucket, const struc
 
 #pragma GCC unroll 8
     for (__u32 i = 0; i < LOCK_WAYS; i++)
-        if (bucket->entries[i].space == place->space && bucket->entries[i].address == place->address &&
-            !lock_entry_is_void(&bucket->entries[i], since_ns))
+        if (bucket->entries[i].space == place->space && bucket->entries[i].address == place->address)
             found = &bucket->entries[i];
-    return found;
+    return found && lock_entry_is_void(found, since_ns) ? NULL : found;
 }
 
 /* A free one, for a lock that has none. */
