@@ -56,7 +56,7 @@ class Waits:
         self.check_nothing_lost()
 
     def check_nothing_lost(self):
-        """But for single switches, which are missed now and then."""
+        """But for single switches, which this kernel tells nobody of now and then: its own trace has a gap there, too."""
         lost = {key: value for key, value in self.profile.facts.items() if key.startswith("lost.") and value != "0"}
         if self.profile.fact("lost.switches") <= 10:
             lost.pop("lost.switches", None)
