@@ -14,6 +14,9 @@
 #define BUDGET_INTERVAL_US 100000
 #define BUDGET_STANDING_INTERVAL_S 1 /* of a watch: it goes on for days, and costs next to nothing while its target is idle */
 #define BUDGET_LEAST_CPU_NS (20 * NSEC_PER_MSEC)
+/* The kernel adds up a target's CPU time thread by thread: a reading that took long is not made again before so many times as long, or this. */
+#define BUDGET_READING_PART 500
+#define BUDGET_READING_MAX_NS (2 * NSEC_PER_SEC)
 /* What a target is taken to use at least: one part in so many of one CPU. */
 #define BUDGET_IDLE_PART 5
 /* Beyond this nothing is left that were worth the name of a profile. */
@@ -52,8 +55,10 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 
     if (rec->watch)
         recorder_tidy(rec->recorder);
-    if (process_cpu_ns(rec->pid, &cpu_ns) < 0)
+    if (now_ns < rec->spent.again_ns || process_cpu_ns(rec->pid, &cpu_ns) < 0)
         return;
+    uint64_t rest_ns = (monotonic_ns() - now_ns) * BUDGET_READING_PART;
+    rec->spent.again_ns = now_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
     uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / BUDGET_IDLE_PART;
     if (used_ns < least_ns)
         used_ns = least_ns;

@@ -96,6 +96,7 @@ struct recording {
     bool cpu_known;
     struct recording_budget {
         uint64_t cpu_ns, overhead_ns, compared_ns; /* when it was compared last, and when that was */
+        uint64_t again_ns;            /* not before */
         uint32_t thin;                /* one sample in so many is taken */
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
     } spent;
