@@ -67,6 +67,25 @@ static __always_inline void thread_dies(struct task_struct *task, struct thread_
         thread_remove(task);
 }
 
+/* When a thread must have been put on its CPU, or must have left it, where nobody told us: by how long it has run since. */
+static __always_inline __u64 missed_come_ns(struct task_struct *task, const struct thread_state *t, __u64 now_ns)
+{
+    __u64 ran_ns = task->se.sum_exec_runtime - t->exec_ns;
+
+    if (t->place <= THREAD_RUNNING)
+        return 0;
+    return ran_ns < now_ns - t->out_ns ? now_ns - ran_ns : t->out_ns;
+}
+
+static __always_inline __u64 missed_leave_ns(struct task_struct *task, const struct thread_state *t, __u64 now_ns)
+{
+    __u64 ran_ns = task->se.sum_exec_runtime - t->exec_ns;
+
+    if (t->place != THREAD_RUNNING)
+        return 0;
+    return ran_ns < now_ns - t->in_ns ? t->in_ns + ran_ns : now_ns;
+}
+
 static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
                                           __u64 tracing)
 {
@@ -74,9 +93,11 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
 
     thread_name(t, task);
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
+    x->missed_ns = missed_come_ns(task, t, x->now_ns);
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
     thread_met(t, x);
+    t->exec_ns = task->se.sum_exec_runtime;
     if (tracing) {
         trace_missed(task, t, tracing, x->now_ns);
         trace_account(task, t);
@@ -102,8 +123,10 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
 {
     if (t->place <= THREAD_UNSEEN)
         t->state = wait_state(task, task_syscall(task));
+    x->missed_ns = missed_leave_ns(task, t, x->now_ns);
     FOR_EACH_SLOT(slot, slots)
         session_comes(t, x, slot);
+    t->exec_ns = task->se.sum_exec_runtime;
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
     thread_met(t, x);

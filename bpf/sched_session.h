@@ -319,6 +319,7 @@ static __always_inline void sched_begin(struct scratch *x, __u64 now_ns)
 {
     x->now_ns = now_ns;
     x->generation = 0;
+    x->missed_ns = 0;
     x->locks = 0;
     for (__u32 way = 0; way < SCHED_WALKS; way++)
         x->wanted[way] = 0;
@@ -351,16 +352,35 @@ static __always_inline void thread_met(struct thread_state *t, const struct scra
         t->generation = x->generation;
 }
 
-/* Counts what a thread has done until now. A switch that was missed (expected: false) leaves a wait without its end, or the other way
- * round: then it is taken to have gone on until now, so that all time is somebody's. */
-static __always_inline void thread_was(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot, bool running, bool expected)
+/* Where a thread was never told to leave its CPU: it ran, and then waited, as before. */
+static __always_inline void count_missed_leave(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
-    if (!expected)
-        __sync_fetch_and_add(&s->lost_switches, 1);
-    if (running)
-        count_run(s, t, x, slot);
-    else
-        count_wait(s, t, x, slot);
+    __u64 now_ns = x->now_ns, out_ns = t->out_ns;
+    __u32 state = t->state;
+
+    x->now_ns = x->missed_ns;
+    count_run(s, t, x, slot);
+    x->now_ns = now_ns;
+    t->out_ns = x->missed_ns;
+    t->place = THREAD_WAITING;
+    t->state = state == SAMPLE_STATE_RUNQ ? SAMPLE_STATE_OTHER : state;
+    count_wait(s, t, x, slot);
+    t->out_ns = out_ns;
+    t->place = THREAD_RUNNING;
+    t->state = state;
+}
+
+/* Where it was never told to come back: it waited, and then ran. */
+static __always_inline void count_missed_come(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    __u64 now_ns = x->now_ns, in_ns = t->in_ns;
+
+    x->now_ns = x->missed_ns;
+    count_wait(s, t, x, slot);
+    x->now_ns = now_ns;
+    t->in_ns = x->missed_ns;
+    count_run(s, t, x, slot);
+    t->in_ns = in_ns;
 }
 
 /* Its session wants the stack that a thread has now. */
@@ -379,8 +399,12 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
 
     if (!s || !t || !x)
         return 0;
-    if (!(t->settled >> slot & 1))
-        thread_was(s, t, x, slot, t->place <= THREAD_RUNNING && t->place != THREAD_UNSEEN, t->place <= THREAD_RUNNING);
+    if (x->missed_ns)
+        __sync_fetch_and_add(&s->lost_switches, 1);
+    if (!(t->settled >> slot & 1) && x->missed_ns)
+        count_missed_come(s, t, x, slot);
+    else if (!(t->settled >> slot & 1))
+        count_run(s, t, x, slot);
     (void)session_looks_at_locks(s, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
@@ -395,8 +419,12 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
 
     if (!s || !t || !x)
         return 0;
-    if (!(t->settled >> slot & 1))
-        thread_was(s, t, x, slot, t->place == THREAD_RUNNING, t->place != THREAD_RUNNING);
+    if (x->missed_ns)
+        __sync_fetch_and_add(&s->lost_switches, 1);
+    if (!(t->settled >> slot & 1) && x->missed_ns)
+        count_missed_leave(s, t, x, slot);
+    else if (!(t->settled >> slot & 1))
+        count_wait(s, t, x, slot);
     if (session_looks_at_locks(s, x, slot))
         lock_count_wait(s, t, x, slot);
     if (session_until(s) <= x->now_ns)

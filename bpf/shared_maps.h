@@ -86,6 +86,7 @@ struct scratch {
     __u64 now_ns;
     __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so */
     __u64 generation;          /* of the newest */
+    __u64 missed_ns;           /* when the switch must have been that nobody told us of */
     __u32 level;               /* this one's, of its CPU's */
     __u32 state;               /* enum sample_state: why the thread leaves its CPU */
     __u64 locks;               /* slots that look at locks; */

@@ -2,9 +2,11 @@
  * window a dump of the target's threads, behind it what was under way. Owns the dumper, and what was read. */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bpf/sched.h"
 #include "daemon/child.h"
@@ -18,6 +20,9 @@
 /* Threads that are dumped take their turn with those of others. */
 #define RECORDER_DUMP_DEADLINE_NS (3 * NSEC_PER_SEC)
 #define READ_AT_ONCE 1024
+/* Threads that run at a window's end, and whose account is asked for; and how far that may lag behind. */
+#define RECORDER_MAX_DOUBTED 512
+#define RECORDER_LEAST_DOUBT_NS (20 * NSEC_PER_MSEC)
 
 struct threads_read {
     struct settle_thread *threads;
@@ -160,7 +165,7 @@ static int threads_add(struct threads_read *t, uint32_t tgid, uint64_t task, con
         t->threads = grown;
         t->room = room;
     }
-    t->threads[t->n++] = (struct settle_thread){task, *state};
+    t->threads[t->n++] = (struct settle_thread){.task = task, .state = *state};
     return 0;
 }
 
@@ -187,10 +192,45 @@ static int threads_read(const struct recorder *r, struct threads_read *ret)
     return e;
 }
 
+/* The time that a thread has been on CPUs, by the kernel's account, which lags behind while it runs. -ENOENT: it has ended. */
+static int thread_exec_ns(pid_t pid, uint32_t tid, uint64_t *ret_ns)
+{
+    char path[64], text[64] = "";
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%u/schedstat", pid, tid);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+        return -ENOENT;
+    *ret_ns = strtoull(text, NULL, 10);
+    return 0;
+}
+
+/* Some kernels don't tell of each switch. A thread that seems to run at the end, but has not run for so long as it seems to, has left its CPU. */
+static void sched_find_missed(struct recorder *r, uint64_t until_ns)
+{
+    struct threads_read *closed = &r->sched->closed;
+    unsigned left = RECORDER_MAX_DOUBTED;
+
+    for (size_t i = 0; i < closed->n && left > 0; i++) {
+        const struct thread_state *t = &closed->threads[i].state;
+        uint64_t exec_ns;
+        if (t->place != THREAD_RUNNING || t->in_ns >= until_ns || until_ns - t->in_ns < RECORDER_LEAST_DOUBT_NS)
+            continue;
+        left--;
+        if (thread_exec_ns(r->pid, t->tid, &exec_ns) == 0 && exec_ns - t->exec_ns + RECORDER_LEAST_DOUBT_NS < until_ns - t->in_ns)
+            closed->threads[i].left_ns = t->in_ns + (exec_ns - t->exec_ns);
+    }
+}
+
 void recorder_sched_close(struct recorder *r)
 {
-    if (r->sched && threads_read(r, &r->sched->closed) < 0)
+    const struct session_ctl *ctl = recorder_ctl(r);
+
+    if (!r->sched)
+        return;
+    if (threads_read(r, &r->sched->closed) < 0)
         r->sched->closed.n = 0; /* then what was under way is that of a moment later */
+    sched_find_missed(r, ctl->closed_ns ? ctl->closed_ns : ctl->until_ns);
 }
 
 /* The dump's stacks, and the one of what nobody saw. */

@@ -156,6 +156,30 @@ static int add_waiting(struct settler *s, const struct thread_state *t, bool giv
     return r;
 }
 
+/* Of what is noted for slots. */
+static bool has_bit(const struct settler *s, const struct thread_state *t, uint64_t slots)
+{
+    return t->generation >= s->q->ctl->generation && (slots >> s->q->slot & 1);
+}
+
+/* Nobody told of its leaving: what is left of the window, it waits as it did last. */
+static int add_left(struct settler *s, const struct settle_thread *closed)
+{
+    struct thread_state t = closed->state;
+    struct sample_key key = key_of(s, &t, SAMPLE_STATE_CPU, false);
+    int r = 0;
+
+    s->ret->missed++;
+    if (s->q->running)
+        r = add_time(s, &key, 0, between(s, t.in_ns, closed->left_ns));
+    t.out_ns = closed->left_ns;
+    t.wake_ns = 0;
+    t.place = THREAD_WAITING;
+    if (t.state == SAMPLE_STATE_RUNQ || t.state == SAMPLE_STATE_NONE)
+        t.state = SAMPLE_STATE_OTHER;
+    return r ? r : add_waiting(s, &t, has_bit(s, &t, t.given));
+}
+
 static const struct settle_thread *thread_in(const struct settle_thread *threads, size_t n, uint64_t task)
 {
     size_t low = 0, high = n;
@@ -170,12 +194,6 @@ static const struct settle_thread *thread_in(const struct settle_thread *threads
             high = middle;
     }
     return NULL;
-}
-
-/* Of what is noted for slots. */
-static bool has_bit(const struct settler *s, const struct thread_state *t, uint64_t slots)
-{
-    return t->generation >= s->q->ctl->generation && (slots >> s->q->slot & 1);
 }
 
 /* A thread that was there at the end. closed: as it was then, ended: a moment later; each may be NULL. */
@@ -205,6 +223,8 @@ static int add_alive(struct settler *s, const struct settle_thread *closed, cons
         s->ret->lifetimes_ns -= life_ns;
         return 0;
     }
+    if (t->place == THREAD_RUNNING && closed && closed->left_ns && closed->state.in_ns == t->in_ns)
+        return add_left(s, closed);
     return t->place == THREAD_RUNNING ? add_running(s, t) : add_waiting(s, t, has_bit(s, t, t->given));
 }
 

@@ -22,6 +22,7 @@
 struct settle_thread {
     uint64_t task; /* its key there */
     struct thread_state state;
+    uint64_t left_ns; /* RUNNING: when it must have left its CPU all the same; 0: it has not */
 };
 
 struct settle_request {
@@ -46,6 +47,7 @@ struct settle_result {
     uint64_t threads;             /* that there were in the window */
     uint64_t lifetimes_ns;        /* theirs, within the window */
     uint64_t state_ns[SAMPLE_STATE_COUNT];
+    uint64_t missed;              /* threads that had left their CPU at the end, though nobody told of it */
     uint64_t unsampled_ns;        /* on the CPU, where no timer met the thread */
     uint64_t unseen_ns;           /* off the CPU, under a stack that is not known: that of unseen_hash */
     uint64_t spread_ns;           /* spread over stacks that were walked */

@@ -254,6 +254,8 @@ static int session_raw_settled(struct raw_writer *w, const struct settle_result 
         if (state != SAMPLE_STATE_CPU || p->sched_kind == SCHED_WALL)
             e = raw_writer_fact(w, key, "%llu", (unsigned long long)settled->state_ns[state]);
     }
+    if (settled->missed)
+        e = e ? e : raw_writer_fact(w, "lost.leaves", "%llu", (unsigned long long)settled->missed);
     if (settled->unsampled_ns)
         e = e ? e : raw_writer_fact(w, "unsampled_ns", "%llu", (unsigned long long)settled->unsampled_ns);
     if (settled->unseen_ns)

@@ -295,6 +295,25 @@ START_TEST(test_spread)
 }
 END_TEST
 
+/* One that seems to run, but must have left its CPU, waits as it did last. */
+START_TEST(test_missed_leave)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    add_thread(&w, 1, THREAD_RUNNING);
+    set_times(&w, 0, 1200, 1100, 1150, SAMPLE_STATE_LOCK);
+    w.closed[0].left_ns = 1300;
+    add_count(&w, 1, 10, SAMPLE_STATE_LOCK, 1, 200);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 1, 10, SAMPLE_STATE_LOCK), 200 + 700);
+    ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], 100);
+    ck_assert_uint_eq(r.missed, 1);
+    free(r.counts);
+}
+END_TEST
+
 /* offcpu has no time on the CPU. */
 START_TEST(test_without_running)
 {
@@ -328,6 +347,7 @@ int main(void)
     tcase_add_test(tc, test_seen_since);
     tcase_add_test(tc, test_dead);
     tcase_add_test(tc, test_spread);
+    tcase_add_test(tc, test_missed_leave);
     tcase_add_test(tc, test_without_running);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
