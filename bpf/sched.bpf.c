@@ -72,8 +72,10 @@ static __always_inline __u64 missed_come_ns(struct task_struct *task, const stru
 {
     __u64 ran_ns = task->se.sum_exec_runtime - t->exec_ns;
 
-    if (t->place <= THREAD_RUNNING)
+    if (t->place == THREAD_RUNNING)
         return 0;
+    if (t->place <= THREAD_UNSEEN) /* seen for the first time */
+        ran_ns = task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
     return ran_ns < now_ns - t->out_ns ? now_ns - ran_ns : t->out_ns;
 }
 

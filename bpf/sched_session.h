@@ -105,6 +105,9 @@ __noinline int session_pair(struct thread_state *t, struct scratch *x, __u32 slo
     return 1;
 }
 
+/* A wake may come so long before the thread has left its CPU: it said that it would. */
+#define EARLY_WAKE_NS 1000000
+
 /* The time that a thread was off its CPU, when it is put on one. */
 static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
@@ -114,8 +117,12 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
 
     if ((s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !opened_ns)
         return;
-    /* Woken while it was about to leave: at once, then. */
-    woken_ns = !queued && t->wake_ns > t->out_ns ? t->wake_ns : unseen ? x->now_ns : t->out_ns;
+    if (!queued && t->wake_ns > t->out_ns)
+        woken_ns = t->wake_ns;
+    else if (queued || (!unseen && t->wake_ns >= t->in_ns && t->wake_ns + EARLY_WAKE_NS >= t->out_ns))
+        woken_ns = t->out_ns; /* it could run all the time; or it was woken while it was about to leave */
+    else
+        woken_ns = x->now_ns; /* nobody told when */
     if (s->waker && way != NO_STACK && t->place == THREAD_WAITING && t->wake_ns > t->out_ns && session_pair(t, x, slot, way))
         way = SCHED_PAIR;
     left_ns = clip(t->out_ns, opened_ns, until_ns);
@@ -399,7 +406,7 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
 
     if (!s || !t || !x)
         return 0;
-    if (x->missed_ns)
+    if (x->missed_ns && t->place > THREAD_UNSEEN)
         __sync_fetch_and_add(&s->lost_switches, 1);
     if (!(t->settled >> slot & 1) && x->missed_ns)
         count_missed_come(s, t, x, slot);

@@ -88,7 +88,7 @@ static __always_inline struct thread_state *thread_add(struct task_struct *task,
 
     if (!map)
         return NULL;
-    (void)bpf_map_update_elem(map, &key, &no_thread, BPF_ANY);
+    (void)bpf_map_update_elem(map, &key, &no_thread, BPF_NOEXIST); /* who wakes it may be adding it, too */
     t = bpf_map_lookup_elem(map, &key);
     if (!t)
         return NULL;

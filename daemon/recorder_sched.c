@@ -20,9 +20,9 @@
 /* Threads that are dumped take their turn with those of others. */
 #define RECORDER_DUMP_DEADLINE_NS (3 * NSEC_PER_SEC)
 #define READ_AT_ONCE 1024
-/* Threads that run at a window's end, and whose account is asked for; and how far that may lag behind. */
+/* Threads that seem to run at a window's end, and that are looked at; and for how long they must seem so. */
 #define RECORDER_MAX_DOUBTED 512
-#define RECORDER_LEAST_DOUBT_NS (20 * NSEC_PER_MSEC)
+#define RECORDER_LEAST_DOUBT_NS NSEC_PER_MSEC
 
 struct threads_read {
     struct settle_thread *threads;
@@ -192,20 +192,21 @@ static int threads_read(const struct recorder *r, struct threads_read *ret)
     return e;
 }
 
-/* The time that a thread has been on CPUs, by the kernel's account, which lags behind while it runs. -ENOENT: it has ended. */
-static int thread_exec_ns(pid_t pid, uint32_t tid, uint64_t *ret_ns)
+/* Whether a thread waits now: neither runs nor could run. */
+static bool thread_waits(pid_t pid, uint32_t tid)
 {
-    char path[64], text[64] = "";
+    char path[64], text[256] = "";
 
-    (void)snprintf(path, sizeof(path), "/proc/%d/task/%u/schedstat", pid, tid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%u/stat", pid, tid);
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-        return -ENOENT;
-    *ret_ns = strtoull(text, NULL, 10);
-    return 0;
+        return false;
+    const char *state = strrchr(text, ')');
+    return state && state[1] == ' ' && strchr("SDTtI", state[2]);
 }
 
-/* Some kernels don't tell of each switch. A thread that seems to run at the end, but has not run for so long as it seems to, has left its CPU. */
+/* Some kernels don't tell of each switch. A thread that seems to have run for long at the end, but waits, has left its CPU: soon after it
+ * came, as most do. */
 static void sched_find_missed(struct recorder *r, uint64_t until_ns)
 {
     struct threads_read *closed = &r->sched->closed;
@@ -213,12 +214,11 @@ static void sched_find_missed(struct recorder *r, uint64_t until_ns)
 
     for (size_t i = 0; i < closed->n && left > 0; i++) {
         const struct thread_state *t = &closed->threads[i].state;
-        uint64_t exec_ns;
         if (t->place != THREAD_RUNNING || t->in_ns >= until_ns || until_ns - t->in_ns < RECORDER_LEAST_DOUBT_NS)
             continue;
         left--;
-        if (thread_exec_ns(r->pid, t->tid, &exec_ns) == 0 && exec_ns - t->exec_ns + RECORDER_LEAST_DOUBT_NS < until_ns - t->in_ns)
-            closed->threads[i].left_ns = t->in_ns + (exec_ns - t->exec_ns);
+        if (thread_waits(r->pid, t->tid))
+            closed->threads[i].left_ns = t->in_ns + 1;
     }
 }
 
