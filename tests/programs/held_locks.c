@@ -152,7 +152,7 @@ int main(int argc, char **argv)
     program_ready();
     while (program_running())
         program_sleep_until(program_clock_ns(CLOCK_MONOTONIC) + 1000 * MS_NS);
-    semctl(semop_id, 0, IPC_RMID);
     unlink(file_name);
+    semctl(semop_id, 0, IPC_RMID); /* who still waits at it ends the program */
     return program_end();
 }
