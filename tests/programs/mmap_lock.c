@@ -167,6 +167,8 @@ int main(int argc, char **argv)
     pthread_t reader, writer;
 
     program_init(argc, argv, tallies, 1);
+    /* Left behind, it would hang every ps of the host. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     /* A page that is first touched once the lock is held stays away for good: all that the main thread needs is there before. */
     if (setvbuf(stdout, output, _IOLBF, sizeof(output)) != 0 || mlockall(MCL_CURRENT) < 0)
         program_cannot("lock its memory");
