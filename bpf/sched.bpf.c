@@ -204,11 +204,13 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
     if (!waking)
         return;
     if (task_tgid(task) == tgid && task_wakes(task, t)) {
+        t->woken_by = 1;
+        t->waker_given = 0;
         by = thread_of(task, tgid, waking);
         x = by ? sched_take(tgid, waking, now_ns, &level) : NULL;
         if (x) {
             trace_walk_waker(ctx, by, x, waking);
-            t->woken_by = 1;
+            t->waker_given = by->given;
             __builtin_memcpy(t->waker_hash, by->stack_hash, sizeof(t->waker_hash));
             scratch_release(level);
         } else if (by) {

@@ -108,6 +108,12 @@ __noinline int session_pair(struct thread_state *t, struct scratch *x, __u32 slo
 /* A wake may come so long before the thread has left its CPU: it said that it would. */
 #define EARLY_WAKE_NS 1000000
 
+/* Not where the stack of who woke it was not walked, to save time, or was lost. */
+static __always_inline bool waker_is_known(const struct thread_state *t, __u32 slot)
+{
+    return t->place == THREAD_WAITING && t->wake_ns > t->out_ns && (!t->woken_by || (t->waker_given >> slot & 1));
+}
+
 /* The time that a thread was off its CPU, when it is put on one. */
 static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
@@ -123,7 +129,7 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
         woken_ns = t->out_ns; /* it could run all the time; or it was woken while it was about to leave */
     else
         woken_ns = x->now_ns; /* nobody told when */
-    if (s->waker && way != NO_STACK && t->place == THREAD_WAITING && t->wake_ns > t->out_ns && session_pair(t, x, slot, way))
+    if (s->waker && way != NO_STACK && waker_is_known(t, slot) && session_pair(t, x, slot, way))
         way = SCHED_PAIR;
     left_ns = clip(t->out_ns, opened_ns, until_ns);
     woken_ns = clip(woken_ns, opened_ns, until_ns);

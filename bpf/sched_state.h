@@ -57,6 +57,7 @@ struct thread_state {
     __u32 place;    /* enum thread_place */
     __u32 woken_by; /* 1: a thread of its process, with waker_hash; 0: somebody else */
     __u32 woken_pad;
+    __u64 waker_given; /* slots whose sessions have the stack that it was woken with */
     __u64 waker_hash[SCHED_WALKS][2];
     __u32 state;    /* enum sample_state: why it left its CPU last */
     __s32 syscall;  /* the system call that it was in then; negative: none */

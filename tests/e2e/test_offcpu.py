@@ -57,6 +57,17 @@ def test_wakers(daemon, start_target, tmp_path):
     assert outside and all("wait_in_sleep" in {frame.function for frame in s.stack} for s in outside)
 
 
+def test_wakers_where_few_stacks_are_walked(daemon, start_target):
+    """Two threads that wake each other in write() and wait in read(): nobody is woken by a read."""
+    target = start_target("pingpong", "threads=1", "depth=20")
+    profile = load(offcpu(daemon, target.pid, seconds=3, waker=1, max_overhead=5))
+    assert profile.fact("thinned") > 1
+    stacks = [[frame.function for frame in sample.stack] for sample in profile.samples]
+    wakers = [stack[: stack.index("[woken by]")] for stack in stacks if "[woken by]" in stack]
+    assert wakers
+    assert not [stack for stack in wakers if any("read" in name and name != "pong_thread" and "start" not in name for name in stack)]
+
+
 def test_kernel_frames(daemon, start_target):
     target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
     profile = load(offcpu(daemon, target.pid, kernel=1))
