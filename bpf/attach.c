@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bpf/attach_impl.h"
+#include "bpf/go_waits.h"
 #include "util/cleanup.h"
 
 /* Newer than the headers that we build against (Linux 6.6). */
@@ -132,7 +133,19 @@ int attach_perf(const struct sampler *s, uint32_t slot, uint32_t type, uint64_t 
 
 /* ---- probes */
 
-static int attach_probes_multi(const struct sampler *s, uint32_t slot, const char *path, uint32_t pid,
+/* Which programs the places are for, and what their cookies count from. */
+struct probe_programs {
+    int prog, multi_prog;
+    uint32_t first;  /* of the first place; */
+    bool numbered;   /* and one more for each after it */
+};
+
+static uint64_t probe_cookie(const struct sampler *s, uint32_t slot, const struct probe_programs *p, size_t i)
+{
+    return COOKIE(slot, p->numbered ? p->first + i : 0, s->ctl[slot].instance);
+}
+
+static int attach_probes_multi(const struct sampler *s, uint32_t slot, const struct probe_programs *p, const char *path, uint32_t pid,
                                const struct probe_place *places, size_t n, struct attachment *ret)
 {
     AUTO_FREE uint64_t *columns = calloc(3 * n, sizeof(uint64_t));
@@ -142,14 +155,14 @@ static int attach_probes_multi(const struct sampler *s, uint32_t slot, const cha
     for (size_t i = 0; i < n; i++) {
         columns[i] = places[i].offset;
         columns[n + i] = places[i].semaphore;
-        columns[2 * n + i] = COOKIE(slot, 0, s->ctl[slot].instance);
+        columns[2 * n + i] = probe_cookie(s, slot, p, i);
         semaphores = semaphores || places[i].semaphore;
     }
     union {
         struct uprobe_multi_attr multi;
         char room[128];
     } attr = {.multi = {
-        .prog_fd = (__u32)s->probe_multi_prog, .attach_type = ATTACH_TRACE_UPROBE_MULTI,
+        .prog_fd = (__u32)p->multi_prog, .attach_type = ATTACH_TRACE_UPROBE_MULTI,
         .path = (uintptr_t)path, .offsets = (uintptr_t)columns, .cookies = (uintptr_t)(columns + 2 * n),
         .ref_ctr_offsets = semaphores ? (uintptr_t)(columns + n) : 0, .cnt = (__u32)n, .pid = pid,
     }};
@@ -166,7 +179,7 @@ static int uprobe_pmu_type(void)
     return fscanf(f, "%d", &type) == 1 ? type : -ENODATA;
 }
 
-static int attach_probes_perf(const struct sampler *s, uint32_t slot, const char *path, uint32_t pid,
+static int attach_probes_perf(const struct sampler *s, uint32_t slot, const struct probe_programs *p, const char *path, uint32_t pid,
                               const struct probe_place *places, size_t n, struct attachment *ret)
 {
     int type = uprobe_pmu_type();
@@ -181,24 +194,50 @@ static int attach_probes_perf(const struct sampler *s, uint32_t slot, const char
         int fd = attach_perf_open(&attr, (pid_t)pid, -1);
         if (fd < 0)
             return -errno;
-        int r = attach_link(s->probe_prog, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
+        int r = attach_link(p->prog, fd, probe_cookie(s, slot, p, i), ret);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
-                  size_t n, struct attachment *ret)
+static int attach_probes_by(const struct sampler *s, uint32_t slot, const struct probe_programs *p, int file_fd, uint32_t pid,
+                            const struct probe_place *places, size_t n, struct attachment *ret)
 {
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
     int r = -EOPNOTSUPP;
-    if (s->probe_multi_prog >= 0)
-        r = attach_probes_multi(s, slot, path, pid, places, n, ret);
+    if (p->multi_prog >= 0)
+        r = attach_probes_multi(s, slot, p, path, pid, places, n, ret);
     if (r == -EOPNOTSUPP || r == -EINVAL)
-        r = attach_probes_perf(s, slot, path, pid, places, n, ret);
+        r = attach_probes_perf(s, slot, p, path, pid, places, n, ret);
     return r;
+}
+
+int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
+                  size_t n, struct attachment *ret)
+{
+    const struct probe_programs p = {.prog = s->probe_prog, .multi_prog = s->probe_multi_prog};
+    return attach_probes_by(s, slot, &p, file_fd, pid, places, n, ret);
+}
+
+/* Which stays as long as the session's other maps: the outer one holds it. */
+static int attach_go_map(int outer, uint32_t slot, const char *name, uint32_t value_bytes, uint32_t entries)
+{
+    AUTO_CLOSE int map = bpf_map_create(BPF_MAP_TYPE_HASH, name, sizeof(uint64_t), value_bytes, entries, NULL);
+    if (map < 0)
+        return -errno;
+    return bpf_map_update_elem(outer, &slot, &map, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret)
+{
+    const struct probe_programs p = {.prog = s->go_prog, .multi_prog = s->go_multi_prog, .first = GO_PLACE_PARK, .numbered = true};
+    if (s->go_prog < 0)
+        return -EOPNOTSUPP;
+    int r = attach_go_map(s->go_waits_map, slot, "cprofd_go_waits", sizeof(struct go_wait), GO_MAX_WAITS);
+    r = r < 0 ? r : attach_go_map(s->go_locks_map, slot, "cprofd_go_locks", sizeof(struct go_lock), GO_MAX_LOCKS);
+    return r < 0 ? r : attach_probes_by(s, slot, &p, file_fd, pid, places, GO_PLACES - GO_PLACE_PARK, ret);
 }
 
 /* ---- tracepoints */
@@ -296,4 +335,8 @@ void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
     /* To take an inner map out waits until no program can have it in hand. */
     (void)bpf_map_delete_elem(s->counts_map, &slot);
     (void)bpf_map_delete_elem(s->records_map, &slot);
+    if (s->ctl[slot].go_kind != GO_WAITS_NONE) {
+        (void)bpf_map_delete_elem(s->go_waits_map, &slot);
+        (void)bpf_map_delete_elem(s->go_locks_map, &slot);
+    }
 }

@@ -48,6 +48,10 @@ struct probe_place {
 int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
                   size_t n, struct attachment *ret);
 
+/* The same in the runtime of a Go program, by the programs of bpf/go_waits.h: one place for each enum go_place, from the first on; and the maps that
+ * these need. 0; -EOPNOTSUPP: they are not loaded; -errno. */
+int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret);
+
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret);

@@ -42,6 +42,9 @@ enum sched_kind {
     SCHED_CREATE,   /* new threads */
 };
 
+/* What a session's probes in a Go program are for (bpf/go_waits.h). */
+enum go_waits_kind { GO_WAITS_NONE = 0, GO_WAITS_BLOCK, GO_WAITS_MUTEX };
+
 /* Copied in one window, at most. */
 #define AUDIT_MAX_SAMPLES 256
 
@@ -70,6 +73,10 @@ struct session_ctl {
     __u64 rate;       /* SCHED_BLOCK: waits that are shorter are sampled, so that one stands for so many ns; 0: none count */
     __u64 fraction;   /* SCHED_MUTEX: one release in so many counts, for all; 0: none */
     __u64 lock_generation; /* SCHED_BLOCK, SCHED_MUTEX: the same for those of one target; what is noted of locks for others is void */
+    __u32 go_kind;    /* enum go_waits_kind */
+    __u32 pad_go;
+    __u64 go_reasons; /* GO_WAITS_*: a bit for each thing that goroutines wait for and that counts, by Go's own number, */
+    __u64 go_sema_reasons; /* and of those that are semaphores: of them it depends on what semacquire1 said */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */

@@ -15,6 +15,7 @@
 
 #include "bpf/control.h"
 #include "bpf/syscall_states.h"
+#include "go.skel.h"
 #include "sampler.skel.h"
 #include "threads.skel.h"
 #include "sched.skel.h"
@@ -114,10 +115,30 @@ static const struct loaded_fd sched_fds[] = {
     {SAMPLER_SCHED_FILTER_MAP, NULL, "sched_filter"},
 };
 
+static struct bpf_object *open_go(uint32_t n_cpus, bool modern)
+{
+    struct go_bpf *s = go_bpf__open();
+    if (!s)
+        return NULL;
+    if (modern)
+        (void)bpf_program__set_expected_attach_type(s->progs.on_go_multi, ATTACH_TRACE_UPROBE_MULTI);
+    else
+        (void)bpf_program__set_autoload(s->progs.on_go_multi, false);
+    return s->obj;
+}
+
+static const struct loaded_fd go_fds[] = {
+    {SAMPLER_GO_PROG, "on_go", NULL},
+    {SAMPLER_GO_MULTI_PROG, "on_go_multi", NULL},
+    {SAMPLER_GO_WAITS_MAP, NULL, "go_waits"},
+    {SAMPLER_GO_LOCKS_MAP, NULL, "go_locks"},
+};
+
 static const struct loaded_object objects[] = {
     [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
     [SAMPLER_OBJECT_THREADS] = {open_threads, threads_fds, sizeof(threads_fds) / sizeof(threads_fds[0])},
     [SAMPLER_OBJECT_SCHED] = {open_sched, sched_fds, sizeof(sched_fds) / sizeof(sched_fds[0])},
+    [SAMPLER_OBJECT_GO] = {open_go, go_fds, sizeof(go_fds) / sizeof(go_fds[0])},
 };
 _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");
 

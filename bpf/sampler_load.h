@@ -31,6 +31,10 @@ enum sampler_fd {
     SAMPLER_THREADS_MAP,
     SAMPLER_SCHED_TARGETS_MAP,
     SAMPLER_SCHED_FILTER_MAP,
+    SAMPLER_GO_PROG, /* these: -1 where probes of Go programs can't be had, */
+    SAMPLER_GO_MULTI_PROG, /* or where this kernel has no uprobe_multi */
+    SAMPLER_GO_WAITS_MAP,
+    SAMPLER_GO_LOCKS_MAP,
     SAMPLER_FDS,
 };
 
@@ -39,6 +43,7 @@ enum sampler_object {
     SAMPLER_OBJECT_EVENTS,
     SAMPLER_OBJECT_THREADS,
     SAMPLER_OBJECT_SCHED,
+    SAMPLER_OBJECT_GO,
     SAMPLER_OBJECTS,
 };
 

@@ -70,6 +70,11 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         attacher_try_locks(q->progress);
         q->progress->stage = ATTACHER_EVENTS;
         return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    case EVENT_GO:
+        q->progress->stage = ATTACHER_LOCKS;
+        attacher_try_locks(q->progress);
+        q->progress->stage = ATTACHER_EVENTS;
+        return attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:

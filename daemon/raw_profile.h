@@ -68,6 +68,8 @@ struct raw_params {
     uint32_t tid;     /* only this thread; 0: all */
     uint32_t by_fp;   /* 1: user stacks were walked by frame pointers alone */
     uint32_t states;  /* bits 1 << enum sample_state: only these; 0: all */
+    uint32_t go_waits; /* 1: of goroutines, by probes in Go's runtime, whose own functions are left out */
+    uint32_t pad_go;
     uint32_t releases; /* 1: samples are of threads that wake others: those that release no lock are left out. Their state is LOCK where
                         * the word that was waited for looks like a lock's, else OTHER, and is not shown */
     uint32_t date;    /* enum raw_date */

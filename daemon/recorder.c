@@ -62,6 +62,15 @@ static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ct
     ctl->waker = r->params.waker;
 }
 
+static void recorder_fill_go(const struct recorder *r, struct session_ctl *ctl)
+{
+    ctl->go_kind = r->params.go_kind;
+    ctl->go_reasons = r->params.go_reasons;
+    ctl->go_sema_reasons = r->params.go_sema_reasons;
+    ctl->rate = r->params.rate;
+    ctl->fraction = r->params.fraction;
+}
+
 static int recorder_fill_ctl(struct recorder *r)
 {
     const struct session_params *p = &r->params;
@@ -81,10 +90,12 @@ static int recorder_fill_ctl(struct recorder *r)
         return -EIO;
     ctl->thin = 1;
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
-    ctl->at_entry = p->event == EVENT_UPROBE && p->symbol_offset == 0;
+    ctl->at_entry = (p->event == EVENT_UPROBE && p->symbol_offset == 0) || p->event == EVENT_GO;
     ctl->new_threads = p->event == EVENT_NEW_THREAD;
     if (p->sched_kind != SCHED_NONE)
         recorder_fill_sched(r, ctl);
+    if (p->event == EVENT_GO)
+        recorder_fill_go(r, ctl);
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
 }
@@ -464,7 +475,8 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
         .n_places = config->n_places, .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
-    int keep[] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, -1, -1};
+    int keep[12] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
+    const int of_go[] = {s->go_prog, s->go_waits_map, s->go_locks_map, s->go_multi_prog};
     size_t n = 6;
     if (recorder_is_dump(r))
         return recorder_spawn_dumper(r);
@@ -477,6 +489,8 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     } else if (s->probe_multi_prog >= 0) {
         keep[n++] = s->probe_multi_prog;
     }
+    for (size_t i = 0; r->params.event == EVENT_GO && i < sizeof(of_go) / sizeof(of_go[0]) && of_go[i] >= 0; i++)
+        keep[n++] = of_go[i];
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
     return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r, &r->attacher);

@@ -94,7 +94,7 @@ static void recording_on_ready(struct recording *rec, const struct collector_tar
     child_set_deadline(rec->collector, 0);
     if (rec->params.event == EVENT_UPROBE || rec->params.event == EVENT_USDT)
         recording_ask_probe_file(rec);
-    else if (rec->params.goroutines)
+    else if (recording_wants_go(rec))
         recording_ask_program(rec);
     else
         recording_attach(rec, NULL, 0);

@@ -11,12 +11,15 @@ struct raw_writer;
 struct recording;
 
 struct recording_go {
+    bool waits;     /* goroutines' waits are recorded, not threads' */
     bool asked;     /* the collector reads goroutines when it finishes */
     int fd;         /* of them: sections; -1: none */
     struct goroutine_counts counts;
     char note[256]; /* why there are none, though it is a Go program; "": it is none, or there are */
 };
 
+/* Whether what is recorded of a Go program is something else than of others. */
+bool recording_wants_go(const struct recording *rec);
 /* Attaches in the end. */
 void recording_ask_program(struct recording *rec);
 /* The program's file has come from the collector, or an error. fd becomes the recording's. */

@@ -197,17 +197,36 @@ int frame_name_in(struct frame *frame, struct module *module, const struct symbo
     return frame_set_name(frame, "%s+0x%" PRIx64, fallback, module ? module_code_start(module, offset) : offset);
 }
 
+/* What Go's runtime does where a goroutine goes to wait, or ends another's wait: Go's own profiles begin with what called it. */
+static bool is_go_waiting(const char *name)
+{
+    static const char *const names[] = {
+        "runtime.gopark", "runtime.goparkunlock", "runtime.chanrecv", "runtime.chansend", "runtime.semacquire", "runtime.semacquire1",
+        "runtime.semrelease", "runtime.semrelease1", "runtime.readyWithTime", "runtime.goready", "runtime.ready", "runtime.systemstack",
+        "sync.(*Mutex).lockSlow", "sync.(*Mutex).unlockSlow", "sync.(*RWMutex).rUnlockSlow",
+    };
+    static const char *const beginnings[] = {"sync.runtime_", "internal/sync.runtime_", "internal/poll.runtime_", "internal/sync.(*Mutex)."};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++)
+        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0)
+            return true;
+    return strstr(name, "goready.func1") != NULL; /* what it has run on the system's stack, by the name of whoever it was inlined into */
+}
+
 size_t frame_elide(const struct render_job *job, struct frame *frame, struct symbol_frame *symbols, size_t n)
 {
     size_t kept = 0;
 
     frame->elided = false;
     frame->function = NULL;
-    if (job->raw->n_goroutines == 0 || n == 0)
+    if ((job->raw->n_goroutines == 0 && !job->raw->params.go_waits) || n == 0)
         return n;
     const char *function = symbols[n - 1].name;
     for (size_t i = 0; i < n; i++)
-        if (!symbols[i].wrapper)
+        if (!symbols[i].wrapper && !(job->raw->params.go_waits && is_go_waiting(symbols[i].name)))
             symbols[kept++] = symbols[i];
     frame->elided = n > 0 && kept == 0;
     frame->function = function;

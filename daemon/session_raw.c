@@ -37,7 +37,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
 {
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK && p->sched_kind == SCHED_NONE,
-        .releases = p->sched_kind == SCHED_MUTEX,
+        .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
@@ -229,6 +229,8 @@ static int session_raw_sched(struct raw_writer *w, const struct session_ctl *ctl
     if (ctl->sched_kind != SCHED_TRACE) /* which counts by itself what does not fit, and what of it could be recovered */
         e = e ? e : raw_writer_fact(w, "lost.switches", "%llu", (unsigned long long)ctl->lost_switches);
 
+    if (ctl->go_kind != GO_WAITS_NONE)
+        return e ? e : raw_writer_fact(w, "lost.locks", "%llu", (unsigned long long)ctl->lost_locks);
     if (is_block)
         e = e ? e : raw_writer_fact(w, "began_before", "%llu", (unsigned long long)ctl->began_before);
     if (is_mutex) {

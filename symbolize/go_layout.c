@@ -108,6 +108,30 @@ const char *go_wait_reason(uint32_t reasons, uint8_t reason)
     return "";
 }
 
+static bool is_one_of(const char *text, const char *const *texts)
+{
+    for (; *texts; texts++)
+        if (strcmp(text, *texts) == 0)
+            return true;
+    return false;
+}
+
+void go_block_reasons(uint32_t reasons, uint64_t *ret_all, uint64_t *ret_semaphores)
+{
+    static const char *const channels[] = {"chan receive", "chan send", "select", "chan receive (synctest)", "chan send (synctest)",
+                                           "select (synctest)", "chan receive (durable)", "chan send (durable)", "select (durable)",
+                                           "sync.Cond.Wait", NULL};
+    static const char *const semaphores[] = {"semacquire", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
+                                             "sync.WaitGroup.Wait", "sync.WaitGroup.Wait (durable)", NULL};
+    *ret_all = *ret_semaphores = 0;
+    for (uint8_t i = 0; i < 64; i++) {
+        const char *text = go_wait_reason(reasons, i);
+        *ret_semaphores |= is_one_of(text, semaphores) ? 1ull << i : 0;
+        *ret_all |= is_one_of(text, channels) ? 1ull << i : 0;
+    }
+    *ret_all |= *ret_semaphores;
+}
+
 const char *go_status_name(uint32_t status)
 {
     static const char *const names[] = {

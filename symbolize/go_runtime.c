@@ -115,6 +115,35 @@ static bool is_injected(const char *name)
     return false;
 }
 
+/* Functions begin with a look at how much stack there is: cmp 16(%r14),%rsp, or for large frames lea -n(%rsp),%r12 and cmp 16(%r14),%r12; then jbe,
+ * which the kernel need not single-step, and at which nothing has changed. */
+static uint64_t find_probe(const struct unwind_file *file, const struct go_function *function)
+{
+    static const uint8_t cmp_rsp[] = {0x49, 0x3b, 0x66, 0x10}, cmp_r12[] = {0x4d, 0x3b, 0x66, 0x10};
+    static const uint8_t lea_8[] = {0x4c, 0x8d, 0x64, 0x24}, lea_32[] = {0x4c, 0x8d, 0xa4, 0x24};
+    uint64_t room = 0, at = 0, offset;
+    const uint8_t *code = unwind_file_at(file, function->start, &room);
+    if (!code || room < 24 || file->header.e_machine != EM_X86_64 || !elf_segments_offset(&file->segments, function->start, &offset))
+        return 0;
+    if (memcmp(code, lea_8, sizeof(lea_8)) == 0)
+        at = sizeof(lea_8) + 1;
+    else if (memcmp(code, lea_32, sizeof(lea_32)) == 0)
+        at = sizeof(lea_32) + 4;
+    if (memcmp(code + at, at ? cmp_r12 : cmp_rsp, sizeof(cmp_rsp)) != 0)
+        return offset;
+    at += sizeof(cmp_rsp);
+    bool is_jbe = code[at] == 0x76 || (code[at] == 0x0f && code[at + 1] == 0x86);
+    return is_jbe ? offset + at : offset;
+}
+
+static void note_probe(const struct unwind_file *file, const struct go_function *function, const char *name, struct go_runtime *r)
+{
+    static const char *const names[GO_PROBES] = {"runtime.gopark", "runtime.ready", "runtime.semacquire1"};
+    for (size_t i = 0; i < GO_PROBES; i++)
+        if (strcmp(name, names[i]) == 0)
+            r->probes[i] = find_probe(file, function);
+}
+
 static void find_functions(const struct unwind_file *file, const struct go_pclntab *t, bool want_candidates, struct go_runtime *r)
 {
     for (uint64_t i = 0; i < t->n; i++) {
@@ -122,6 +151,7 @@ static void find_functions(const struct unwind_file *file, const struct go_pclnt
         const char *name = go_pclntab_function(t, i, &function) ? go_pclntab_name(t, function.name, MAX_NAME_BYTES) : NULL;
         if (!name || strncmp(name, "runtime.", 8) != 0)
             continue;
+        note_probe(file, &function, name, r);
         if (is_injected(name) && r->n_injected < GO_MAX_INJECTED)
             r->injected[r->n_injected++] = (struct go_range){function.start, function.end};
         else if (strcmp(name, "runtime.goexit") == 0)

@@ -36,6 +36,9 @@ enum go_status {
 
 enum go_labels { GO_LABELS_UNKNOWN, GO_LABELS_MAP, GO_LABELS_LIST };
 
+/* Functions of the runtime by which goroutines go to wait and come back: gopark, ready, semacquire1. */
+#define GO_PROBES 3
+
 struct go_range {
     uint64_t start, end;
 };
@@ -52,6 +55,7 @@ struct go_runtime {
     uint32_t n_candidates;
     uint32_t n_injected;
     struct go_range injected[GO_MAX_INJECTED];
+    uint64_t probes[GO_PROBES];     /* file offsets where they are probed: every call passes there once its arguments are in place; 0: not found */
     struct go_range goexit;         /* what every goroutine returns to: no frame of its own */
 };
 
@@ -64,6 +68,9 @@ bool go_runtime_is_sound(const struct go_runtime *runtime);
 const char *go_status_name(uint32_t status);
 /* What a goroutine waits for, as Go's own dumps say it: "chan receive". "": nothing, or it isn't known. */
 const char *go_wait_reason(uint32_t reasons, uint8_t reason);
+
+/* A bit for each reason that Go's own block profile has, and those of them that are semaphores, of which not all are. Both 0: not known. */
+void go_block_reasons(uint32_t reasons, uint64_t *ret_all, uint64_t *ret_semaphores);
 
 /* ---- for tests */
 

@@ -26,9 +26,14 @@ OLD_DEPTH = 32  # of Go's own goroutine profiles before 1.23
 
 
 def build(go, directory, flags=(), toolchain="local"):
-    program = str(directory / "go_goroutines")
+    return build_program(go, SOURCE, directory, flags, toolchain)
+
+
+def build_program(go, source, directory, flags=(), toolchain="local"):
+    """Where it is, and how that went. Nobody is asked for a toolchain."""
+    program = str(directory / os.path.basename(source).removesuffix(".go"))
     done = subprocess.run(
-        [go, "build", *flags, "-o", program, SOURCE],
+        [go, "build", *flags, "-o", program, source],
         capture_output=True,
         text=True,
         timeout=300,
