@@ -134,6 +134,8 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
     left_ns = clip(t->out_ns, opened_ns, until_ns);
     woken_ns = clip(woken_ns, opened_ns, until_ns);
     back_ns = clip(x->now_ns, opened_ns, until_ns);
+    if (way == NO_STACK && t->out_ns < opened_ns)
+        unseen = true; /* as a dump has found it */
     count_time(t, x, slot, unseen ? SAMPLE_STATE_NONE : t->state, way, 1, woken_ns - left_ns);
     if (back_ns > woken_ns)
         count_time(t, x, slot, SAMPLE_STATE_RUNQ, way, woken_ns == left_ns, back_ns - woken_ns);
@@ -272,6 +274,8 @@ __noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slo
 
     if (!t || !x || !s || !table || !ring || slot >= CPROFD_MAX_SESSIONS)
         return 0;
+    if (s->state == SESSION_ARMED && x->walk.end == STACK_END_NEW_CODE)
+        return 0; /* its tables are on their way: the dump as the window opens has it whole */
     x = scratch_of_map(x);
     if (x && give_stack(s, table, ring, x, &none, 1))
         t->given |= 1ull << slot;

@@ -144,7 +144,8 @@ static int add_waiting(struct settler *s, const struct thread_state *t, bool giv
 {
     bool unseen = t->place <= THREAD_UNSEEN, queued = t->place == THREAD_QUEUED;
     uint64_t woken_ns = queued ? t->out_ns : t->wake_ns > t->out_ns ? t->wake_ns : s->q->until_ns;
-    struct sample_key key = key_of(s, t, unseen ? SAMPLE_STATE_NONE : t->state, given && !unseen);
+    bool found = unseen || (!given && t->out_ns < s->q->ctl->opened_ns);
+    struct sample_key key = key_of(s, t, found ? SAMPLE_STATE_NONE : t->state, given && !unseen);
     uint64_t wait_ns = between(s, t->out_ns, woken_ns), queue_ns = between(s, woken_ns, s->q->until_ns);
     int r = 0;
 

@@ -25,7 +25,7 @@ def test_sleepers(daemon, start_target):
     assert len(switches) == 4
     window_ns = profile.fact("window_ns")
     for tid, n in switches.items():
-        assert window_ns / 50e6 - 2 <= n <= window_ns / 50e6 + 2
+        assert 0.8 * window_ns / 50e6 <= n <= window_ns / 50e6 + 2  # who is starved of CPU sleeps less often
         assert 0.5 * window_ns < ns[tid] <= window_ns
 
 
