@@ -261,7 +261,8 @@ static __always_inline void lock_wakes(void *ctx, struct task_struct *task, stru
         return;
     FOR_EACH_SLOT(slot, x->locks)
         session_woken(t, x, slot, by);
-    waker = by == LOCK_BY_OWN ? thread_find(bpf_get_current_task_btf()) : NULL;
+    /* It may not have switched since anybody looked. */
+    waker = by == LOCK_BY_OWN ? thread_of(bpf_get_current_task_btf(), t->tgid, x->locks) : NULL;
     if (!waker)
         return;
     waker->lock.wakes++;
