@@ -290,7 +290,7 @@ static int tracepoint_entry(int prog, struct attachment *ret)
     if (bpf_map_update_elem(next, &zero, &prog, BPF_ANY) < 0)
         return -errno;
     const struct bpf_insn code[] = {
-        {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_2, .src_reg = BPF_PSEUDO_MAP_FD, .imm = next}, {},
+        {.code = BPF_LD | BPF_DW /* BPF_IMM: 0 */, .dst_reg = BPF_REG_2, .src_reg = BPF_PSEUDO_MAP_FD, .imm = next}, {},
         {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 0},
         {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call},
         {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},

@@ -283,12 +283,15 @@ static void go_step(struct go_writer *w, const struct exec_step *s)
         break;
     case STEP_UNBLOCK:
         t->state = EXEC_RUNNABLE;
-        GO_EVENT(w, s->actor, s->time_ns, GO_UNBLOCK, go_id(w, s->thread), ++t->seq, go_stack(w, s->stack));
+        t->seq++;
+        GO_EVENT(w, s->actor, s->time_ns, GO_UNBLOCK, go_id(w, s->thread), t->seq, go_stack(w, s->stack));
         break;
     case STEP_IN:
         t->state = EXEC_RUNNING;
-        GO_EVENT(w, s->thread, s->time_ns, GO_PROC_START, s->cpu, ++w->proc_seqs[s->cpu]);
-        GO_EVENT(w, s->thread, s->time_ns, GO_START, go_id(w, s->thread), ++t->seq);
+        w->proc_seqs[s->cpu]++;
+        t->seq++;
+        GO_EVENT(w, s->thread, s->time_ns, GO_PROC_START, s->cpu, w->proc_seqs[s->cpu]);
+        GO_EVENT(w, s->thread, s->time_ns, GO_START, go_id(w, s->thread), t->seq);
         go_announce(w, s->thread, s->time_ns);
         break;
     case STEP_OUT:
