@@ -52,7 +52,7 @@ def check_belongs(profile, names, at_least=0.97):
     answers = profile.by_function(["answer"], "samples").get("answer", 0)
     samples = profile.total("samples") - answers
     error = Z * (samples * at_least * (1 - at_least)) ** 0.5
-    assert sum(profile.by_function(names, "samples").values()) >= at_least * samples - error - 2, profile.folded()
+    assert sum(profile.by_function(names, "samples").values()) >= at_least * samples - error - 2, f"{profile.facts}\n{profile.folded()}"
 
 
 @pytest.mark.parametrize(
