@@ -174,7 +174,7 @@ static void put_check(struct server *server, struct http_request *request, pid_t
 
     if (q->n == 0) {
         http_reply_error(request, 400, "give \"kinds\", what is to be watched, with commas between; these can be: %s",
-                         watch_query_kinds(known, sizeof(known)));
+                         watch_query_kinds(", ", known, sizeof(known)));
         return;
     }
     for (size_t i = 0; i < q->n; i++) {
