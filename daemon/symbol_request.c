@@ -193,7 +193,7 @@ static void symbol_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, vo
                                        : "the process that reads the target died");
 }
 
-void symbol_request_start(struct server *server, struct http_request *request, pid_t pid)
+void symbol_request_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     static const struct child_ops ops = {.message = symbol_on_message, .ended = symbol_on_ended};
     char message[128];
