@@ -132,9 +132,9 @@ static void places_to_json(const struct places *places, const char *key, bool re
     for (size_t i = 0; i < places->n; i++) {
         const struct place *p = &places->items[i];
         fputs(i ? ", {\"object\": " : "{\"object\": ", out);
-        facts_json_string(out, p->object);
+        (void)facts_json_string(out, p->object);
         fputs(", \"function\": ", out);
-        facts_json_string(out, p->function);
+        (void)facts_json_string(out, p->function);
         if (reasons)
             fprintf(out, ", \"reason\": \"%s\"", p->reason);
         fprintf(out, ", \"samples\": %" PRIu64 "}", p->samples);
