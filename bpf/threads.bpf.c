@@ -76,11 +76,13 @@ static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_
     walk_finish(&d->walk);
 }
 
+/* NULL: its target has ended, and another process may have the number by now. */
 static __always_inline struct session_ctl *dump_session(const struct dump_area *d)
 {
     __u32 slot = d->slot;
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
 
-    return bpf_map_lookup_elem(&sessions, &slot);
+    return s && !s->closed_ns ? s : NULL;
 }
 
 /* ---- threads that wait */

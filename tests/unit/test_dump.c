@@ -88,15 +88,21 @@ static void with_threads(void)
         pause();
 }
 
-/* By frame pointers, since nobody has made tables here. */
-static int take(pid_t pid, struct dump_threads *ret)
+/* By frame pointers, since nobody has made tables here. closed_ns: when the target ended, 0: it did not. */
+static int take_of(pid_t pid, uint64_t closed_ns, struct dump_threads *ret)
 {
     struct session_ctl *ctl = &sampler.ctl[SLOT];
 
     memset(ctl, 0, sizeof(*ctl));
     ctl->unwind = UNWIND_BY_FRAME_POINTERS;
     ctl->epoch = 9;
+    ctl->closed_ns = closed_ns;
     return dump_take(&sampler.dump, &(struct dump_request){.pid = pid, .slot = SLOT}, ret);
+}
+
+static int take(pid_t pid, struct dump_threads *ret)
+{
+    return take_of(pid, 0, ret);
 }
 
 static const struct thread_record *find(const struct dump_threads *t, int tid)
@@ -261,6 +267,20 @@ START_TEST(test_no_such_process)
 END_TEST
 
 /* Two at once have one area: each waits for its turn. */
+/* Whoever has the number of a target that ended is another process. */
+START_TEST(test_number_that_is_another_process_by_now)
+{
+    CLEANUP(dump_threads_deinit) struct dump_threads t = {0};
+    pid_t pid = start(with_threads);
+
+    wait_until_ready(3);
+    int r = take_of(pid, monotonic_ns(), &t);
+    end(pid);
+    ck_assert_int_eq(r, -ESRCH);
+    ck_assert_uint_eq(t.n, 0);
+}
+END_TEST
+
 START_TEST(test_turns)
 {
     pid_t target = start(with_threads), takers[4];
@@ -323,6 +343,7 @@ int main(void)
     tcase_add_test(tc, test_stack_that_is_not_in_memory);
     tcase_add_test(tc, test_stack_in_a_huge_page);
     tcase_add_test(tc, test_no_such_process);
+    tcase_add_test(tc, test_number_that_is_another_process_by_now);
     tcase_add_test(tc, test_turns);
     tcase_add_test(tc, test_not_loaded);
     suite_add_tcase(suite, tc);
