@@ -122,14 +122,9 @@ static void symbol_on_done(struct worker_job *job, const struct worker_result *r
     symbol_free(q);
 }
 
-static void cleanup_raw_writer(struct raw_writer **w)
-{
-    raw_writer_free(*w);
-}
-
 static int symbol_raw(const struct symbol_request *q, int table_fd)
 {
-    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
     struct raw_params params = {.format = RAW_FORMAT_SYMBOL, .pid = (uint32_t)q->collect.pid};
     int r = w ? raw_writer_section(w, RAW_PARAMS, &params, sizeof(params)) : -ENOMEM;
 

@@ -220,11 +220,6 @@ const struct watch_wish *watch_wish(const struct watch *w)
     return &w->run->wish;
 }
 
-const struct asker *watch_asker(const struct watch *w)
-{
-    return &w->run->asker;
-}
-
 pid_t watch_pid(const struct watch *w)
 {
     return w->pid;

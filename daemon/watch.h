@@ -81,7 +81,6 @@ bool watch_is_of(const struct watch *w, const struct asker *asker);
 /* The configuration's, and its rule. */
 const char *watch_rule(const struct watch *w);
 const struct watch_wish *watch_wish(const struct watch *w);
-const struct asker *watch_asker(const struct watch *w);
 pid_t watch_pid(const struct watch *w);
 /* All of a process (0: all), one after another; NULL past the last. */
 struct watch *watch_next(struct watches *ws, pid_t pid, const struct watch *after);
