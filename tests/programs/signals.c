@@ -332,18 +332,13 @@ static void wait_fcntls(void)
 
 static void on_line(const char *line)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } ways[] = {
+    static const struct program_way ways[] = {
         {"condition", produce}, {"semaphore", give},    {"barrier", meet_all},  {"join", join_all},
         {"semop", wait_semops}, {"flock", wait_flocks}, {"fcntl", wait_fcntls}, {"sleeps", wait_no_lock},
         {"several", wait_for_several},
     };
 
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-        if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
-            ways[i].run();
+    program_run_way(line, ways, sizeof(ways) / sizeof(ways[0]));
     program_note("handover_ns", handover_ns);
     program_note("delay_ns", delay_ns);
 }

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/sampler.h"
+#include "tests/unit/dump_sampler.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -322,18 +322,11 @@ END_TEST
 
 int main(void)
 {
-    char error[1024];
     Suite *suite = suite_create("dump");
     TCase *tc = tcase_create("dump");
 
-    if (sampler_open(&sampler, error, sizeof(error)) < 0) {
-        (void)printf("skipped: %s\n", error);
+    if (!dump_sampler_open(&sampler))
         return 77;
-    }
-    if (!sampler.dump.area) {
-        (void)printf("skipped: %s\n", sampler.dump.error);
-        return 77;
-    }
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return EXIT_FAILURE;
