@@ -109,6 +109,8 @@ struct session_ctl {
     __u64 abandoned_ns;     /* SCHED_MUTEX: waits that ended by no release, in holds that nobody else waited for */
     __u64 foreign_releases; /* releases by other processes */
     __u64 began_before;     /* waits that began before the window, and are left out */
+    __u64 full_ns;          /* SCHED_TRACE: monotonic: when an event or its stack first found no room: nothing is told from then on; else 0.
+                             * The loop writes it, too, where its own room ends */
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

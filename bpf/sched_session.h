@@ -277,8 +277,12 @@ __noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slo
     if (s->state == SESSION_ARMED && x->walk.end == STACK_END_NEW_CODE)
         return 0; /* its tables are on their way: the dump as the window opens has it whole */
     x = scratch_of_map(x);
-    if (x && give_stack(s, table, ring, x, &none, 1))
+    if (!x)
+        return 0;
+    if (give_stack(s, table, ring, x, &none, 1))
         t->given |= 1ull << slot;
+    else if (s->sched_kind == SCHED_TRACE && s->state == SESSION_OPEN && !s->full_ns)
+        s->full_ns = x->now_ns;
     return 0;
 }
 
