@@ -335,6 +335,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known)
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
+    if (p->sched_kind == SCHED_TRACE)
+        e = e ? e : raw_writer_fact(w, "start_monotonic_ns", "%llu", (unsigned long long)(facts->end_ns - facts->window_ns));
     if (p->sched_kind != SCHED_NONE) {
         e = e ? e : session_raw_sched(w, ctl);
     } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {

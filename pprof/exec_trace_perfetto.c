@@ -54,6 +54,7 @@ struct perfetto_writer {
     uint32_t left_out_frame;
     bool *frame_known, *stack_known;
     uint32_t flows;
+    uint64_t state_ns;      /* of the newest state */
     bool failed;
 };
 
@@ -249,13 +250,15 @@ static void describe_thread(struct perfetto_writer *w, uint32_t thread)
 
 /* ---- events */
 
+/* Its reader takes two states of a thread at the same time for an error, and sorts what it reads: so each is later than all before it. */
 static void task_state(struct perfetto_writer *w, uint32_t thread, uint64_t time_ns, uint16_t cpu, uint32_t state)
 {
+    w->state_ns = time_ns > w->state_ns ? time_ns : w->state_ns + 1;
     put_number(&w->message, TASK_CPU, cpu);
     put_text(w, &w->message, TASK_COMM, name_of(w, thread));
     put_number(&w->message, TASK_TID, w->order->threads.items[thread].tid);
     put_number(&w->message, TASK_STATE, state);
-    put_packet(w, time_ns, PACKET_TASK_STATE, SEQUENCE_NEEDED);
+    put_packet(w, w->state_ns, PACKET_TASK_STATE, SEQUENCE_NEEDED);
 }
 
 static uint32_t task_word(uint8_t state)
