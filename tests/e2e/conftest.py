@@ -156,12 +156,10 @@ def start_inside(start_late):
     return start
 
 
-@pytest.fixture(scope="session")
-def program_target():
-    """A busy program for tests that need just any process."""
-    target = Target("ten_series")
-    yield target
-    target.stop()
+@pytest.fixture
+def program_target(start_target):
+    """A busy program for tests that need just any process: busy no longer than the test takes."""
+    return start_target("ten_series")
 
 
 @pytest.fixture(scope="session")
