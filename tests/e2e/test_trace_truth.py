@@ -8,7 +8,7 @@ import pytest
 from test_trace import go_parsed
 from waiting import PER_SPAN_NS, Span, check_near, sums, tids_of
 
-pytestmark = pytest.mark.chance
+pytestmark = [pytest.mark.chance, pytest.mark.quiet]
 
 RUN = {"running", "runnable"}
 

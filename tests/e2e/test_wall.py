@@ -10,6 +10,8 @@ import pytest
 from daemon import PROGRAMS, query
 from profiles import load
 
+pytestmark = pytest.mark.quiet  # each wait is compared with a clock
+
 WAYS = {"wait_in_read": "io", "wait_on_cond": "lock", "wait_in_sleep": "sleep", "wait_in_poll": "sleep"}
 STATES = ("cpu", "runq", "lock", "io", "sleep", "other")
 
