@@ -89,7 +89,7 @@ def test_top(pprof, url):
 
 def test_url_of_the_process_itself(pprof, daemon, program_target):
     """A path that is not a profile's is fetched as it is, so /pid/N alone answers a profile to a tool."""
-    text = pprof("-top", "-seconds=1", daemon.url(f"/pid/{program_target.pid}"))
+    text = pprof("-top", "-seconds=1", "-timeout=60", daemon.url(f"/pid/{program_target.pid}"))
     assert re.search(r"\bpart\d+\b", text), text
 
 
