@@ -230,7 +230,8 @@ static void describe_process(struct perfetto_writer *w)
     intern_packet(w);
 }
 
-static void describe_thread(struct perfetto_writer *w, uint32_t thread)
+/* What was there at the window's start, or has just been created: before that its reader would know of it twice. */
+static void describe_thread(struct perfetto_writer *w, uint32_t thread, uint64_t time_ns)
 {
     const struct exec_thread *t = &w->order->threads.items[thread];
     uint32_t pid = w->order->trace->pid;
@@ -239,13 +240,13 @@ static void describe_thread(struct perfetto_writer *w, uint32_t thread)
     put_number(&w->inner, TRACK_THREAD_TID, t->tid);
     put_text(w, &w->inner, TRACK_THREAD_NAME, name_of(w, thread));
     put_message(w, &w->message, TRACK_THREAD, &w->inner);
-    put_packet(w, w->order->trace->start_ns, PACKET_TRACK_DESCRIPTOR, SEQUENCE_NEEDED);
+    put_packet(w, time_ns, PACKET_TRACK_DESCRIPTOR, SEQUENCE_NEEDED);
     put_number(&w->inner, TREE_THREAD_TID, t->tid);
     put_number(&w->inner, TREE_THREAD_PID, pid);
     put_text(w, &w->inner, TREE_THREAD_COMM, name_of(w, thread));
     put_number(&w->inner, TREE_THREAD_MAIN, t->tid == pid);
     put_message(w, &w->message, TREE_THREAD, &w->inner);
-    put_packet(w, w->order->trace->start_ns, PACKET_PROCESS_TREE, SEQUENCE_NEEDED);
+    put_packet(w, time_ns, PACKET_PROCESS_TREE, SEQUENCE_NEEDED);
 }
 
 /* ---- events */
@@ -332,7 +333,7 @@ static void put_step(struct perfetto_writer *w, const struct exec_step *s)
     switch (s->type) {
     case STEP_NEW:
         task_state(w, s->thread, s->time_ns, s->cpu, TASK_CREATED);
-        describe_thread(w, s->thread);
+        describe_thread(w, s->thread, w->state_ns);
         task_state(w, s->thread, s->time_ns, s->cpu, TASK_RUNNABLE);
         break;
     case STEP_UNBLOCK:
@@ -383,7 +384,7 @@ static void put_beginning(struct perfetto_writer *w)
         const struct exec_thread *t = &w->order->threads.items[i];
         if (t->state == EXEC_ABSENT)
             continue;
-        describe_thread(w, i);
+        describe_thread(w, i, start);
         task_state(w, i, start, t->cpu, task_word(t->state));
         if (exec_state_waits(t->state))
             begin_wait(w, i, start, t->state, EXEC_NO_CALL, t->stack);
