@@ -457,6 +457,21 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
     return 0;
 }
 
+/* It came back, and nobody told: its wait is over. */
+__noinline int session_came_unseen(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (!s || !t || !x)
+        return 0;
+    __sync_fetch_and_add(&s->lost_switches, 1);
+    if (!(t->settled >> slot & 1))
+        count_wait(s, t, x, slot);
+    if (session_looks_at_locks(s, x, slot))
+        lock_count_wait(s, t, x, slot);
+    return 0;
+}
+
 __noinline int session_begins(struct thread_state *t, struct scratch *x, __u32 slot)
 {
     struct session_ctl *s = session_meets(t, x, slot);

@@ -109,7 +109,6 @@ static __always_inline void trace_account(struct task_struct *task, struct threa
 {
     if (!bpf_core_field_exists(task->sched_info.last_arrival))
         return;
-    t->run_delay_ns = task->sched_info.run_delay;
     if (t->place == THREAD_RUNNING)
         t->clock_ns = t->in_ns - task->sched_info.last_arrival;
 }
