@@ -1,7 +1,9 @@
 /* The price of a recording, as it runs: the time that its programs take in the kernel, beside the CPU time that the target uses. Above
  * the budget fewer samples are taken, each standing for more, so that weights stay right; where even that is too much the window
  * ends. Either is said. A target that mostly waits uses next to nothing, and a share of that would leave out waits to save nobody anything:
- * it is taken to use a fifth of a CPU at least. Owns nothing: the recording does. */
+ * it is taken to use a fifth of a CPU at least, and where its waits are what is asked for, in a window, a whole one: each of its switches
+ * costs something, walked or not, so that leaving out more and more stacks would not help, and the window would end. Owns nothing: the
+ * recording does. */
 #include <errno.h>
 #include <event2/event.h>
 
@@ -17,8 +19,9 @@
 /* The kernel adds up a target's CPU time thread by thread: a reading that took long is not made again before so many times as long, or this. */
 #define BUDGET_READING_PART 500
 #define BUDGET_READING_MAX_NS (2 * NSEC_PER_SEC)
-/* What a target is taken to use at least: one part in so many of one CPU. */
+/* What a target is taken to use at least: one part in so many of one CPU; and in a window of waits. A watch goes on for days. */
 #define BUDGET_IDLE_PART 5
+#define BUDGET_WAITS_IDLE_PART 1
 /* Beyond this nothing is left that were worth the name of a profile. */
 #define BUDGET_MAX_THIN 256
 
@@ -48,6 +51,14 @@ static void recording_spend_more(struct recording *rec, double share)
     recorder_thin(rec->recorder, rec->spent.thin);
 }
 
+static uint64_t recording_idle_part(const struct recording *rec)
+{
+    const struct session_params *p = &rec->params;
+    bool of_waits = (p->sched_kind != SCHED_NONE && p->sched_kind != SCHED_TRACE) || p->go_kind != GO_WAITS_NONE;
+
+    return of_waits && !rec->watch ? BUDGET_WAITS_IDLE_PART : BUDGET_IDLE_PART;
+}
+
 static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
@@ -64,7 +75,7 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
         return;
     uint64_t rest_ns = (monotonic_ns() - now_ns) * BUDGET_READING_PART;
     rec->spent.again_ns = now_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
-    uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / BUDGET_IDLE_PART;
+    uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / recording_idle_part(rec);
     if (used_ns < least_ns)
         used_ns = least_ns;
     if (used_ns < BUDGET_LEAST_CPU_NS)

@@ -54,6 +54,18 @@ def test_a_process_that_mostly_waits_keeps_all_of_its_waits(daemon, start_target
     assert "thinned" not in profile.facts, profile.facts
 
 
+def test_many_threads_that_mostly_wait_have_their_whole_window(daemon, start_target):
+    """A switch costs something whether its stack is walked or not: of a target that uses hardly any CPU time that is a large part."""
+    target = start_target("held_locks")
+    reply = daemon.get(f"/pid/{target.pid}/debug/fgprof", seconds=4)
+    if reply.status == 503:
+        pytest.skip(reply.text)
+    profile = load(reply)
+    assert float(profile.facts["overhead_percent"]) > 5, "this tests nothing"
+    assert "ended" not in profile.facts and profile.fact("window_ns") > 3.9e9, profile.facts
+    assert "thinned" not in profile.facts, profile.facts
+
+
 def test_wrong_budgets(daemon, program_target):
     for value in ("0", "-1", "x", "1000001"):
         reply = daemon.get(query(f"/pid/{program_target.pid}/debug/pprof/profile", seconds=0.1, max_overhead=value))
