@@ -39,15 +39,16 @@ __noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns)
     return 0;
 }
 
-static __always_inline void charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns)
+__noinline int charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns)
 {
     __u64 spent_ns;
 
     if (bpf_get_prandom_u32() % COST_EVERY)
-        return;
+        return 0;
     spent_ns = bpf_ktime_get_ns() - began_ns;
     FOR_EACH_SLOT(slot, slots)
         session_charge(slot, tgid, spent_ns);
+    return 0;
 }
 
 /* ---- the events */
@@ -57,10 +58,9 @@ static __always_inline void thread_dies(struct task_struct *task, struct thread_
 {
     int closing = 0;
 
-    FOR_EACH_SLOT(slot, slots) {
-        session_ends(t, x, slot);
+    sessions_end(t, x, slots);
+    FOR_EACH_SLOT(slot, slots)
         closing |= session_is_closing(slot, t->tgid);
-    }
     t->place = THREAD_DEAD;
     t->out_ns = x->now_ns;
     if (!closing)
@@ -109,8 +109,7 @@ static __always_inline void thread_came_unseen(struct task_struct *task, struct 
         delay_ns = task->sched_info.run_delay - t->run_delay_ns;
     latest_ns = ran_ns < now_ns - t->out_ns ? now_ns - ran_ns : t->out_ns;
     x->now_ns = delay_ns < latest_ns - t->out_ns ? t->out_ns + delay_ns : latest_ns;
-    FOR_EACH_SLOT(slot, slots)
-        session_came_unseen(t, x, slot);
+    sessions_came_unseen(t, x, slots);
     if (t->lock.state != LOCK_WAIT_NONE)
         lock_comes(t, x);
     t->in_ns = x->now_ns;
@@ -136,8 +135,7 @@ static __always_inline void thread_left_unseen(struct task_struct *task, struct 
         t->state = SAMPLE_STATE_OTHER;
     t->given = 0;
     x->now_ns = now_ns - ran_ns;
-    FOR_EACH_SLOT(slot, slots)
-        session_came_unseen(t, x, slot);
+    sessions_came_unseen(t, x, slots);
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
     x->now_ns = now_ns;
@@ -160,8 +158,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
     thread_left_unseen(task, t, x, slots);
     x->missed_ns = missed_come_ns(task, t, x->now_ns);
-    FOR_EACH_SLOT(slot, slots)
-        session_leaves(t, x, slot);
+    sessions_leave(t, x, slots);
     thread_met(t, x);
     thread_account(task, t);
     if (tracing) {
@@ -195,8 +192,7 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
     x->missed_ns = missed_leave_ns(task, t, x->now_ns);
     if (x->missed_ns)
         missed_leave_state(task, t, x);
-    FOR_EACH_SLOT(slot, slots)
-        session_comes(t, x, slot);
+    sessions_come(t, x, slots);
     thread_account(task, t);
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
@@ -217,14 +213,20 @@ __noinline int session_lost_event(__u32 slot, __u32 tgid)
     return 0;
 }
 
+__noinline int sessions_lost_event(__u64 slots, __u32 tgid)
+{
+    FOR_EACH_SLOT(slot, slots)
+        session_lost_event(slot, tgid);
+    return 0;
+}
+
 /* The working space for an event at this time; NULL: there is none, which is counted. */
 static __always_inline struct scratch *sched_take(__u32 tgid, __u64 slots, __u64 now_ns, __u32 *ret_level)
 {
     struct scratch *x = scratch_take(ret_level);
 
     if (!x) {
-        FOR_EACH_SLOT(slot, slots)
-            session_lost_event(slot, tgid);
+        sessions_lost_event(slots, tgid);
         return NULL;
     }
     sched_begin(x, now_ns);
@@ -326,8 +328,7 @@ static __always_inline void thread_is_gone(struct thread_state *t, struct scratc
     __u64 now_ns = x->now_ns;
 
     x->now_ns = t->in_ns > t->out_ns ? t->in_ns : t->out_ns;
-    FOR_EACH_SLOT(slot, slots)
-        session_ends(t, x, slot);
+    sessions_end(t, x, slots);
     x->now_ns = now_ns;
 }
 
@@ -355,8 +356,7 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
         return 0;
     }
     x->state = SAMPLE_STATE_RUNQ;
-    FOR_EACH_SLOT(slot, slots)
-        session_begins(t, x, slot);
+    sessions_begin(t, x, slots);
     thread_met(t, x);
     t->out_ns = t->born_ns;
     t->syscall = -1;

@@ -115,14 +115,20 @@ static __always_inline bool waker_is_known(const struct thread_state *t, __u32 s
 }
 
 /* The time that a thread was off its CPU, when it is put on one. */
-static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
+__noinline int count_wait(struct thread_state *t, struct scratch *x, __u32 slot)
 {
-    __u64 until_ns = session_until(s), opened_ns = s->opened_ns, left_ns, woken_ns, back_ns;
-    bool unseen = t->place <= THREAD_UNSEEN, queued = t->place == THREAD_QUEUED;
-    __u32 way = t->given >> slot & 1 && !unseen ? session_way(s) : NO_STACK;
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    __u64 until_ns, opened_ns, left_ns, woken_ns, back_ns;
+    bool unseen, queued;
+    __u32 way;
 
-    if ((s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !opened_ns)
-        return;
+    if (!t || !x || !s || (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !s->opened_ns)
+        return 0;
+    until_ns = session_until(s);
+    opened_ns = s->opened_ns;
+    unseen = t->place <= THREAD_UNSEEN;
+    queued = t->place == THREAD_QUEUED;
+    way = t->given >> slot & 1 && !unseen ? session_way(s) : NO_STACK;
     if (!queued && t->wake_ns > t->out_ns)
         woken_ns = t->wake_ns;
     else if (queued || (!unseen && t->wake_ns >= t->in_ns && t->wake_ns + EARLY_WAKE_NS >= t->out_ns))
@@ -139,6 +145,7 @@ static __always_inline void count_wait(struct session_ctl *s, struct thread_stat
     count_time(t, x, slot, unseen ? SAMPLE_STATE_NONE : t->state, way, 1, woken_ns - left_ns);
     if (back_ns > woken_ns)
         count_time(t, x, slot, SAMPLE_STATE_RUNQ, way, woken_ns == left_ns, back_ns - woken_ns);
+    return 0;
 }
 
 /* ---- waits for locks (bpf/sched_locks.h has the rest) */
@@ -388,7 +395,7 @@ static __always_inline void count_missed_leave(struct session_ctl *s, struct thr
     t->state = x->state;
     if (!x->same_wait)
         t->given &= ~(1ull << slot);
-    count_wait(s, t, x, slot);
+    count_wait(t, x, slot);
     t->out_ns = out_ns;
     t->place = THREAD_RUNNING;
     t->state = state;
@@ -401,7 +408,7 @@ static __always_inline void count_missed_come(struct session_ctl *s, struct thre
     __u64 now_ns = x->now_ns, in_ns = t->in_ns;
 
     x->now_ns = x->missed_ns;
-    count_wait(s, t, x, slot);
+    count_wait(t, x, slot);
     x->now_ns = now_ns;
     t->in_ns = x->missed_ns;
     count_run(s, t, x, slot);
@@ -449,7 +456,7 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
     if (!(t->settled >> slot & 1) && x->missed_ns)
         count_missed_leave(s, t, x, slot);
     else if (!(t->settled >> slot & 1))
-        count_wait(s, t, x, slot);
+        count_wait(t, x, slot);
     if (session_looks_at_locks(s, x, slot))
         lock_count_wait(s, t, x, slot);
     if (session_until(s) <= x->now_ns)
@@ -466,7 +473,7 @@ __noinline int session_came_unseen(struct thread_state *t, struct scratch *x, __
         return 0;
     __sync_fetch_and_add(&s->lost_switches, 1);
     if (!(t->settled >> slot & 1))
-        count_wait(s, t, x, slot);
+        count_wait(t, x, slot);
     if (session_looks_at_locks(s, x, slot))
         lock_count_wait(s, t, x, slot);
     return 0;
@@ -505,6 +512,23 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
     t->buried |= 1ull << slot;
     return 0;
 }
+
+/* For all slots. Global functions, too: in a program's own body verifiers follow such a loop once for each way to come to it. */
+#define ALL_SESSIONS(name, each) \
+    __noinline int name(struct thread_state *t, struct scratch *x, __u64 slots) \
+    { \
+        if (!t || !x) \
+            return 0; \
+        FOR_EACH_SLOT(slot, slots) \
+            each(t, x, slot); \
+        return 0; \
+    }
+
+ALL_SESSIONS(sessions_leave, session_leaves)
+ALL_SESSIONS(sessions_come, session_comes)
+ALL_SESSIONS(sessions_came_unseen, session_came_unseen)
+ALL_SESSIONS(sessions_begin, session_begins)
+ALL_SESSIONS(sessions_end, session_ends)
 
 /* 1: the window of the session in a slot has ended, and somebody may be about to look what was under way. */
 __noinline int session_is_closing(__u32 slot, __u32 tgid)

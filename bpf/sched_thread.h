@@ -119,6 +119,13 @@ __noinline int session_lost_thread(__u32 slot, __u32 tgid)
     return 0;
 }
 
+__noinline int sessions_lost_thread(__u64 slots, __u32 tgid)
+{
+    FOR_EACH_SLOT(slot, slots)
+        session_lost_thread(slot, tgid);
+    return 0;
+}
+
 /* The thread of an event; NULL: there is no room for it, which is counted. */
 static __always_inline struct thread_state *thread_of(struct task_struct *task, __u32 tgid, __u64 slots)
 {
@@ -128,8 +135,7 @@ static __always_inline struct thread_state *thread_of(struct task_struct *task, 
         t = thread_add(task, tgid);
     if (t)
         return t;
-    FOR_EACH_SLOT(slot, slots)
-        session_lost_thread(slot, tgid);
+    sessions_lost_thread(slots, tgid);
     return NULL;
 }
 

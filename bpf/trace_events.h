@@ -65,10 +65,11 @@ __noinline int trace_event(struct thread_state *t, struct thread_state *by, __u3
 }
 
 /* An event of a thread's own. */
-static __always_inline void trace_own(struct thread_state *t, __u64 slots, __u32 event, __u64 now_ns)
+__noinline int trace_own(struct thread_state *t, __u64 slots, __u32 event, __u64 now_ns)
 {
     FOR_EACH_SLOT(slot, slots)
         trace_event(t, t, slot | event << 8, 0, now_ns);
+    return 0;
 }
 
 /* Whether the end of the wait that a thread is in has been told of. */
