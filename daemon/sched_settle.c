@@ -8,6 +8,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "daemon/sched_borrow.h"
+
 /* What is known of a thread, by its number. */
 struct settled {
     uint32_t tid;
@@ -17,9 +19,10 @@ struct settled {
     uint64_t run_ns;              /* exact */
     uint64_t loose_ns[SAMPLE_STATE_COUNT]; /* waits without a stack, by state; NONE: those that it was in at first */
     uint64_t loose_samples[SAMPLE_STATE_COUNT];
-    uint64_t sum_ns[SAMPLE_STATE_COUNT];   /* with one: what is spread by */
-    uint64_t real_ns[SAMPLE_STATE_COUNT];  /* that these stand for, */
-    uint64_t given_ns[SAMPLE_STATE_COUNT]; /* and have been given */
+    char loose_comm[SAMPLE_STATE_COUNT][CPROFD_COMM_LEN]; /* the name then */
+    struct sample_value sum[SAMPLE_STATE_COUNT];   /* with one: what is spread by */
+    struct sample_value real[SAMPLE_STATE_COUNT];  /* that these stand for, */
+    struct sample_value given[SAMPLE_STATE_COUNT]; /* and have been given */
     size_t largest[SAMPLE_STATE_COUNT];    /* 1 + index of the largest count with one; 0: none */
     UT_hash_handle hh;
 };
@@ -28,6 +31,8 @@ struct settler {
     const struct settle_request *q;
     struct settle_result *ret;
     struct settled *by_tid;
+    struct borrow_want *wants; /* waits of threads of which none was walked, to save time */
+    size_t n_wants, wants_room;
 };
 
 static uint64_t clip(uint64_t ns, uint64_t from_ns, uint64_t until_ns)
@@ -100,12 +105,14 @@ static int add_time(struct settler *s, const struct sample_key *key, uint64_t sa
             t->loose_ns[state] += ns;
         if (state != SAMPLE_STATE_CPU)
             t->loose_samples[state] += samples;
+        memcpy(t->loose_comm[state], key->comm, sizeof(key->comm));
         return 0;
     }
     t->counted = t->counted || state != SAMPLE_STATE_CPU;
     if (add_count(s, key, samples, ns) < 0)
         return -ENOMEM;
-    t->sum_ns[state] += ns;
+    t->sum[state].samples += samples;
+    t->sum[state].weight += ns;
     if (t->largest[state] == 0 || ns > s->ret->counts[t->largest[state] - 1].value.weight)
         t->largest[state] = s->ret->n_counts;
     return 0;
@@ -334,23 +341,54 @@ static int settle_first(struct settler *s, struct settled *t)
     return add_count(s, &key, t->loose_samples[SAMPLE_STATE_NONE], ns);
 }
 
+/* Of a thread of which no wait of that state was walked, to save time: others' waits tell more than what it did else. */
+static bool is_left_out(const struct settler *s, const struct settled *t, uint32_t state)
+{
+    return s->q->ctl->thin > 1 && state != SAMPLE_STATE_CPU && t->largest[state] == 0 && !(t->found && t->found->key.state == state);
+}
+
+static int add_want(struct settler *s, const struct settled *t, uint32_t state)
+{
+    if (s->n_wants == s->wants_room) {
+        size_t room = s->wants_room ? 2 * s->wants_room : 256;
+        struct borrow_want *grown = reallocarray(s->wants, room, sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        s->wants = grown;
+        s->wants_room = room;
+    }
+    struct borrow_want *want = &s->wants[s->n_wants++];
+    *want = (struct borrow_want){.count = {t->key, {t->loose_samples[state], t->loose_ns[state]}}};
+    memcpy(want->count.key.comm, t->loose_comm[state], sizeof(want->count.key.comm));
+    want->count.key.state = state;
+    return 0;
+}
+
 /* What is known exactly beside what the stacks stand for. */
 static int settle_state(struct settler *s, struct settled *t, uint32_t state)
 {
     uint64_t loose_ns = state == SAMPLE_STATE_CPU ? t->run_ns : t->loose_ns[state];
 
-    t->real_ns[state] = state == SAMPLE_STATE_CPU ? loose_ns : t->sum_ns[state] + loose_ns;
+    t->real[state].samples = t->sum[state].samples + t->loose_samples[state];
+    t->real[state].weight = state == SAMPLE_STATE_CPU ? loose_ns : t->sum[state].weight + loose_ns;
     if (loose_ns == 0)
         return 0;
-    if (t->sum_ns[state] == 0 && state == SAMPLE_STATE_CPU)
+    if (t->sum[state].weight == 0 && state == SAMPLE_STATE_CPU)
         return add_unsampled(s, t, loose_ns);
-    if (t->sum_ns[state] == 0)
+    if (is_left_out(s, t, state))
+        return add_want(s, t, state);
+    if (t->sum[state].weight == 0)
         return add_nearest(s, t, state, t->loose_samples[state], loose_ns);
     s->ret->spread_ns += state == SAMPLE_STATE_CPU ? 0 : loose_ns;
     return 0;
 }
 
-/* Makes counts with stacks stand for as much time as it really was; what rounding leaves, the largest of each thread and state gets. */
+static uint64_t scaled(uint64_t part, uint64_t sum, uint64_t real)
+{
+    return sum ? (uint64_t)((long double)part / (long double)sum * (long double)real) : 0;
+}
+
+/* Makes counts with stacks stand for as much as it really was; what rounding leaves, the largest of each thread and state gets. */
 static void settle_weights(struct settler *s, size_t n)
 {
     struct raw_count *counts = s->ret->counts;
@@ -358,17 +396,88 @@ static void settle_weights(struct settler *s, size_t n)
 
     for (size_t i = 0; i < n; i++) {
         uint32_t state = counts[i].key.state;
+        struct sample_value *value = &counts[i].value;
         HASH_FIND(hh, s->by_tid, &counts[i].key.tid, sizeof(t->tid), t);
-        if (!t || state >= SAMPLE_STATE_COUNT || t->sum_ns[state] == 0)
+        if (!t || state >= SAMPLE_STATE_COUNT || t->sum[state].weight == 0)
             continue;
-        long double share = (long double)counts[i].value.weight / (long double)t->sum_ns[state];
-        counts[i].value.weight = (uint64_t)(share * (long double)t->real_ns[state]);
-        t->given_ns[state] += counts[i].value.weight;
+        value->samples = scaled(value->samples, t->sum[state].samples, t->real[state].samples);
+        value->weight = scaled(value->weight, t->sum[state].weight, t->real[state].weight);
+        t->given[state].samples += value->samples;
+        t->given[state].weight += value->weight;
     }
     HASH_ITER(hh, s->by_tid, t, next)
         for (uint32_t state = 0; state < SAMPLE_STATE_COUNT; state++)
-            if (t->largest[state] > 0)
-                counts[t->largest[state] - 1].value.weight += t->real_ns[state] - t->given_ns[state];
+            if (t->largest[state] > 0 && t->sum[state].weight > 0) {
+                counts[t->largest[state] - 1].value.samples += t->real[state].samples - t->given[state].samples;
+                counts[t->largest[state] - 1].value.weight += t->real[state].weight - t->given[state].weight;
+            }
+}
+
+/* The waits of a thread that could have been walked; those in the run queue are walked as what they follow. */
+static uint64_t waits_of(const struct settled *t, uint32_t state)
+{
+    uint64_t waits = 0;
+
+    for (uint32_t i = SAMPLE_STATE_CPU + 1; i < SAMPLE_STATE_COUNT; i++)
+        waits += state == i || state == SAMPLE_STATE_RUNQ ? t->sum[i].samples + t->loose_samples[i] : 0;
+    return waits;
+}
+
+/* How many of all waits were walked; 0: none. */
+static double part_walked(const struct settler *s)
+{
+    const struct settled *t, *next;
+    uint64_t walked = 0, all = 0;
+
+    HASH_ITER(hh, s->by_tid, t, next)
+        for (uint32_t i = SAMPLE_STATE_CPU + 1; i < SAMPLE_STATE_COUNT; i++) {
+            walked += t->sum[i].samples;
+            all += t->sum[i].samples + t->loose_samples[i];
+        }
+    return walked < all ? (double)walked / (double)all : 0;
+}
+
+/* Those that nobody lends to, as where time was saved on nothing. */
+static int add_wants(struct settler *s)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < s->n_wants; i++) {
+        const struct sample_key *key = &s->wants[i].count.key;
+        struct settled *t = settled_at(s, key->tid, key);
+        if (!t)
+            return -ENOMEM;
+        if (s->wants[i].is_served)
+            s->ret->borrowed_ns += s->wants[i].count.value.weight;
+        else
+            r = add_nearest(s, t, key->state, s->wants[i].count.value.samples, s->wants[i].count.value.weight);
+    }
+    return r;
+}
+
+/* Finds stacks for waits of threads of which none was walked, among the first n counts. */
+static int settle_wants(struct settler *s, size_t n)
+{
+    double walked = part_walked(s);
+    struct borrow_lender *lenders = calloc(n + 1, sizeof(*lenders));
+    struct raw_count *borrowed = NULL;
+    struct settled *t;
+    size_t n_lenders = 0, n_borrowed = 0;
+
+    if (!lenders)
+        return -ENOMEM;
+    for (size_t i = 0; walked > 0 && i < n; i++) {
+        const struct raw_count *count = &s->ret->counts[i];
+        HASH_FIND(hh, s->by_tid, &count->key.tid, sizeof(t->tid), t);
+        if (t && count->key.state > SAMPLE_STATE_CPU && count->key.state < SAMPLE_STATE_COUNT)
+            lenders[n_lenders++] = (struct borrow_lender){count, waits_of(t, count->key.state)};
+    }
+    int r = sched_borrow(lenders, n_lenders, s->wants, s->n_wants, walked, &borrowed, &n_borrowed);
+    free(lenders);
+    for (size_t i = 0; r == 0 && i < n_borrowed; i++)
+        r = add_count(s, &borrowed[i].key, borrowed[i].value.samples, borrowed[i].value.weight);
+    free(borrowed);
+    return r ? r : add_wants(s);
 }
 
 static int settle_all(struct settler *s)
@@ -385,9 +494,10 @@ static int settle_all(struct settler *s)
             r = settle_state(s, t, state);
         r = r ? r : settle_first(s, t);
     }
-    if (r == 0)
-        settle_weights(s, n);
-    return r;
+    if (r < 0)
+        return r;
+    settle_weights(s, n);
+    return s->n_wants ? settle_wants(s, n) : 0;
 }
 
 int sched_settle(const struct settle_request *request, struct settle_result *ret)
@@ -404,6 +514,7 @@ int sched_settle(const struct settle_request *request, struct settle_result *ret
         HASH_DEL(s.by_tid, t);
         free(t);
     }
+    free(s.wants);
     if (r < 0) {
         free(result.counts);
         return r;

@@ -6,7 +6,8 @@
  *   beginning are what it found, too.
  * - The time on the CPU is exact for each thread. Timer samples tell which of its stacks had how much; a thread that no sample met has it
  *   under the stack with which it waited longest, or was found by the dump: the nearest to know.
- * - Waits that were not walked to save time are spread over those of the same thread and state that were.
+ * - Waits that were not walked to save time are spread over those of the same thread and state that were; threads without one borrow the
+ *   stacks of others (daemon/sched_borrow.h).
  * Pure: reads no clock, calls nobody. */
 #pragma once
 
@@ -50,7 +51,8 @@ struct settle_result {
     uint64_t missed;              /* threads that had left their CPU at the end, though nobody told of it */
     uint64_t unsampled_ns;        /* on the CPU, where no timer met the thread: that of unsampled_hash */
     uint64_t unseen_ns;           /* off the CPU, under a stack that is not known: that of unseen_hash */
-    uint64_t spread_ns;           /* spread over stacks that were walked */
+    uint64_t spread_ns;           /* spread over stacks of the same thread that were walked */
+    uint64_t borrowed_ns;         /* under stacks that were walked of other threads */
     char not_dumped[256];         /* why threads could not be looked at in the beginning; else "". The caller's to say */
 };
 

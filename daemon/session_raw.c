@@ -315,6 +315,8 @@ static int session_raw_settled(struct raw_writer *w, const struct settle_result 
         e = e ? e : raw_writer_fact(w, "unseen_ns", "%llu", (unsigned long long)settled->unseen_ns);
     if (settled->spread_ns)
         e = e ? e : raw_writer_fact(w, "spread_ns", "%llu", (unsigned long long)settled->spread_ns);
+    if (settled->borrowed_ns)
+        e = e ? e : raw_writer_fact(w, "borrowed_ns", "%llu", (unsigned long long)settled->borrowed_ns);
     if (settled->not_dumped[0])
         e = e ? e : raw_writer_fact(w, "not_dumped", "what threads did at the beginning of the window is not known: %s", settled->not_dumped);
     return e;

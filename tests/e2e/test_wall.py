@@ -144,6 +144,27 @@ def test_short_threads(daemon, start_target):
     assert profile.fact("threads") > 20
 
 
+@pytest.mark.chance
+def test_short_threads_of_which_few_are_walked(daemon, start_target):
+    """Too dear to walk each wait: what the others waited in is told by those that were walked, and how long by how many."""
+    target = start_target("short_threads", "lanes=32", "wait_us=1000", "work_us=20")
+    before = target.truth()["functions"]
+    profile = load(wall(daemon, target.pid, seconds=3, max_overhead=3))
+    after = target.truth()["functions"]
+    check_closes(profile)
+    thin = profile.fact("thinned")
+    assert thin >= 2 and profile.fact("borrowed_ns") > 0, profile.facts
+    true = {name: after[name]["calls"] - before[name]["calls"] for name in ("wait_short", "wait_long")}
+    found = collections.Counter()
+    for sample in profile.samples:
+        if sample.labels["state"] == "sleep":
+            found[next((frame.function for frame in sample.stack if frame.function in true), None)] += sample.values[1]
+    assert found[None] <= 0.01 * sum(found.values()), found
+    share, true_share = found["wait_long"] / sum(found.values()), true["wait_long"] / sum(true.values())
+    error = 4.5 * (true_share * (1 - true_share) * thin / profile.fact("threads")) ** 0.5
+    assert abs(share - true_share) <= 0.02 + error, (share, true_share, error, profile.facts)
+
+
 def test_target_that_ends(daemon, start_target):
     target = start_target("waiting_threads", "threads=6", "wake_ms=10", "all=1")
     timer = threading.Timer(1, target.process.send_signal, [signal.SIGKILL])

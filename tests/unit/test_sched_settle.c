@@ -295,6 +295,94 @@ START_TEST(test_spread)
     ck_assert_uint_eq(of_stack(&r, 1, 60, SAMPLE_STATE_LOCK), 200);
     ck_assert_uint_eq(of_stack(&r, 1, 61, SAMPLE_STATE_LOCK), 600);
     ck_assert_uint_eq(r.spread_ns, 400);
+    ck_assert_uint_eq(r.counts[0].value.samples + r.counts[1].value.samples, 8);
+    ck_assert_uint_eq(r.counts[0].value.samples, 2);
+    free(r.counts);
+}
+END_TEST
+
+static void add_named(struct window *w, uint32_t tid, const char *name, uint64_t stack, uint64_t samples, uint64_t ns)
+{
+    add_count(w, tid, stack, SAMPLE_STATE_SLEEP, samples, ns);
+    strncpy(w->counts[w->q.n_counts - 1].key.comm, name, CPROFD_COMM_LEN);
+    w->ctl.lifetimes_ns += ns;
+}
+
+/* Threads of which no wait was walked have the stacks of others of their name: of those that stand for more than themselves. */
+START_TEST(test_borrow)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    w.ctl.thin = 4;
+    add_named(&w, 1, "short", 60, 1, 100);
+    add_named(&w, 2, "short", 61, 1, 300);
+    add_named(&w, 3, "short", 0, 1, 150);
+    add_named(&w, 4, "short", 0, 1, 250);
+    add_named(&w, 5, "short", 0, 1, 400);
+    add_named(&w, 6, "short", 62, 500, 1000); /* of so many waits that some had to be walked */
+    add_named(&w, 6, "short", 0, 499, 1000);
+    add_named(&w, 7, "other", 0, 2, 77);
+    settle(&w, &r);
+    uint64_t sums[4] = {0}, samples = 0;
+    for (size_t i = 0; i < r.n_counts; i++)
+        if (r.counts[i].key.tid >= 3 && r.counts[i].key.tid <= 5) {
+            ck_assert_uint_ge(r.counts[i].key.stack_hash[0], 60);
+            sums[r.counts[i].key.stack_hash[0] - 60] += r.counts[i].value.weight;
+            samples += r.counts[i].value.samples;
+        }
+    ck_assert_uint_eq(sums[0], 200);
+    ck_assert_uint_eq(sums[1], 600);
+    ck_assert_uint_eq(sums[2], 0);
+    ck_assert_uint_eq(samples, 3);
+    ck_assert_uint_eq(of_stack(&r, 6, 62, SAMPLE_STATE_SLEEP), 2000);
+    ck_assert_uint_eq(of_stack(&r, 7, 1, SAMPLE_STATE_SLEEP), 77);
+    ck_assert_uint_eq(r.borrowed_ns, 800);
+    ck_assert_uint_eq(r.spread_ns, 1000);
+    ck_assert_uint_eq(r.unseen_ns, 77);
+    free(r.counts);
+}
+END_TEST
+
+/* Where no time was saved a stack that is missing was lost for some other reason: nobody stands for it. Nor where nothing was walked. */
+START_TEST(test_nothing_to_borrow)
+{
+    for (uint32_t thin = 1; thin <= 2; thin++) {
+        struct window w;
+        struct settle_result r;
+
+        window_init(&w);
+        w.ctl.thin = thin;
+        if (thin == 1)
+            add_named(&w, 1, "short", 60, 1, 100);
+        add_named(&w, 2, "short", 0, 1, 150);
+        settle(&w, &r);
+        ck_assert_uint_eq(of_stack(&r, 2, 1, SAMPLE_STATE_SLEEP), 150);
+        ck_assert_uint_eq(r.borrowed_ns, 0);
+        ck_assert_uint_eq(r.unseen_ns, 150);
+        free(r.counts);
+    }
+}
+END_TEST
+
+/* What a thread was found at is no better than others' stacks, unless it waits in the same state. */
+START_TEST(test_found_or_borrowed)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    w.ctl.thin = 2;
+    add_named(&w, 1, "", 60, 1, 100);
+    add_named(&w, 2, "", 0, 1, 50);
+    add_named(&w, 3, "", 0, 1, 70);
+    add_found(&w, 2, 80, SAMPLE_STATE_SLEEP);
+    add_found(&w, 3, 81, SAMPLE_STATE_IO);
+    settle(&w, &r);
+    ck_assert_uint_eq(of_stack(&r, 2, 80, SAMPLE_STATE_SLEEP), 50);
+    ck_assert_uint_eq(of_stack(&r, 3, 60, SAMPLE_STATE_SLEEP), 70);
+    ck_assert_uint_eq(r.borrowed_ns, 70);
     free(r.counts);
 }
 END_TEST
@@ -351,6 +439,9 @@ int main(void)
     tcase_add_test(tc, test_seen_since);
     tcase_add_test(tc, test_dead);
     tcase_add_test(tc, test_spread);
+    tcase_add_test(tc, test_borrow);
+    tcase_add_test(tc, test_nothing_to_borrow);
+    tcase_add_test(tc, test_found_or_borrowed);
     tcase_add_test(tc, test_missed_leave);
     tcase_add_test(tc, test_without_running);
     suite_add_tcase(suite, tc);
