@@ -62,6 +62,19 @@ struct recorder {
 /* Room for len more bytes of records, which count from then on. NULL: there is none. */
 void *recorder_reserve(struct recorder *r, size_t len);
 
+/* How long the record of a session is whose stacks are walked; 0: it is none. */
+static inline size_t recorder_record_bytes(const struct stack_record *record)
+{
+    switch (record->type) {
+    case RECORD_STACK:
+        return sizeof(*record) + ((size_t)record->n_kernel + record->n_user) * sizeof(uint64_t);
+    case RECORD_SAMPLE:
+        return sizeof(struct sample_record);
+    default:
+        return 0;
+    }
+}
+
 /* ---- recorder_elders.c */
 
 /* Each event is recorded. */

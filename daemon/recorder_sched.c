@@ -273,6 +273,34 @@ static int sched_add_stacks(struct recorder *r)
     return 0;
 }
 
+/* Counts that found no room in the table are among the records: takes them out, to be settled as the others, behind which they are put. */
+static int sched_take_samples(struct recorder *r)
+{
+    size_t at = 0, kept = 0, bytes;
+    struct raw_count *counts = reallocarray(r->counts, r->n_counts + r->records_len / sizeof(struct sample_record) + 1, sizeof(*counts));
+
+    if (!counts)
+        return -ENOMEM;
+    r->counts = counts;
+    for (; at < r->records_len; at += bytes) {
+        const struct stack_record *record = (const void *)(r->records + at);
+        bytes = recorder_record_bytes(record);
+        if (bytes == 0 || bytes > r->records_len - at)
+            break;
+        if (record->type == RECORD_SAMPLE) {
+            const struct sample_record *sample = (const void *)record;
+            r->counts[r->n_counts++] = (struct raw_count){sample->key, sample->value};
+            r->n_records--;
+            continue;
+        }
+        memmove(r->records + kept, record, bytes);
+        kept += bytes;
+    }
+    memmove(r->records + kept, r->records + at, r->records_len - at);
+    r->records_len = kept + r->records_len - at;
+    return 0;
+}
+
 static int sched_settle_counts(struct recorder *r, const struct threads_read *ended)
 {
     const struct session_ctl *ctl = recorder_ctl(r);
@@ -300,6 +328,7 @@ int recorder_sched_settle(struct recorder *r)
     if (!r->sched)
         return 0;
     int e = threads_read(r, &ended);
+    e = e < 0 ? e : sched_take_samples(r);
     e = e < 0 ? e : sched_settle_counts(r, &ended);
     free(ended.threads);
     return e;

@@ -24,18 +24,6 @@ static struct stack_record *record_at(const struct recorder *r, size_t at)
     return (struct stack_record *)(void *)(r->records + at);
 }
 
-static size_t record_bytes(const struct stack_record *record)
-{
-    switch (record->type) {
-    case RECORD_STACK:
-        return sizeof(*record) + ((size_t)record->n_kernel + record->n_user) * sizeof(uint64_t);
-    case RECORD_SAMPLE:
-        return sizeof(struct sample_record);
-    default:
-        return 0;
-    }
-}
-
 static int known_add(struct known_stack **known, const struct stack_record *record, size_t at)
 {
     struct known_stack *k = calloc(1, sizeof(*k));
@@ -115,13 +103,13 @@ int stack_pairs_join(struct recorder *r)
 
     for (size_t at = 0; e == 0 && at < end && bytes > 0; at += bytes) {
         const struct stack_record *record = record_at(r, at);
-        bytes = record_bytes(record);
+        bytes = recorder_record_bytes(record);
         if (record->type == RECORD_STACK && !is_pair(record))
             e = known_add(&known, record, at);
     }
     bytes = 1;
     for (size_t at = 0; e == 0 && at < end && bytes > 0; at += bytes) {
-        bytes = record_bytes(record_at(r, at));
+        bytes = recorder_record_bytes(record_at(r, at));
         if (is_pair(record_at(r, at)))
             e = join_pair(r, known, at);
     }

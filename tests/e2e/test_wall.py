@@ -35,13 +35,16 @@ def lives(profile):
     return {tid: ns - profile.fact("window_ns") for tid, ns in sums.items() if ns != profile.fact("window_ns")}
 
 
-def check_closes(profile):
-    """What it says of its states is in its samples, and adds up to the lifetimes."""
+def check_closes(profile, slack=0):
+    """What it says of its states is in its samples, and adds up to the lifetimes. slack: for switches that the kernel did not tell of, which are
+    put back where they may have been.
+    """
     sums = by_state(profile)
     assert set(sums) <= set(STATES)
     for state in STATES:
         assert sums[state] == profile.fact(f"{state}_ns"), (state, profile.facts)
-    assert profile.total("wall") == profile.fact("lifetimes_ns"), (profile.facts, lives(profile))
+    lifetimes_ns = profile.fact("lifetimes_ns")
+    assert abs(profile.total("wall") - lifetimes_ns) <= slack * lifetimes_ns, (profile.facts, lives(profile))
     assert profile.fact("lost.threads") == profile.fact("lost.ring") == profile.fact("lost.nested") == 0
 
 
@@ -144,6 +147,14 @@ def test_short_threads(daemon, start_target):
     assert profile.fact("threads") > 20
 
 
+def test_more_than_a_table_has_room_for(daemon, start_target):
+    """Counts that the kernel's table has no room for come by another way, and count as the others."""
+    target = start_target("short_threads", "lanes=32", "wait_us=1000", "work_us=20")
+    profile = load(wall(daemon, target.pid, seconds=3, max_overhead=1000000))
+    check_closes(profile, 0.001)
+    assert "thinned" not in profile.facts and "stacks_lost" not in profile.facts, profile.facts
+
+
 @pytest.mark.chance
 def test_short_threads_of_which_few_are_walked(daemon, start_target):
     """Too dear to walk each wait: what the others waited in is told by those that were walked, and how long by how many."""
@@ -151,7 +162,7 @@ def test_short_threads_of_which_few_are_walked(daemon, start_target):
     before = target.truth()["functions"]
     profile = load(wall(daemon, target.pid, seconds=3, max_overhead=3))
     after = target.truth()["functions"]
-    check_closes(profile)
+    check_closes(profile, 0.001)
     thin = profile.fact("thinned")
     assert thin >= 2 and profile.fact("borrowed_ns") > 0, profile.facts
     true = {name: after[name]["calls"] - before[name]["calls"] for name in ("wait_short", "wait_long")}
