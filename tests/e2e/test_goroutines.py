@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -79,8 +80,18 @@ def stacks(profile, depth=None):
     return counts
 
 
+def named(daemon, target):
+    """A reply is due within seconds, with the names that are known by then; the rest are read behind it, and are in a later one."""
+    for _ in range(20):
+        ours = load(daemon.get(f"/pid/{target.pid}/debug/pprof/goroutine"))
+        if not int(ours.facts.get("symbols.pending", 0)):
+            return ours
+        time.sleep(0.5)
+    pytest.fail(f"names are pending all the time: {ours.facts}")
+
+
 def assert_same(daemon, target, depth=None):
-    ours = load(daemon.get(f"/pid/{target.pid}/debug/pprof/goroutine"))
+    ours = named(daemon, target)
     theirs = Profile(own(target, "goroutine"))
     assert ours.sample_types == theirs.sample_types == [("goroutine", "count")]
     a, b = stacks(ours, depth), stacks(theirs, depth)

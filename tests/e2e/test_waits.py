@@ -10,9 +10,9 @@ import time
 import pytest
 
 from profiles import load
-from target import Recorder
 from waiting import (
     PER_SPAN_NS,
+    Schedstats,
     Window,
     by_function_and_state,
     by_state,
@@ -131,27 +131,11 @@ def test_run_queue_of_a_crowded_cpu(daemon, start_target):
     """Ten threads that want one CPU: how long each waited is what the kernel says of it."""
     cpu = min(os.sched_getaffinity(0))
     target = start_target("ten_parallel", preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
-    samples = []
-    ended = threading.Event()
-
-    def note():
-        while not ended.wait(0.02):
-            samples.append((time.time_ns(), schedstat(target.pid)))
-
-    noting = threading.Thread(target=note)
-    noting.start()
-    try:
+    with Schedstats(target.pid) as stats:
         profile = get(daemon, target.pid, "wall", seconds=SECONDS, max_overhead=1000000)
-    finally:
-        time.sleep(0.1)
-        ended.set()
-        noting.join()
     states = by_state(profile, "wall")
-    # A thread that waits is charged when it gets the CPU: the totals are right within the longest of such waits, for each thread.
-    for index, state in ((0, "cpu"), (1, "runq")):
-        series = [(when, sum(each[index] for each in threads.values())) for when, threads in samples]
-        true = Recorder.at(series, profile.end_ns) - Recorder.at(series, profile.start_ns)
-        check_near(states[state], true, state, 0.02, 120_000_000 if state == "runq" else 20_000_000)
+    check_near(states["cpu"], stats.ran_ns(profile), "cpu", 0.02, 20_000_000)
+    check_near(states["runq"], stats.waited_ns(profile), "runq", 0.01, 20_000_000)
     check_closes(profile, tids_of(target.pid))
 
 

@@ -3,10 +3,13 @@ of the same.
 """
 
 import collections
+import contextlib
 import os
+import threading
 import time
 
 from profiles import load
+from target import Recorder
 
 # What a noted span has beside the wait itself: the clock's reading on both sides, the way into the kernel and back.
 PER_SPAN_NS = 6_000
@@ -97,6 +100,47 @@ def schedstat(pid):
             continue
         found[tid] = (run_ns, wait_ns)
     return found
+
+
+class Schedstats:
+    """The kernel's own account of each of a process's threads, noted all the time.
+
+    A wait for a CPU is booked as it ends, all of it: of ten threads that wait 100 ms each, a second's worth is booked late at either edge of a
+    window. So each is put back to where it was: it ended at the note that has it first, give or take a note.
+    """
+
+    def __init__(self, pid):
+        self.pid, self.notes, self.ended = pid, collections.defaultdict(list), threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.ended.wait(0.01):
+            for tid in tids_of(self.pid):
+                with contextlib.suppress(OSError), open(f"/proc/{self.pid}/task/{tid}/schedstat", encoding="ascii") as file:
+                    before = time.time_ns()
+                    run_ns, wait_ns, _ = (int(each) for each in file.read().split())
+                    self.notes[tid].append(((before + time.time_ns()) // 2, run_ns, wait_ns))
+
+    def __enter__(self):
+        self.thread.start()
+        time.sleep(0.1)
+        return self
+
+    def __exit__(self, *unused):
+        time.sleep(1)  # for waits that are under way at the window's end
+        self.ended.set()
+        self.thread.join()
+
+    def ran_ns(self, profile):
+        series = [[(when, run_ns) for when, run_ns, _ in notes] for notes in self.notes.values()]
+        return sum(Recorder.at(each, profile.end_ns) - Recorder.at(each, profile.start_ns) for each in series)
+
+    def waited_ns(self, profile):
+        total = 0
+        for notes in self.notes.values():
+            for (_, _, before), (when, _, after) in zip(notes, notes[1:]):
+                total += max(0, min(when, profile.end_ns) - max(when - (after - before), profile.start_ns))
+        return total
 
 
 def get(daemon, pid, kind, **parameters):
