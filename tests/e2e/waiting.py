@@ -53,11 +53,13 @@ def sums(spans, *keys):
 
 def by_function_and_state(profile, names, sample_type, tids=None):
     """{(function, state): value}: a sample counts for that of the names which is nearest to its leaf; None where none is there. tids: of these
-    threads alone (what a new thread waits for its first CPU has the stack of its maker).
+    threads alone. What a new thread waits for its first CPU has the stack of its maker, whose time it is not: left out.
     """
     wanted, index, found = set(names), profile.index(sample_type), collections.Counter()
     for sample in profile.samples:
         if tids and sample.labels["tid"] not in tids:
+            continue
+        if sample.labels.get("state") == "runq" and any("pthread_create" in frame.function for frame in sample.stack):
             continue
         function = next((frame.function for frame in sample.stack if frame.function in wanted), None)
         found[function, sample.labels.get("state")] += sample.values[index]
