@@ -49,7 +49,7 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
         .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .n_cpus = (uint32_t)n_cpus, .exit_link = -1,
         .exec_link = -1, .switch_prog = fds[SAMPLER_SWITCH_PROG], .waking_prog = fds[SAMPLER_WAKING_PROG],
         .new_task_prog = fds[SAMPLER_NEW_TASK_PROG], .threads_map = fds[SAMPLER_THREADS_MAP],
-        .sched_targets_map = fds[SAMPLER_SCHED_TARGETS_MAP], .go_prog = fds[SAMPLER_GO_PROG],
+        .go_prog = fds[SAMPLER_GO_PROG],
         .go_multi_prog = fds[SAMPLER_GO_MULTI_PROG], .go_waits_map = fds[SAMPLER_GO_WAITS_MAP], .go_locks_map = fds[SAMPLER_GO_LOCKS_MAP],
     };
     (void)snprintf(s.sched_error, sizeof(s.sched_error), "%s", loaded.errors[SAMPLER_OBJECT_SCHED]);
@@ -82,7 +82,7 @@ int sampler_open_bare(struct sampler *ret)
         .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
         .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
         .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
-        .sched_targets_map = -1, .go_prog = -1, .go_multi_prog = -1, .go_waits_map = -1, .go_locks_map = -1,
+        .go_prog = -1, .go_multi_prog = -1, .go_waits_map = -1, .go_locks_map = -1,
     };
     sched_init(ret, -1);
     return 0;
@@ -93,7 +93,7 @@ void sampler_close(struct sampler *s)
     int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,
                   &s->exit_prog,  &s->exec_prog,  &s->targets_map, &s->counts_map,      &s->records_map,
                   &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link, &s->switch_prog, &s->waking_prog,
-                  &s->new_task_prog, &s->threads_map, &s->sched_targets_map, &s->go_prog, &s->go_multi_prog,
+                  &s->new_task_prog, &s->threads_map, &s->go_prog, &s->go_multi_prog,
                   &s->go_waits_map, &s->go_locks_map};
     sched_deinit(s);
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)

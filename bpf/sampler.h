@@ -19,7 +19,7 @@ struct sampler {
     int targets_map, counts_map, records_map, notices_map;
     int slabs_map;               /* the arena of unwinding tables: bpf/unwind_arena.h */
     int switch_prog, waking_prog, new_task_prog; /* the scheduler's events, see bpf/sched.h; -1: sched_error says why not */
-    int threads_map, sched_targets_map;
+    int threads_map;
     int go_prog, go_multi_prog, go_waits_map, go_locks_map; /* probes of Go programs, see bpf/go_waits.h; -1: go_error says why not */
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */

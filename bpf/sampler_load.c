@@ -111,7 +111,6 @@ static const struct loaded_fd sched_fds[] = {
     {SAMPLER_WAKING_PROG, "on_waking", NULL},
     {SAMPLER_NEW_TASK_PROG, "on_new_task", NULL},
     {SAMPLER_THREADS_MAP, NULL, "threads"},
-    {SAMPLER_SCHED_TARGETS_MAP, NULL, "sched_targets"},
     {SAMPLER_SCHED_FILTER_MAP, NULL, "sched_filter"},
 };
 

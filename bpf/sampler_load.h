@@ -29,7 +29,6 @@ enum sampler_fd {
     SAMPLER_WAKING_PROG,
     SAMPLER_NEW_TASK_PROG,
     SAMPLER_THREADS_MAP,
-    SAMPLER_SCHED_TARGETS_MAP,
     SAMPLER_SCHED_FILTER_MAP,
     SAMPLER_GO_PROG, /* these: -1 where probes of Go programs can't be had, */
     SAMPLER_GO_MULTI_PROG, /* or where this kernel has no uprobe_multi */

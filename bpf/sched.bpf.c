@@ -28,26 +28,31 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* ---- what it costs */
 
-#define COST_EVERY 8 /* reading the clock is a good part of it */
+/* Reading the clock is a good part of it: of events that come fast, one in so many stands for all. */
+#define COST_EVERY_SHIFT 6
+#define COST_EVERY (1 << COST_EVERY_SHIFT)
+#define COST_FAST_NS 1000000
 
-__noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns)
+__noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns, __u32 events)
 {
     struct session_ctl *s = sched_session(slot, tgid);
 
     if (s)
-        charge_spent(s, spent_ns, COST_EVERY);
+        charge_spent(s, spent_ns, events);
     return 0;
 }
 
-__noinline int charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns)
+/* before_ns: when the event before it was. */
+__noinline int charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns, __u64 before_ns)
 {
+    __u32 events = began_ns - before_ns < COST_FAST_NS ? COST_EVERY : 1;
     __u64 spent_ns;
 
-    if (bpf_get_prandom_u32() % COST_EVERY)
+    if (events > 1 && (began_ns * 0x9fb21c651e98df25ull) >> (64 - COST_EVERY_SHIFT)) /* as good as by chance */
         return 0;
     spent_ns = bpf_ktime_get_ns() - began_ns;
     FOR_EACH_SLOT(slot, slots)
-        session_charge(slot, tgid, spent_ns);
+        session_charge(slot, tgid, spent_ns, events);
     return 0;
 }
 
@@ -239,7 +244,7 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_struct *next)
 {
     __u32 left_tgid = 0, next_tgid = 0, level;
-    __u64 left_tracing = 0, next_tracing = 0, waking, now_ns;
+    __u64 left_tracing = 0, next_tracing = 0, waking, now_ns, before_ns = 0;
     __u64 left = sched_slots(before, &left_tgid, &left_tracing, &waking);
     __u64 comes = sched_slots(next, &next_tgid, &next_tracing, &waking);
     struct thread_state *t;
@@ -253,13 +258,17 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_
         return 0;
     t = left ? thread_of(before, left_tgid, left) : NULL;
     if (t)
+        before_ns = t->in_ns;
+    if (t)
         thread_leaves(ctx, before, t, x, left, left_tracing);
     t = comes ? thread_of(next, next_tgid, comes) : NULL;
     sched_begin(x, now_ns);
+    if (t && !left)
+        before_ns = t->out_ns;
     if (t)
         thread_comes(next, t, x, comes, next_tracing);
     scratch_release(level);
-    charge_sessions(left ? left_tgid : next_tgid, left ? left : comes, now_ns);
+    charge_sessions(left ? left_tgid : next_tgid, left ? left : comes, now_ns, before_ns);
     return 0;
 }
 
@@ -318,7 +327,7 @@ int BPF_PROG(on_waking, struct task_struct *task)
         scratch_release(level);
     }
     thread_woken(ctx, t, tgid, tracing, waking, now_ns);
-    charge_sessions(tgid, slots, now_ns);
+    charge_sessions(tgid, slots, now_ns, t->out_ns);
     return 0;
 }
 
@@ -366,6 +375,6 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     trace_begin(t, tracing, now_ns);
     t->last.walked = 0; /* it was its maker's */
     scratch_release(level);
-    charge_sessions(tgid, slots, now_ns);
+    charge_sessions(tgid, slots, now_ns, 0);
     return 0;
 }

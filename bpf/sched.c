@@ -73,19 +73,71 @@ void sched_deinit(struct sampler *s)
 
 /* ---- whose events */
 
-/* The slots of a target whose sessions want its events. */
-static struct sched_wishes sched_wishes(const struct sampler *s, uint32_t tgid)
-{
-    struct sched_wishes wishes = {0};
-
-    (void)bpf_map_lookup_elem(s->sched_targets_map, &tgid, &wishes);
-    return wishes;
-}
-
-/* The filter counts targets by the end of their numbers. */
 static uint8_t *sched_filter(struct sampler *s, uint32_t tgid)
 {
     return &s->sched.filter->targets[tgid % SCHED_FILTER_ENTRIES];
+}
+
+/* Where the wishes of a target are; NULL: it has none. */
+static struct sched_wishes *sched_find(struct sampler *s, uint32_t tgid)
+{
+    struct sched_wishes *all = s->sched.filter->wishes;
+
+    for (uint32_t at = *sched_filter(s, tgid); at; at = all[at - 1].next)
+        if (all[at - 1].tgid == tgid)
+            return &all[at - 1];
+    return NULL;
+}
+
+/* The slots of a target whose sessions want its events. */
+static struct sched_wishes sched_wishes(struct sampler *s, uint32_t tgid)
+{
+    const struct sched_wishes *found = s->sched.filter ? sched_find(s, tgid) : NULL;
+
+    return found ? *found : (struct sched_wishes){.tgid = tgid};
+}
+
+/* There is room for those of a new target: there are as many as sessions. */
+static struct sched_wishes *sched_new_target(struct sampler *s, uint32_t tgid)
+{
+    struct sched_wishes *all = s->sched.filter->wishes;
+    uint32_t at = 0;
+
+    while (all[at].all)
+        at++;
+    assert(at < CPROFD_MAX_SESSIONS);
+    all[at] = (struct sched_wishes){.tgid = tgid, .next = *sched_filter(s, tgid)};
+    __atomic_store_n(sched_filter(s, tgid), (uint8_t)(at + 1), __ATOMIC_RELEASE);
+    return &all[at];
+}
+
+static void sched_forget_target(struct sampler *s, const struct sched_wishes *target)
+{
+    struct sched_wishes *all = s->sched.filter->wishes, *before = NULL;
+    uint32_t at = (uint32_t)(target - all) + 1;
+
+    for (uint32_t i = *sched_filter(s, target->tgid); i != at; i = before->next)
+        before = &all[i - 1];
+    if (before)
+        __atomic_store_n(&before->next, target->next, __ATOMIC_RELEASE);
+    else
+        __atomic_store_n(sched_filter(s, target->tgid), (uint8_t)target->next, __ATOMIC_RELEASE);
+}
+
+/* What is wanted of a target from now on. */
+static void sched_wish(struct sampler *s, const struct sched_wishes *wishes)
+{
+    struct sched_wishes *target = sched_find(s, wishes->tgid);
+
+    if (!target && wishes->all)
+        target = sched_new_target(s, wishes->tgid);
+    if (!target)
+        return;
+    target->tracing = wishes->tracing;
+    target->waking = wishes->waking;
+    __atomic_store_n(&target->all, wishes->all, __ATOMIC_RELEASE);
+    if (!wishes->all)
+        sched_forget_target(s, target);
 }
 
 static bool looks_at_locks(const struct session_ctl *ctl)
@@ -174,16 +226,8 @@ int sched_add(struct sampler *s, uint32_t slot)
     if (before == 0 && s->sched.users > 0)
         sched_sweep(s);
     sched_look_at_locks(s, slot, before);
-    if (bpf_map_update_elem(s->sched_targets_map, &tgid, &wishes, BPF_ANY) < 0) {
-        int r = -errno;
-        sched_look_away(s, slot, before);
-        if (s->sched.users == 0)
-            sched_detach(s);
-        return r;
-    }
+    sched_wish(s, &wishes);
     s->sched.users++;
-    if (before == 0)
-        ++*sched_filter(s, tgid);
     return 0;
 }
 
@@ -197,12 +241,7 @@ void sched_remove(struct sampler *s, uint32_t slot)
     wishes.all &= ~(1ull << slot);
     wishes.tracing &= ~(1ull << slot);
     wishes.waking &= ~(1ull << slot);
-    if (wishes.all)
-        (void)bpf_map_update_elem(s->sched_targets_map, &tgid, &wishes, BPF_ANY);
-    else
-        (void)bpf_map_delete_elem(s->sched_targets_map, &tgid);
-    if (!wishes.all)
-        --*sched_filter(s, tgid);
+    sched_wish(s, &wishes);
     sched_look_away(s, slot, wishes.all);
     if (--s->sched.users == 0)
         sched_detach(s);

@@ -12,14 +12,6 @@ struct {
     __type(value, struct sched_filter_table);
 } sched_filter SEC(".maps");
 
-/* The slots whose sessions want the scheduler's events of a target, by its tgid: written by the loop. */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __type(value, struct sched_wishes);
-} sched_targets SEC(".maps");
-
 /* The threads of all targets, by the address of their task: that stays the same when a thread takes its process over by exec. Each is
  * removed at its end. Made when the first session begins, so that idle it takes no memory. Its keys and values by size: see counts. */
 struct threads_map {

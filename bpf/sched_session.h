@@ -217,6 +217,16 @@ static __always_inline bool wants_stack(const struct session_ctl *s, const struc
     return s->state != SESSION_CLOSED && (s->thin <= 1 || bpf_get_prandom_u32() % s->thin == 0);
 }
 
+static __always_inline void want_stack(const struct session_ctl *s, struct scratch *x, __u32 slot)
+{
+    __u32 way = session_way(s) & (SCHED_WALKS - 1);
+
+    if (!wants_stack(s, x))
+        return;
+    x->wanted[way] |= 1ull << slot;
+    x->first[way] = slot;
+}
+
 /* Whether the thread was here when it left its CPU last. */
 static __always_inline bool walk_is_known(const struct thread_state *t, const struct stack_walk *walk)
 {
@@ -227,11 +237,13 @@ static __always_inline bool walk_is_known(const struct thread_state *t, const st
 /* The user's part, noted. */
 static __always_inline void walk_user_noted(struct stack_walk *walk, struct thread_state *t)
 {
+    t->last.walks++;
     t->last.pc = walk->pc;
     t->last.fp = walk->fp;
     walk->notes.from = walk->sp;
     walk->notes.check = 0;
     walk->notes.n = 0;
+    walk->notes.words = 0;
     stack_push(walk, STACK_FRAME_EXACT);
     for (__u32 i = 0; i < SCHED_MAX_FRAMES / STEPS; i++)
         if (!stack_steps(walk))
@@ -250,21 +262,24 @@ __noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot
 {
     struct task_struct *task = bpf_get_current_task_btf();
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    __u64 wanted;
+    __u64 wanted, begun;
 
     barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
     way &= SCHED_WALKS - 1;
     if (!t || !x || !s)
         return 0;
     session_follow(s, slot, task);
+    begun = x->walk.hash[0];
     if (task->mm) {
         walk_user_begin(s, task, &x->walk);
         wanted = x->wanted[way];
-        if ((t->given & wanted) == wanted && !(way & SCHED_WALK_KERNEL) && walk_is_known(t, &x->walk) &&
-            stack_is_as_noted(&x->walk, &t->last.notes))
+        if ((t->given & wanted) == wanted && t->walked[way].begun == begun && t->walked[way].walks == t->last.walks &&
+            walk_is_known(t, &x->walk) && stack_is_as_noted(&x->walk, &t->last.notes))
             return 0;
         walk_user_noted(&x->walk, t);
     }
+    t->walked[way].begun = begun;
+    t->walked[way].walks = t->last.walks;
     walk_finish(&x->walk);
     t->stack_hash[way][0] = x->walk.record.stack_hash[0];
     t->stack_hash[way][1] = x->walk.record.stack_hash[1];
@@ -304,15 +319,6 @@ __noinline int sessions_give(struct thread_state *t, struct scratch *x, __u64 wa
     return 0;
 }
 
-__noinline int first_slot(__u64 slots)
-{
-    __u32 first = 0;
-
-    while (first < CPROFD_MAX_SESSIONS - 1 && !(slots >> first & 1))
-        first++;
-    return first;
-}
-
 /* The current thread's stack, for all who want it walked in a way. */
 static __always_inline void thread_gives(void *ctx, struct thread_state *t, struct scratch *x, __u32 way)
 {
@@ -322,7 +328,7 @@ static __always_inline void thread_gives(void *ctx, struct thread_state *t, stru
 
     if (!wanted)
         return;
-    first = first_slot(wanted);
+    first = x->first[way];
     s = bpf_map_lookup_elem(&sessions, &first);
     if (!s)
         return;
@@ -420,8 +426,8 @@ __noinline int session_wants(struct thread_state *t, struct scratch *x, __u32 sl
 {
     struct session_ctl *s = session_meets(t, x, slot);
 
-    if (s && x && wants_stack(s, x))
-        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    if (s && x)
+        want_stack(s, x, slot);
     return 0;
 }
 
@@ -440,8 +446,7 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
     (void)session_looks_at_locks(s, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
-    if (wants_stack(s, x))
-        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    want_stack(s, x, slot);
     return 0;
 }
 
@@ -487,8 +492,7 @@ __noinline int session_begins(struct thread_state *t, struct scratch *x, __u32 s
         return 0;
     if (s->state == SESSION_OPEN)
         __sync_fetch_and_add(&s->births, 1);
-    if (wants_stack(s, x))
-        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+    want_stack(s, x, slot);
     return 0;
 }
 

@@ -11,20 +11,24 @@
 #define SCHED_MAX_FRAMES 128
 /* System calls by number; higher ones are of class OTHER. */
 #define SCHED_SYSCALLS 512
-/* A look at this table comes first, so that switches between other processes cost little: how many targets have a number that ends so. */
+/* A look at this table comes first, so that switches between other processes cost little. */
 #define SCHED_FILTER_ENTRIES 65536
-
-/* Written by the loop. */
-struct sched_filter_table {
-    __u8 targets[SCHED_FILTER_ENTRIES];
-    __u64 locks_since_ns[LOCK_GENERATIONS];
-};
 
 /* The slots whose sessions want the scheduler's events of a target. */
 struct sched_wishes {
-    __u64 all;
+    __u64 all;     /* 0: it is nobody's */
     __u64 tracing; /* each event by itself */
     __u64 waking;  /* who wakes, too: these, and those */
+    __u32 tgid;
+    __u32 next;    /* 1 + index of another one whose number ends so; 0: none */
+};
+
+/* Written by the loop. A program may be reading what is changed: it then has what a target's sessions wanted a moment ago, or those of another
+ * one, which take no events that are not theirs. */
+struct sched_filter_table {
+    __u8 targets[SCHED_FILTER_ENTRIES]; /* by the end of its number: 1 + index of the first */
+    struct sched_wishes wishes[CPROFD_MAX_SESSIONS];
+    __u64 locks_since_ns[LOCK_GENERATIONS];
 };
 
 /* How stacks may be walked: each a stack of its own. */
@@ -69,9 +73,13 @@ struct thread_state {
     __u64 clock_ns;     /* traces: what the scheduler's clock was behind ours when it was put on it */
     __u64 stack_hash[SCHED_WALKS + 1][2]; /* by which stack */
     struct {
+        __u64 begun; /* the hash over the kernel's frames */
+        __u64 walks; /* the user's are those of that walk: last.walks */
+    } walked[SCHED_WALKS];
+    struct {
         __u64 pc, fp;
         __u32 space, version, by_fp, walked; /* walked: 1: the rest is valid */
+        __u64 walks;                         /* so far */
         struct stack_notes notes;
-        __u64 hash[2];
-    } last; /* the walk without kernel frames */
+    } last; /* the user's part of the last walk */
 };

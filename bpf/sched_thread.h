@@ -22,17 +22,23 @@ static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tg
 {
     __u32 zero = 0, tgid = task_tgid(task);
     struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
-    struct sched_wishes *wishes;
+    const struct sched_wishes *wishes;
+    __u32 at;
 
-    if (!filter || !filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)])
+    if (!filter)
         return 0;
-    wishes = bpf_map_lookup_elem(&sched_targets, &tgid);
-    if (!wishes)
-        return 0;
-    *ret_tgid = tgid;
-    *ret_tracing = wishes->tracing;
-    *ret_waking = wishes->waking;
-    return wishes->all;
+    at = filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)];
+    for (__u32 i = 0; i < CPROFD_MAX_SESSIONS && at; i++) {
+        wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
+        if (wishes->tgid == tgid) {
+            *ret_tgid = tgid;
+            *ret_tracing = wishes->tracing;
+            *ret_waking = wishes->waking;
+            return wishes->all;
+        }
+        at = wishes->next;
+    }
+    return 0;
 }
 
 /* The session in a slot, if it wants the scheduler's events of this target. */
@@ -75,7 +81,9 @@ static __always_inline struct thread_state *thread_find(struct task_struct *task
 static __always_inline void thread_name(struct thread_state *t, struct task_struct *task)
 {
     t->tid = task_tid(task);
-    bpf_probe_read_kernel(t->comm, sizeof(t->comm), task->comm); /* behind its end may be more of an earlier one */
+    /* In two words, which is cheaper than to ask for a copy. Behind its end may be more of an earlier one. */
+    ((__u64 *)t->comm)[0] = ((const __u64 *)task->comm)[0];
+    ((__u64 *)t->comm)[1] = ((const __u64 *)task->comm)[1];
 }
 
 /* A new one. */

@@ -84,7 +84,8 @@ struct {
 struct scratch {
     /* The scheduler's events alone (sched.bpf.c): what the sessions of one event want. */
     __u64 now_ns;
-    __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so */
+    __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so; */
+    __u32 first[SCHED_WALKS];  /* one of them */
     __u64 generation;          /* of the newest */
     __u64 missed_ns;           /* when the switch must have been that nobody told us of */
     __u32 level;               /* this one's, of its CPU's */

@@ -85,29 +85,29 @@ STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 ad
 }
 
 #ifdef STACK_NOTING
+/* Words in one reading, into where the walk's frames would be: to ask for memory is what costs, more than its length. */
+#define STACK_LOOK_WORDS 256
+_Static_assert(CPROFD_MAX_KERNEL_FRAMES + STACK_LOOK_WORDS <= STACK_WALK_FRAMES, "there is room for them");
+
 /* Whether all that an earlier walk from the same registers read is still there. */
 STACK_GLOBAL int stack_is_as_noted(struct stack_walk *walk, const struct stack_notes *notes)
 {
-    __u64 check = 0, pair[2];
+    __u64 check = 0;
+    __u32 base = 0, end = 0; /* the words that were read */
 
     if (!walk || !notes)
         return 0;
-    walk->window_at = 1;
-    for (__u32 i = 0; i < STACK_NOTES; i++) {
-        __u64 address;
-        if (i >= notes->n)
-            break;
-        address = notes->from + (notes->at[i] & ~7u);
-        if (notes->at[i] & 1) {
-            if (stack_look_pair(walk, pair, address))
+    for (__u32 i = 0; i < STACK_NOTES && i < notes->n; i++) {
+        __u32 at = notes->at[i];
+        if (at < base || at >= end) {
+            __u64 bytes = (notes->words - at) * 8ull;
+            bytes = bytes < STACK_LOOK_WORDS * 8 ? bytes : STACK_LOOK_WORDS * 8;
+            if (stack_read(walk->frames + CPROFD_MAX_KERNEL_FRAMES, bytes, notes->from + at * 8ull))
                 return 0;
-            check = stack_check(check, pair[0]);
-            check = stack_check(check, pair[1]);
-        } else {
-            if (stack_look_word(walk, pair, address))
-                return 0;
-            check = stack_check(check, pair[0]);
+            base = at;
+            end = at + (__u32)bytes / 8;
         }
+        check = stack_check(check, walk->frames[CPROFD_MAX_KERNEL_FRAMES + ((at - base) & (STACK_LOOK_WORDS - 1))]);
     }
     return check == notes->check;
 }

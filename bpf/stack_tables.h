@@ -168,29 +168,29 @@ STACK_GLOBAL int stack_search_rule(struct stack_walk *walk, __u64 address)
     }
 }
 
-#define STACK_BARRIER() __asm__ volatile("" ::: "memory")
+STACK_INLINE __u64 stack_cached_check(__u64 address, __u32 version, __u64 rule)
+{
+    __u64 check = (address ^ (__u64)version << 32) * 0xd6e8feb86659fd93ull;
 
-/* The same, by what was found before. A program that interrupts this one on its CPU may change the entry at any point: it counts only if
- * it names the address both before and after its rule was read. */
+    check = ((check ^ check >> 29) + rule) * 0x9fb21c651e98df25ull;
+    return check ^ check >> 32;
+}
+
+/* The same, by what was found before. */
 STACK_INLINE int stack_rule_at(struct stack_walk *walk, __u64 address)
 {
     struct stack_cached *cached = stack_cache(stack_cache_index(address));
 
-    if (cached && walk->version && cached->address == address && cached->version == walk->version) {
-        walk->rule = cached->rule;
-        STACK_BARRIER();
-        if (cached->address == address && cached->version == walk->version)
+    if (cached && walk->version) {
+        walk->rule = *(volatile __u64 *)&cached->rule;
+        if (cached->check == stack_cached_check(address, walk->version, walk->rule))
             return 1;
     }
     if (!stack_search_rule(walk, address))
         return 0;
     if (cached) {
-        cached->version = 0;
-        STACK_BARRIER();
-        cached->address = address;
         cached->rule = walk->rule;
-        STACK_BARRIER();
-        cached->version = walk->version;
+        cached->check = stack_cached_check(address, walk->version, walk->rule);
     }
     return 1;
 }

@@ -19,23 +19,24 @@
 #define STACK_WINDOW_WORDS 32
 
 /* A rule that was found before. The return addresses of one sample are mostly those of the one before: a look at one cache line in place
- * of two searches. */
+ * of two searches. A program may be interrupted or preempted between any two accesses by another that writes the same entry: the check tells
+ * whether the rule is that of an address, whoever wrote which of the two. */
 struct stack_cached {
-    __u64 address, rule;
-    __u32 version; /* of the space that it was found in; 0: none */
-    __u32 pad;
+    __u64 rule;
+    __u64 check; /* over the address, the version of the space that it was found in, and the rule */
 };
 #define STACK_CACHE_ENTRIES 2048
 
 /* What a walk read of the stack, so that one who comes back to the same registers can tell by a look at the same places whether another walk
  * would find the same. */
-#define STACK_NOTES 64
+#define STACK_NOTES 128
 
 struct stack_notes {
     __u64 from;             /* the stack pointer that it began with */
-    __u64 check;            /* over all that was read there */
-    __u32 n;                /* more than STACK_NOTES: it hung on more than that, or on other things */
-    __u32 at[STACK_NOTES];  /* bytes from there, in eights; the lowest bit: two words */
+    __u64 check;            /* over all words that were read there */
+    __u32 n;                /* of them; more than STACK_NOTES: it hung on more than that, or on other things */
+    __u32 words;            /* that reach from there to the last of them */
+    __u16 at[STACK_NOTES];  /* words from there */
 };
 
 struct stack_walk {
@@ -82,10 +83,10 @@ STACK_INLINE void stack_hash(__u64 hash[2], __u64 frame)
     hash[1] ^= hash[1] >> 29;
 }
 
+/* Two words that lie where two others lay have the same check by accident alone, and cheaply so. */
 STACK_INLINE __u64 stack_check(__u64 check, __u64 word)
 {
-    check = (check ^ word) * 0x9fb21c651e98df25ull;
-    return check ^ check >> 32;
+    return (check + word) * 0x9fb21c651e98df25ull;
 }
 
 /* The walk hangs on more than what is noted. */
@@ -101,17 +102,21 @@ STACK_INLINE void stack_note(struct stack_walk *walk, __u64 address, const __u64
 {
 #ifdef STACK_NOTING
     __u64 at = address - walk->notes.from;
-    __u32 n = walk->notes.n;
+    __u32 n = walk->notes.n, end = (__u32)(at >> 3) + 1 + pair;
 
-    if (n >= STACK_NOTES || (at & 7) || at >> 32) {
+    if (n > STACK_NOTES - 2 || (at & 7) || at >> 3 > 0xfffe) {
         stack_note_unknown(walk);
         return;
     }
     walk->notes.check = stack_check(walk->notes.check, words[0]);
-    if (pair)
+    walk->notes.at[n] = (__u16)(at >> 3);
+    if (pair) {
         walk->notes.check = stack_check(walk->notes.check, words[1]);
-    walk->notes.at[n] = (__u32)at | pair;
-    walk->notes.n = n + 1;
+        walk->notes.at[n + 1] = (__u16)(at >> 3) + 1;
+    }
+    walk->notes.n = n + 1 + pair;
+    if (walk->notes.words < end)
+        walk->notes.words = end;
 #endif
 }
 

@@ -411,6 +411,53 @@ START_TEST(test_a_gap_is_put_back)
 }
 END_TEST
 
+static uint64_t time_charged(uint32_t slot)
+{
+    return __atomic_load_n(&sampler.ctl[slot].overhead_ns, __ATOMIC_RELAXED);
+}
+
+/* Some events of the child. */
+static bool is_looked_at(uint32_t slot, int fd)
+{
+    uint64_t before = time_charged(slot);
+
+    for (int n = 0; n < 1000 && time_charged(slot) == before; n++) {
+        ck_assert_int_eq(write(fd, "x", 1), 1);
+        sleep_ms(2);
+    }
+    return time_charged(slot) != before;
+}
+
+/* Targets whose numbers end alike share a place in the filter; they come and go in any order. */
+START_TEST(test_numbers_that_end_alike)
+{
+    static const uint32_t orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    struct attachment a = ATTACHMENT_INIT;
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    pid_t pid = start_reader(fds[0]);
+    ck_assert_int_eq(attach_maps(&sampler, 9, MAX_KEYS, 1 << 20, &a), 0);
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        for (uint32_t slot = 8; slot < 11; slot++) /* the real one has the others around it */
+            add(slot, slot == 9 ? pid : pid + (int)(slot - 7) * SCHED_FILTER_ENTRIES);
+        for (int n = 0; n < 3; n++) {
+            ck_assert(sampler.ctl[9].state == SESSION_FREE || is_looked_at(9, fds[1]));
+            drop(8 + orders[i][n]);
+        }
+        for (size_t k = 0; k < SCHED_FILTER_ENTRIES; k++)
+            ck_assert_uint_eq(sampler.sched.filter->targets[k], 0);
+    }
+    attach_end(&sampler, 9, &a);
+    close_fd(&a.counts_fd);
+    close_fd(&a.records_fd);
+    (void)kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    close(fds[0]);
+    close(fds[1]);
+}
+END_TEST
+
 START_TEST(test_nobody_is_watched_before_and_after)
 {
     fill_ctl(4, getpid(), SCHED_NONE);
@@ -441,6 +488,8 @@ int main(void)
     tcase_add_test(tc, test_a_target_again_is_a_new_one);
     tcase_add_test(tc, test_missed_switches_are_put_back);
     tcase_add_test(tc, test_a_gap_is_put_back);
+    tcase_add_test(tc, test_a_missed_leave_is_put_back);
+    tcase_add_test(tc, test_numbers_that_end_alike);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

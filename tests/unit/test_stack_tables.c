@@ -38,6 +38,42 @@ START_TEST(test_walks_to_the_root)
 }
 END_TEST
 
+static void walk_plain(void)
+{
+    rows_begin(CODE_BASE + 0x100, STACK_BASE, STACK_BASE + 80);
+    rows_walk();
+    ck_assert_uint_eq(walk.end, STACK_END_ROOT);
+    ck_assert_uint_eq(walk.n, 4);
+}
+
+/* A program was interrupted while it noted a rule, by one that noted that of another address in the same place: each wrote half of it. */
+START_TEST(test_no_rule_of_another_address)
+{
+    const __u64 leaf = CODE_BASE + 0x100, caller = CODE_BASE + 0x20f;
+    struct stack_cached *ours, *others;
+
+    rows_setup(plain, N_PLAIN);
+    stack[0] = CODE_BASE + 0x210;
+    stack[1 + 3] = CODE_BASE + 0x310;
+    stack[11] = CODE_BASE + 0x410;
+    walk_plain();
+    ours = stack_cache(stack_cache_index(leaf));
+    others = stack_cache(stack_cache_index(caller));
+    ck_assert_ptr_ne(ours, others);
+    const struct stack_cached saved = *ours;
+    ck_assert_uint_ne(saved.rule, others->rule);
+    ours->rule = others->rule;
+    walk_plain();
+    ck_assert_uint_eq(ours->rule, saved.rule); /* it was found anew */
+    ours->check = others->check;
+    walk_plain();
+    ck_assert_uint_eq(ours->check, saved.check);
+    *ours = *others; /* all of another's */
+    walk_plain();
+    ck_assert_uint_eq(ours->rule, saved.rule);
+}
+END_TEST
+
 /* A function that ends in a call: its return address is the next function's first instruction. */
 START_TEST(test_return_address_behind_a_functions_end)
 {
@@ -513,6 +549,7 @@ int main(void)
     Suite *suite = suite_create("stack_tables");
     TCase *tc = tcase_create("stack_tables");
     tcase_add_test(tc, test_walks_to_the_root);
+    tcase_add_test(tc, test_no_rule_of_another_address);
     tcase_add_test(tc, test_return_address_behind_a_functions_end);
     tcase_add_test(tc, test_ends_that_are_none);
     tcase_add_test(tc, test_broken_tables_end_the_walk);
