@@ -28,9 +28,9 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* ---- what it costs */
 
-/* Reading the clock is a good part of it: of events that come fast, one in so many stands for all. */
-#define COST_EVERY_SHIFT 6
-#define COST_EVERY (1 << COST_EVERY_SHIFT)
+/* Reading the clock is a good part of it: one event in so many stands for all, of those that come fast one in more. Bits. */
+#define COST_SLOW_SHIFT 3
+#define COST_FAST_SHIFT 6
 #define COST_FAST_NS 1000000
 
 __noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns, __u32 events)
@@ -45,14 +45,14 @@ __noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns, __u32 even
 /* before_ns: when the event before it was. */
 __noinline int charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns, __u64 before_ns)
 {
-    __u32 events = began_ns - before_ns < COST_FAST_NS ? COST_EVERY : 1;
+    __u32 shift = began_ns - before_ns < COST_FAST_NS ? COST_FAST_SHIFT : COST_SLOW_SHIFT;
     __u64 spent_ns;
 
-    if (events > 1 && (began_ns * 0x9fb21c651e98df25ull) >> (64 - COST_EVERY_SHIFT)) /* as good as by chance */
+    if ((began_ns * 0x9fb21c651e98df25ull) >> (64 - shift)) /* as good as by chance */
         return 0;
     spent_ns = bpf_ktime_get_ns() - began_ns;
     FOR_EACH_SLOT(slot, slots)
-        session_charge(slot, tgid, spent_ns, events);
+        session_charge(slot, tgid, spent_ns, 1u << shift);
     return 0;
 }
 
@@ -68,7 +68,9 @@ static __always_inline void thread_dies(struct task_struct *task, struct thread_
         closing |= session_is_closing(slot, t->tgid);
     t->place = THREAD_DEAD;
     t->out_ns = x->now_ns;
-    if (!closing)
+    if (closing)
+        thread_is_kept();
+    else
         thread_remove(task);
 }
 

@@ -53,6 +53,7 @@ static int sched_attach(struct sampler *s)
                                       SCHED_MAX_THREADS, NULL);
     if (s->sched.threads < 0)
         return -errno;
+    s->sched.filter->kept = 0;
     if (bpf_map_update_elem(s->threads_map, &zero, &s->sched.threads, BPF_ANY) < 0)
         return -errno;
     for (size_t i = 0; i < sizeof(progs) / sizeof(progs[0]); i++) {
@@ -183,8 +184,34 @@ static void sched_look_away(struct sampler *s, uint32_t slot, uint64_t others)
 
 #define SWEEP_STEP 256
 
-/* Forgets threads of processes that are no targets any more: their ends were not seen, so that others may have their places in memory; and
- * what was known of those that are still there is no longer true. */
+/* One of these sessions' windows has ended, and who settles it still wants to know of threads that died since. */
+static bool sched_closes(const struct sampler *s, uint64_t slots)
+{
+    for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
+        if ((slots >> i & 1) && (s->ctl[i].until_ns || s->ctl[i].closed_ns))
+            return true;
+    return false;
+}
+
+static bool sched_wants_thread(struct sampler *s, const struct thread_state *t)
+{
+    uint64_t slots = sched_wishes(s, t->tgid).all;
+    bool wanted = slots && (t->place != THREAD_DEAD || sched_closes(s, slots));
+
+    if (wanted && t->place == THREAD_DEAD)
+        __atomic_fetch_add(&s->sched.filter->kept, 1, __ATOMIC_RELAXED); /* as ever */
+    return wanted;
+}
+
+/* A new thread may have its place in memory by now. */
+static void sched_forget_thread(struct sampler *s, uint64_t key, struct thread_state *t)
+{
+    if (bpf_map_lookup_elem(s->sched.threads, &key, t) == 0 && !sched_wants_thread(s, t))
+        (void)bpf_map_delete_elem(s->sched.threads, &key);
+}
+
+/* Forgets threads that have died, and threads of processes that are no targets any more: their ends were not seen, so that others may have their
+ * places in memory; and what was known of those that are still there is no longer true. */
 static void sched_sweep(struct sampler *s)
 {
     AUTO_FREE struct thread_state *threads = calloc(SWEEP_STEP, sizeof(*threads));
@@ -196,8 +223,8 @@ static void sched_sweep(struct sampler *s)
         uint32_t n = SWEEP_STEP;
         r = bpf_map_lookup_batch(s->sched.threads, from, &position, keys, threads, &n, NULL);
         for (uint32_t i = 0; (r == 0 || r == -ENOENT) && i < n; i++)
-            if (sched_wishes(s, threads[i].tgid).all == 0)
-                (void)bpf_map_delete_elem(s->sched.threads, &keys[i]);
+            if (!sched_wants_thread(s, &threads[i]))
+                sched_forget_thread(s, keys[i], &threads[i]);
         from = &position;
     }
 }
@@ -245,4 +272,6 @@ void sched_remove(struct sampler *s, uint32_t slot)
     sched_look_away(s, slot, wishes.all);
     if (--s->sched.users == 0)
         sched_detach(s);
+    else if (__atomic_exchange_n(&s->sched.filter->kept, 0, __ATOMIC_RELAXED) > 0)
+        sched_sweep(s);
 }

@@ -118,6 +118,16 @@ static __always_inline void thread_remove(struct task_struct *task)
         (void)bpf_map_delete_elem(map, &key);
 }
 
+/* Though it is dead: the loop removes it once nobody wants to know of it. */
+static __always_inline void thread_is_kept(void)
+{
+    __u32 zero = 0;
+    struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
+
+    if (filter)
+        __sync_fetch_and_add(&filter->kept, 1);
+}
+
 __noinline int session_lost_thread(__u32 slot, __u32 tgid)
 {
     struct session_ctl *s = sched_session(slot, tgid);

@@ -458,6 +458,79 @@ START_TEST(test_numbers_that_end_alike)
 }
 END_TEST
 
+static void *end_at_once(void *arg)
+{
+    return arg;
+}
+
+/* A child that makes a thread for each byte, and sees it end. */
+static pid_t start_maker(int fd)
+{
+    pthread_t thread;
+    pid_t pid = fork();
+
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(fd, &(char){0}, 1) == 1)
+        if (pthread_create(&thread, NULL, end_at_once, NULL) == 0)
+            (void)pthread_join(thread, NULL);
+    _exit(0);
+}
+
+static unsigned dead_threads(pid_t pid)
+{
+    struct thread_state t;
+    uint64_t key, *from = NULL;
+    unsigned n = 0;
+
+    for (; bpf_map_get_next_key(sampler.sched.threads, from, &key) == 0; from = &key)
+        n += bpf_map_lookup_elem(sampler.sched.threads, &key, &t) == 0 && t.tgid == (uint32_t)pid && t.place == THREAD_DEAD;
+    return n;
+}
+
+static void wait_for_dead_threads(pid_t pid, int fd)
+{
+    for (int n = 0; n < 1000 && dead_threads(pid) == 0; n++) {
+        ck_assert_int_eq(write(fd, "x", 1), 1);
+        sleep_ms(2);
+    }
+    ck_assert_uint_gt(dead_threads(pid), 0);
+}
+
+/* Threads that die while windows are settled are known until the last of these is gone, and no longer, though others look on. */
+START_TEST(test_dead_threads_are_forgotten)
+{
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    pid_t pid = start_maker(fds[0]);
+    for (uint32_t slot = 11; slot < 14; slot++)
+        add(slot, pid);
+    for (int n = 0; n < 3; n++) /* the programs see the first one begin, at the latest */
+        ck_assert_int_eq(write(fds[1], "x", 1), 1);
+    sleep_ms(UNIT_MS);
+    ck_assert_uint_eq(dead_threads(pid), 0);
+    sampler.ctl[11].until_ns = sampler.ctl[12].until_ns = monotonic_ns();
+    wait_for_dead_threads(pid, fds[1]);
+    drop(11);
+    ck_assert_uint_gt(dead_threads(pid), 0);
+    drop(12);
+    for (int n = 0; n < 1000 && dead_threads(pid) > 0; n++) { /* one may have died while the last went */
+        add(12, pid);
+        drop(12);
+        sleep_ms(1);
+    }
+    ck_assert_uint_eq(dead_threads(pid), 0);
+    ck_assert_uint_ge(threads_known(pid), 1);
+    drop(13);
+    (void)kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    close(fds[0]);
+    close(fds[1]);
+}
+END_TEST
+
 START_TEST(test_nobody_is_watched_before_and_after)
 {
     fill_ctl(4, getpid(), SCHED_NONE);
@@ -490,6 +563,7 @@ int main(void)
     tcase_add_test(tc, test_a_gap_is_put_back);
     tcase_add_test(tc, test_a_missed_leave_is_put_back);
     tcase_add_test(tc, test_numbers_that_end_alike);
+    tcase_add_test(tc, test_dead_threads_are_forgotten);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
