@@ -1,4 +1,4 @@
-/* The child that loads, and what it tells its parent: a message for each object. Owns nothing beyond the call. */
+/* The child that loads, with more of them for all objects but the first, and what they tell their parent: a message for each object. Owns nothing beyond the call. */
 #include "bpf/sampler_load.h"
 
 #include <assert.h>
@@ -145,6 +145,7 @@ _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each ob
 
 /* What it says of each object; the fds that are marked come beside it, in their order. */
 struct load_answer {
+    uint32_t object; /* enum sampler_object */
     int error;
     uint64_t present; /* a bit for each enum sampler_fd */
     char message[512];
@@ -200,18 +201,19 @@ static const char *load_advice(int error)
 }
 
 /* 0, or -errno where the parent is gone. */
-static int answer_error(int sock, int error)
+static int answer_error(int sock, uint32_t which, int error)
 {
-    struct load_answer answer = {.error = error};
+    struct load_answer answer = {.object = which, .error = error};
 
     last_warning[strcspn(last_warning, "\n")] = '\0';
     (void)snprintf(answer.message, sizeof(answer.message), "%s (%s; %s)", load_advice(error), strerror(-error), last_warning);
     return fdmsg_send(sock, &answer, sizeof(answer), NULL, 0);
 }
 
-static int answer_fds(int sock, const struct loaded_object *o, const struct bpf_object *object)
+static int answer_fds(int sock, uint32_t which, const struct bpf_object *object)
 {
-    struct load_answer answer = {0};
+    const struct loaded_object *o = &objects[which];
+    struct load_answer answer = {.object = which};
     int all[SAMPLER_FDS], fds[SAMPLER_FDS];
     size_t n = 0;
 
@@ -229,21 +231,35 @@ static int answer_fds(int sock, const struct loaded_object *o, const struct bpf_
     return fdmsg_send(sock, &answer, sizeof(answer), fds, n);
 }
 
+/* The object, or NULL: it was answered why not, or the parent is gone. */
+static struct bpf_object *load_and_answer(int sock, uint32_t which, const struct bpf_object *first, uint32_t n_cpus)
+{
+    struct bpf_object *object = NULL;
+
+    int error = load_one(&objects[which], first, n_cpus, true, &object);
+    if (error < 0 && error != -EPERM)
+        error = load_one(&objects[which], first, n_cpus, false, &object);
+    int r = error < 0 ? answer_error(sock, which, error) : answer_fds(sock, which, object);
+    return r < 0 ? NULL : object;
+}
+
+/* Verifiers take their time: once the maps are there that all share, each of the other objects has a process of its own. Where there can be no
+ * more processes, one after the other does. */
 _Noreturn static void load_in_child(uint32_t n_cpus, int sock)
 {
-    struct bpf_object *first = NULL;
-
     libbpf_set_print(keep_last_warning);
-    for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
-        struct bpf_object *object = NULL;
-        int error = load_one(&objects[i], first, n_cpus, true, &object);
-        if (error < 0 && error != -EPERM)
-            error = load_one(&objects[i], first, n_cpus, false, &object);
-        int r = error < 0 ? answer_error(sock, error) : answer_fds(sock, &objects[i], object);
-        first = first ? first : object;
-        if (r < 0 || !first)
-            _exit(1);
+    const struct bpf_object *first = load_and_answer(sock, 0, NULL, n_cpus);
+    if (!first)
+        _exit(1);
+    for (uint32_t i = 1; i < SAMPLER_OBJECTS; i++) {
+        pid_t pid = fork();
+        if (pid <= 0)
+            (void)load_and_answer(sock, i, first, n_cpus);
+        if (pid == 0)
+            _exit(0);
     }
+    while (wait(NULL) > 0)
+        ;
     _exit(0);
 }
 
@@ -263,7 +279,7 @@ static int receive_answer(int sock, struct load_answer *ret, int fds[SAMPLER_FDS
 
     if (fdmsg_recv(sock, ret, sizeof(*ret), received, &n) != sizeof(*ret))
         return -ECHILD;
-    assert(n == (size_t)__builtin_popcountll(ret->present));
+    assert(n == (size_t)__builtin_popcountll(ret->present) && ret->object < SAMPLER_OBJECTS);
     for (size_t i = 0; i < SAMPLER_FDS; i++)
         if (ret->present & 1ull << i)
             fds[i] = received[next++];
@@ -275,15 +291,15 @@ static int receive_all(int sock, struct sampler_loaded *ret, char *error, size_t
     struct load_answer answer;
 
     for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
-        if (receive_answer(sock, &answer, ret->fds) < 0) {
+        if (receive_answer(sock, &answer, ret->fds) < 0) { /* the first object's comes first */
             (void)snprintf(error, error_len, "the process that loads the BPF programs died");
             return -ECHILD;
         }
-        if (answer.error < 0 && i == 0) {
+        if (answer.error < 0 && answer.object == 0) {
             (void)snprintf(error, error_len, "%s", answer.message);
             return answer.error;
         }
-        memcpy(ret->errors[i], answer.message, sizeof(answer.message));
+        memcpy(ret->errors[answer.object], answer.message, sizeof(answer.message));
     }
     return 0;
 }

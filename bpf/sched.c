@@ -210,8 +210,8 @@ static void sched_forget_thread(struct sampler *s, uint64_t key, struct thread_s
         (void)bpf_map_delete_elem(s->sched.threads, &key);
 }
 
-/* Forgets threads that have died, and threads of processes that are no targets any more: their ends were not seen, so that others may have their
- * places in memory; and what was known of those that are still there is no longer true. */
+/* Forgets threads that have died, and threads of processes that are no targets any more: their ends were not seen, so that others may have
+ * their places in memory; and what was known of those that are still there is no longer true. */
 static void sched_sweep(struct sampler *s)
 {
     AUTO_FREE struct thread_state *threads = calloc(SWEEP_STEP, sizeof(*threads));

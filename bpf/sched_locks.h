@@ -237,7 +237,7 @@ __noinline int session_woken(struct thread_state *t, struct scratch *x, __u32 sl
     if (by == LOCK_BY_OTHER)
         __sync_fetch_and_add(&s->foreign_releases, 1);
     else if (lock_wants_release(s))
-        x->wanted[session_way(s) & (SCHED_WALKS - 1)] |= 1ull << slot;
+        want_stack(s, x, slot);
     return 0;
 }
 

@@ -221,8 +221,6 @@ static __always_inline void want_stack(const struct session_ctl *s, struct scrat
 {
     __u32 way = session_way(s) & (SCHED_WALKS - 1);
 
-    if (!wants_stack(s, x))
-        return;
     x->wanted[way] |= 1ull << slot;
     x->first[way] = slot;
 }
@@ -426,7 +424,7 @@ __noinline int session_wants(struct thread_state *t, struct scratch *x, __u32 sl
 {
     struct session_ctl *s = session_meets(t, x, slot);
 
-    if (s && x)
+    if (s && x && wants_stack(s, x))
         want_stack(s, x, slot);
     return 0;
 }
@@ -446,7 +444,8 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
     (void)session_looks_at_locks(s, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
-    want_stack(s, x, slot);
+    if (wants_stack(s, x))
+        want_stack(s, x, slot);
     return 0;
 }
 
@@ -492,7 +491,8 @@ __noinline int session_begins(struct thread_state *t, struct scratch *x, __u32 s
         return 0;
     if (s->state == SESSION_OPEN)
         __sync_fetch_and_add(&s->births, 1);
-    want_stack(s, x, slot);
+    if (wants_stack(s, x))
+        want_stack(s, x, slot);
     return 0;
 }
 

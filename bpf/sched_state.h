@@ -23,8 +23,8 @@ struct sched_wishes {
     __u32 next;    /* 1 + index of another one whose number ends so; 0: none */
 };
 
-/* But for kept, written by the loop. A program may be reading what is changed: it then has what a target's sessions wanted a moment ago, or those of another
- * one, which take no events that are not theirs. */
+/* But for kept, written by the loop. A program may be reading what is changed: it then has what a target's sessions wanted a moment ago,
+ * or those of another one, which take no events that are not theirs. */
 struct sched_filter_table {
     __u8 targets[SCHED_FILTER_ENTRIES]; /* by the end of its number: 1 + index of the first */
     struct sched_wishes wishes[CPROFD_MAX_SESSIONS];

@@ -561,7 +561,6 @@ int main(void)
     tcase_add_test(tc, test_a_target_again_is_a_new_one);
     tcase_add_test(tc, test_missed_switches_are_put_back);
     tcase_add_test(tc, test_a_gap_is_put_back);
-    tcase_add_test(tc, test_a_missed_leave_is_put_back);
     tcase_add_test(tc, test_numbers_that_end_alike);
     tcase_add_test(tc, test_dead_threads_are_forgotten);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
