@@ -1,4 +1,4 @@
-/* The child that loads, with more of them for all objects but the first, and what they tell their parent: a message for each object. Owns nothing beyond the call. */
+/* The children that load, one for each object, and what they tell their parent: a message each. Owns nothing beyond the call. */
 #include "bpf/sampler_load.h"
 
 #include <assert.h>

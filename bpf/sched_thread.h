@@ -17,6 +17,21 @@ const volatile __u8 syscall_states[SCHED_SYSCALLS];
     for (__u32 slot = 0; slot < CPROFD_MAX_SESSIONS && (slots) >> slot; slot++) \
         if ((slots) >> slot & 1)
 
+/* The wishes of a target whose number ends as another's do: 1 + their index, or 0. */
+__noinline int sched_find_behind(__u32 at, __u32 tgid)
+{
+    __u32 zero = 0;
+    struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
+
+    for (__u32 i = 0; filter && i < CPROFD_MAX_SESSIONS && at; i++) {
+        const struct sched_wishes *wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
+        if (wishes->tgid == tgid)
+            return at;
+        at = wishes->next;
+    }
+    return 0;
+}
+
 /* The slots that want the events of a task, or 0; those that trace them, and those that ask who wakes, are told, too. */
 static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid, __u64 *ret_tracing, __u64 *ret_waking)
 {
@@ -28,17 +43,19 @@ static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tg
     if (!filter)
         return 0;
     at = filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)];
-    for (__u32 i = 0; i < CPROFD_MAX_SESSIONS && at; i++) {
+    if (!at)
+        return 0;
+    wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
+    if (wishes->tgid != tgid) {
+        at = sched_find_behind(wishes->next, tgid);
+        if (!at)
+            return 0;
         wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
-        if (wishes->tgid == tgid) {
-            *ret_tgid = tgid;
-            *ret_tracing = wishes->tracing;
-            *ret_waking = wishes->waking;
-            return wishes->all;
-        }
-        at = wishes->next;
     }
-    return 0;
+    *ret_tgid = tgid;
+    *ret_tracing = wishes->tracing;
+    *ret_waking = wishes->waking;
+    return wishes->all;
 }
 
 /* The session in a slot, if it wants the scheduler's events of this target. */
