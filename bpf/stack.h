@@ -89,25 +89,36 @@ STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 ad
 #define STACK_LOOK_WORDS 256
 _Static_assert(CPROFD_MAX_KERNEL_FRAMES + STACK_LOOK_WORDS <= STACK_WALK_FRAMES, "there is room for them");
 
+/* Reads noted words from one of them on. A function, and with its result in memory: verifiers would follow each course of it through all the
+ * words behind. */
+STACK_GLOBAL int stack_look(struct stack_walk *walk, const struct stack_notes *notes, __u32 at)
+{
+    __u64 bytes;
+
+    if (!walk || !notes)
+        return 0;
+    bytes = (notes->words - at) * 8ull;
+    bytes = bytes < STACK_LOOK_WORDS * 8 ? bytes : STACK_LOOK_WORDS * 8;
+    if (stack_read(walk->frames + CPROFD_MAX_KERNEL_FRAMES, bytes, notes->from + at * 8ull))
+        return 0;
+    walk->look_from = at;
+    walk->look_words = (__u32)bytes / 8;
+    return 1;
+}
+
 /* Whether all that an earlier walk from the same registers read is still there. */
 STACK_GLOBAL int stack_is_as_noted(struct stack_walk *walk, const struct stack_notes *notes)
 {
     __u64 check = 0;
-    __u32 base = 0, end = 0; /* the words that were read */
 
     if (!walk || !notes)
         return 0;
+    walk->look_words = 0;
     for (__u32 i = 0; i < STACK_NOTES && i < notes->n; i++) {
         __u32 at = notes->at[i];
-        if (at < base || at >= end) {
-            __u64 bytes = (notes->words - at) * 8ull;
-            bytes = bytes < STACK_LOOK_WORDS * 8 ? bytes : STACK_LOOK_WORDS * 8;
-            if (stack_read(walk->frames + CPROFD_MAX_KERNEL_FRAMES, bytes, notes->from + at * 8ull))
-                return 0;
-            base = at;
-            end = at + (__u32)bytes / 8;
-        }
-        check = stack_check(check, walk->frames[CPROFD_MAX_KERNEL_FRAMES + ((at - base) & (STACK_LOOK_WORDS - 1))]);
+        if (at - walk->look_from >= walk->look_words && !stack_look(walk, notes, at))
+            return 0;
+        check = stack_check(check, walk->frames[CPROFD_MAX_KERNEL_FRAMES + ((at - walk->look_from) & (STACK_LOOK_WORDS - 1))]);
     }
     return check == notes->check;
 }

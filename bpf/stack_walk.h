@@ -54,6 +54,7 @@ struct stack_walk {
     __u32 guessed_fp; /* 1: fp may be anything */
     __u32 unprobed;   /* 1: no return probe is live in the thread */
     __u32 low, high;  /* of a search */
+    __u32 look_from, look_words; /* of a look at noted words: which of them have been read */
     __u64 window_at;  /* address of window[]; no multiple of 8: it holds nothing */
     __u64 window[STACK_WINDOW_WORDS]; /* of the stack: frames are small, and one long reading is cheaper than several short ones */
     __u64 hash[2];    /* over all frames so far */
