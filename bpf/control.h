@@ -88,7 +88,8 @@ struct session_ctl {
     __u32 pending_exec;  /* of the oldest exec that the loop has not taken (it then stores 0) */
     __u32 exec_unseen;   /* 1: what is pending is no exec that was seen, but records were lost, and one may have been among them */
     __u64 samples;
-    __u64 hits;          /* probes and tracepoints: events of the target in the window */
+    __u64 hits;          /* probes and tracepoints: events of the target in the window, */
+    __u64 armed_hits;    /* and before it */
     __u64 late_weight;   /* ticks and overflows that the kernel refused or delayed, and that may have been the target's: not counted, but
                           * for overflows that were its own for certain, which are made up for */
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */

@@ -11,6 +11,7 @@
 
 #include "bpf/sampler_load.h"
 #include "bpf/sched.h"
+#include "bpf/uprobe_price.h"
 #include "util/cleanup.h"
 
 static size_t sampler_phases_bytes(const struct sampler *s)
@@ -22,6 +23,13 @@ static size_t sampler_phases_bytes(const struct sampler *s)
 static void *sampler_map(int map, size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Shared with children; NULL with errno set. */
+static void *sampler_shared(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -56,7 +64,8 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
     (void)snprintf(s.go_error, sizeof(s.go_error), "%s", loaded.errors[SAMPLER_OBJECT_GO]);
     s.ctl = sampler_map(sessions, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     s.phases = s.ctl ? sampler_map(phases, sampler_phases_bytes(&s)) : NULL;
-    if (!s.phases) {
+    s.price = s.phases ? sampler_shared(sizeof(*s.price)) : NULL;
+    if (!s.price) {
         r = -errno;
         (void)snprintf(error, error_len, "the sessions' control arrays can't be mapped: %s", strerror(errno));
         sampler_close(&s);
@@ -74,8 +83,8 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
 
 int sampler_open_bare(struct sampler *ret)
 {
-    void *ctl = mmap(NULL, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (ctl == MAP_FAILED)
+    struct session_ctl *ctl = sampler_shared(CPROFD_MAX_SESSIONS * sizeof(*ctl));
+    if (!ctl)
         return -errno;
     *ret = (struct sampler){
         .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
@@ -103,8 +112,11 @@ void sampler_close(struct sampler *s)
         (void)munmap(s->ctl, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     if (s->phases)
         (void)munmap(s->phases, sampler_phases_bytes(s));
+    if (s->price)
+        (void)munmap(s->price, sizeof(*s->price));
     s->ctl = NULL;
     s->phases = NULL;
+    s->price = NULL;
 }
 
 int sampler_watch(struct sampler *s)

@@ -12,6 +12,8 @@
 #include "bpf/control.h"
 #include "bpf/dump.h"
 
+struct uprobe_price;
+
 struct sampler {
     int timer_prog, perf_prog, probe_prog, tracepoint_prog;
     int probe_multi_prog;        /* -1: this kernel has no uprobe_multi */
@@ -24,6 +26,7 @@ struct sampler {
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */
     uint32_t n_cpus;             /* possible ones */
+    struct uprobe_price *price;  /* shared with attachers, the first of which that needs it measures it */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */
     struct dump_programs dump;   /* of threads */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bpf/copy_events.h"
+#include "daemon/attacher_price.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -55,7 +56,20 @@ static int attacher_attach_tracepoint(const struct attacher_request *q, struct a
     return attach_tracepoint(q->sampler, q->slot, category, name, a);
 }
 
-static int attacher_attach(const struct attacher_request *q, struct attachment *a)
+static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+{
+    q->progress->stage = ATTACHER_LOCKS;
+    attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    int r = attacher_price_learn(q);
+    r = r < 0 ? r : attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    if (r < 0)
+        return r;
+    q->progress->stage = ATTACHER_PRICE;
+    return attacher_price_check(q, ret_price);
+}
+
+static int attacher_attach(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     const struct session_params *p = q->params;
 
@@ -66,10 +80,7 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attach_perf(q->sampler, q->slot, p->perf_type, p->perf_config, p->period, p->kernel, a);
     case EVENT_UPROBE:
     case EVENT_USDT:
-        q->progress->stage = ATTACHER_LOCKS;
-        attacher_try_locks(q->progress);
-        q->progress->stage = ATTACHER_EVENTS;
-        return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+        return attacher_attach_probes(q, a, ret_price);
     case EVENT_GO:
         q->progress->stage = ATTACHER_LOCKS;
         attacher_try_locks(q->progress);
@@ -87,10 +98,9 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
     return -EINVAL;
 }
 
-static int attacher_say(int sock, enum attacher_message_type type, uint32_t stage, int error, const int *fds, size_t n)
+static int attacher_say(int sock, const struct attacher_message *m, const int *fds, size_t n)
 {
-    struct attacher_message m = {.type = type, .stage = stage, .error = error};
-    return fdmsg_send(sock, &m, sizeof(m), fds, n) < 0;
+    return fdmsg_send(sock, m, sizeof(*m), fds, n) < 0;
 }
 
 /* Renews timers, where there are any, until the loop says something, or is gone. */
@@ -145,7 +155,7 @@ static int attacher_copies(int sock, const struct attacher_request *q)
     q->progress->stage = ATTACHER_COPIES;
     int r = copy_events_open(q->copy, &e);
     if (r < 0)
-        return attacher_say(sock, ATTACHER_FAILED, ATTACHER_COPIES, r, NULL, 0);
+        return attacher_say(sock, &(struct attacher_message){.type = ATTACHER_FAILED, .stage = ATTACHER_COPIES, .error = r}, NULL, 0);
     if (attacher_send_copies(sock, &e) < 0)
         return 1;
     (void)fdmsg_recv(sock, &m, sizeof(m), NULL, NULL); /* END, or the loop is gone */
@@ -156,7 +166,7 @@ int attacher_main(int sock, void *arg)
 {
     const struct attacher_request *q = arg;
     struct attachment a = ATTACHMENT_INIT;
-    struct attacher_message m;
+    struct attacher_message m = {0};
 
     if (q->copy)
         return attacher_copies(sock, q);
@@ -164,13 +174,17 @@ int attacher_main(int sock, void *arg)
     int r = attach_maps(q->sampler, q->slot, q->max_samples, q->ring_bytes, &a);
     if (r == 0) {
         q->progress->stage = ATTACHER_EVENTS;
-        r = attacher_attach(q, &a);
+        r = attacher_attach(q, &a, &m.price);
     }
     if (r < 0) {
         attach_end(q->sampler, q->slot, &a);
-        return attacher_say(sock, ATTACHER_FAILED, q->progress->stage, r, NULL, 0);
+        m.type = ATTACHER_FAILED;
+        m.stage = q->progress->stage;
+        m.error = r;
+        return attacher_say(sock, &m, NULL, 0);
     }
-    if (attacher_say(sock, ATTACHER_READY, 0, 0, (int[]){a.counts_fd, a.records_fd}, 2))
+    m.type = ATTACHER_READY;
+    if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd}, 2))
         return 1;
     attacher_hold(sock, &a);
     if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
@@ -239,6 +253,13 @@ int attacher_explain(const struct attacher_message *failed, const struct session
         (void)snprintf(message, message_len, "no memory may be locked for the copies of stacks: raise kernel.perf_event_mlock_kb or "
                        "LimitMEMLOCK, or end another profile");
         return 503;
+    }
+    if (failed->stage == ATTACHER_PRICE && error == -EDQUOT) {
+        (void)snprintf(message, message_len, "event %.200s: overhead: it happens %.0f times a second of the process's CPU time, and each probe costs "
+                       "%llu ns: %.1f %% of that time, where max_overhead=%g may be taken; raise max_overhead=, or probe what is called less often",
+                       params->event_text, failed->price.per_second, (unsigned long long)failed->price.hit_ns, failed->price.percent,
+                       params->max_overhead);
+        return 409;
     }
     if (error == -EACCES || error == -EPERM) {
         (void)snprintf(message, message_len, "event %.200s: %s", params->event_text, attacher_no_permission(params->event));

@@ -90,7 +90,7 @@ static int recorder_fill_ctl(struct recorder *r)
         return -EIO;
     ctl->thin = 1;
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
-    ctl->at_entry = (p->event == EVENT_UPROBE && p->symbol_offset == 0) || p->event == EVENT_GO;
+    ctl->at_entry = r->at_entry || p->event == EVENT_GO;
     ctl->new_threads = p->event == EVENT_NEW_THREAD;
     if (p->sched_kind != SCHED_NONE)
         recorder_fill_sched(r, ctl);
@@ -140,6 +140,11 @@ void recorder_thin(struct recorder *r, uint32_t thin)
 {
     assert(thin > 0);
     __atomic_store_n(&r->sampler->ctl[r->slot].thin, thin, __ATOMIC_RELAXED);
+}
+
+uint64_t recorder_hit_ns(const struct recorder *r)
+{
+    return r->hit_ns;
 }
 
 size_t recorder_stacks(const struct recorder *r)
@@ -380,6 +385,7 @@ static int recorder_take(struct recorder *r, const struct attacher_message *m, i
     if (m->type == ATTACHER_READY && n_fds == due && !r->ready && !r->orphaned) {
         int e = recorder_is_dump(r) ? 0 : r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
         r->ready = e == 0;
+        r->hit_ns = m->price.hit_ns;
         return e;
     }
     int e = -EPROTO;
@@ -472,7 +478,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
-        .n_places = config->n_places, .progress = r->progress,
+        .n_places = config->n_places, .stepped = config->stepped, .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
     int keep[12] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
@@ -504,7 +510,7 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
     if (!r)
         return -ENOMEM;
     *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
-                           .pid = config->pid, .slot = config->slot, .standing = config->standing,
+                           .pid = config->pid, .slot = config->slot, .standing = config->standing, .at_entry = config->at_entry,
                            .max_keys = recorder_keys(config->params, config->standing), .counts_fd = -1, .records_fd = -1};
     r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->progress == MAP_FAILED) {

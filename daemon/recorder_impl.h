@@ -34,7 +34,8 @@ struct recorder {
     uint32_t slot, max_keys;
     struct child *attacher;
     struct attacher_progress *progress; /* shared with the attacher */
-    bool ready, ending, standing;
+    bool ready, ending, standing, at_entry;
+    uint64_t hit_ns;
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
     struct ring_buffer *ring;

@@ -16,6 +16,7 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "daemon/worker_pool.h"
 #include "util/clock.h"
@@ -83,6 +84,7 @@ struct recording {
     bool drained, tabled;           /* CLOSING is over when both are */
     int table_fd, probe_fd;
     struct worker_job *placing;     /* looks for the places of a probe */
+    struct recording_probe probe;
     struct recording_go go;
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */
@@ -96,6 +98,7 @@ struct recording {
     bool cpu_known;
     struct recording_budget {
         uint64_t cpu_ns, overhead_ns, compared_ns; /* when it was compared last, and when that was */
+        uint64_t hits;                /* and how many there were */
         uint64_t again_ns;            /* not before */
         uint32_t thin;                /* one sample in so many is taken */
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
@@ -125,11 +128,14 @@ void recording_ready(struct recording *rec);
 void recording_check_done(struct recording *rec);
 struct session_ctl *recording_ctl(const struct recording *rec);
 
-/* ---- recording_attach.c */
+/* ---- recording_probe.c */
 
 void recording_ask_probe_file(struct recording *rec);
 /* The probed file has come from the collector, or an error. fd becomes the recording's. */
 void recording_find_places(struct recording *rec, int error, int fd);
+
+/* ---- recording_attach.c */
+
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places);
 /* The window need not wait for unwinding tables any more. May end the recording. */
 void recording_unwind_ready(struct recording *rec);

@@ -28,6 +28,7 @@ struct session_params {
     char object[2048];     /* EVENT_UPROBE, EVENT_USDT: PATH as the target sees it; "" = its main binary */
     char symbol[512];      /* EVENT_UPROBE: SYMBOL; EVENT_USDT: "PROVIDER:NAME"; EVENT_TRACEPOINT: "CATEGORY:NAME" */
     uint64_t symbol_offset;
+    bool symbol_result;    /* EVENT_UPROBE: where the function returns, not where it begins */
     uint64_t period;       /* ns for cpu-clock, events otherwise; after raising */
     bool period_raised;    /* it was below the least, and raised */
     bool kernel;           /* kernel= */

@@ -10,6 +10,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -147,19 +148,21 @@ static uint64_t session_raw_cost(const struct session_ctl *ctl, double share)
     return cost_bucket_ns(bucket);
 }
 
-static int session_raw_overhead(struct raw_writer *w, const struct session_ctl *ctl, const struct session_facts *facts)
+static int session_raw_overhead(struct raw_writer *w, const struct recorder *r, const struct session_facts *facts)
 {
+    const struct session_ctl *ctl = recorder_ctl(r);
+    uint64_t overhead_ns = ctl->overhead_ns + ctl->hits * recorder_hit_ns(r);
     int e = 0;
 
     if (facts->thin > 1)
         e = e ? e : raw_writer_fact(w, "thinned", "%u", facts->thin);
     if (facts->cpu_actual_known && facts->cpu_actual_ns > 0)
-        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)ctl->overhead_ns / (double)facts->cpu_actual_ns);
+        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)overhead_ns / (double)facts->cpu_actual_ns);
     if (ctl->samples > 0) {
         e = e ? e : raw_writer_fact(w, "overhead.p50_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.5));
         e = e ? e : raw_writer_fact(w, "overhead.p99_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.99));
     }
-    return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
+    return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)overhead_ns);
 }
 
 /* What a copied profile can't show. */
@@ -278,6 +281,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
 
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : recording_unwind_facts(facts->unwind, w);
+    e = e ? e : recording_probe_facts(facts->probe, recorder_hit_ns(r), w);
     if (p->event == EVENT_DUMP)
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : session_raw_since(w, facts);
@@ -303,7 +307,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     if (p->period_raised)
         e = e ? e : raw_writer_fact(w, "period_raised", "%llu", (unsigned long long)p->period);
     e = e ? e : session_raw_audit(w, ctl, p);
-    e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
+    e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, r, facts);
     return e ? e : session_raw_common_facts(w, facts, data, lost_access);
 }
 

@@ -25,6 +25,7 @@ struct session_facts {
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     const struct recording_unwind *unwind;
     const struct recording_go *go;
+    const struct recording_probe *probe;
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
     const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */

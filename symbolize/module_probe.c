@@ -142,6 +142,16 @@ int module_find_probe(struct module *m, const char *name, uint64_t offset, enum 
     return offset ? find_at(&code, &f, offset, want, ret) : probe_place_find(&code, &f, want, args, ret);
 }
 
+void module_probe_point(const struct module *m, uint64_t file_offset, struct probe_point *ret)
+{
+    const struct probe_code code = {m->file.map, m->file.map_bytes, &m->segments, NULL, NULL};
+    uint64_t address;
+
+    *ret = (struct probe_point){.file_offset = file_offset, .cost = PROBE_STEPPED};
+    if (elf_segments_address(&m->segments, file_offset, &address))
+        probe_place_describe(&code, address, ret);
+}
+
 bool module_is_go(const struct module *m)
 {
     return m->go.module.table.data != NULL;

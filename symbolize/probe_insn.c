@@ -117,7 +117,7 @@ bool probe_insn_is_plain(const struct cs_insn *insn, uint32_t args)
     const cs_x86 *x = &insn->detail->x86;
     bool reads = only_reads(insn->id);
 
-    if (insn->id == X86_INS_NOP)
+    if (insn->id == X86_INS_NOP || (insn->size == 2 && memcmp(insn->bytes, "\x66\x90", 2) == 0))
         return true;
     if ((!reads && !writes_first(insn->id)) || x->prefix[0] == X86_PREFIX_LOCK)
         return false;
@@ -129,6 +129,17 @@ bool probe_insn_is_plain(const struct cs_insn *insn, uint32_t args)
     if (is_stack_pointer(x->operands[0].reg))
         return moves_stack_plainly(insn);
     return !(argument_bit(x->operands[0].reg) & args);
+}
+
+bool probe_insn_moves_frame(const struct cs_insn *insn)
+{
+    const cs_x86 *x = &insn->detail->x86;
+    unsigned reg = x->op_count > 0 && x->operands[0].type == X86_OP_REG ? x->operands[0].reg : X86_REG_INVALID;
+
+    if (insn->id == X86_INS_CMP || insn->id == X86_INS_TEST || insn->id == X86_INS_BT || insn->id == X86_INS_NOP)
+        return false;
+    return insn->id == X86_INS_PUSH || is_stack_pointer(reg) || reg == X86_REG_RBP || reg == X86_REG_EBP || reg == X86_REG_BP
+           || reg == X86_REG_BPL;
 }
 
 /* ---- where it goes */

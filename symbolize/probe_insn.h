@@ -17,6 +17,9 @@ bool probe_insn_is_refused(const uint8_t *bytes, size_t n);
  * to, and changes no argument register of `args` (PROBE_ALL_ARGS). insn: with details. */
 bool probe_insn_is_plain(const struct cs_insn *insn, uint32_t args);
 
+/* True where it may change rsp or rbp. */
+bool probe_insn_moves_frame(const struct cs_insn *insn);
+
 /* Where it goes. */
 enum probe_flow_kind {
     PROBE_FLOW_NEXT,     /* on, calls included */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "symbolize/elf_segments.h"
 #include "symbolize/probe_flow.h"
@@ -23,12 +24,13 @@ void probe_points_deinit(struct probe_points *points)
 /* The instruction at an address, as a place. False: none is there, or it is in no segment. */
 static bool point_at(struct probe_flow *flow, uint64_t address, struct probe_point *ret)
 {
-    uint64_t start = flow->ranges[0].at.start;
+    uint64_t start = flow->ranges[0].at.start, target;
     *ret = (struct probe_point){.into = address >= start && address - start < UINT32_MAX ? (uint32_t)(address - start) : UINT32_MAX};
 
     if (!elf_segments_offset(flow->code->segments, address, &ret->file_offset) || !probe_flow_decode(flow, address))
         return false;
     ret->cost = probe_insn_is_emulated(flow->insn->bytes, flow->insn->size) ? PROBE_EMULATED : PROBE_STEPPED;
+    ret->at_entry = ret->into == 0 || probe_insn_flow(flow->insn, &target) == PROBE_FLOW_RETURN;
     (void)snprintf(ret->insn, sizeof(ret->insn), "%.15s", flow->insn->mnemonic);
     return true;
 }
@@ -49,12 +51,15 @@ static int points_add(struct probe_points *points, const struct probe_point *poi
 static bool find_emulated(struct probe_flow *flow, const struct probe_function *f, uint32_t args, struct probe_point *ret)
 {
     uint64_t at = f->main.start;
+    bool moved = false;
 
     while (at < flow->ranges[0].at.end && at - f->main.start < MAX_PROLOGUE_BYTES && point_at(flow, at, ret)) {
+        ret->at_entry = !moved;
         if (ret->cost == PROBE_EMULATED)
             return true;
         if (!probe_insn_is_plain(flow->insn, args))
             return false;
+        moved = moved || probe_insn_moves_frame(flow->insn);
         at += flow->insn->size;
     }
     return false;
@@ -92,6 +97,17 @@ static int find_returns(struct probe_flow *flow, struct probe_points *points)
             return r;
     }
     return 0;
+}
+
+void probe_place_describe(const struct probe_code *code, uint64_t address, struct probe_point *ret)
+{
+    CLEANUP(probe_flow_deinit) struct probe_flow flow = {0};
+    struct probe_point point;
+
+    if (probe_flow_init(&flow, code, &(struct probe_function){.main = {address, address + 1}}) == 0 && point_at(&flow, address, &point)) {
+        ret->cost = point.cost;
+        memcpy(ret->insn, point.insn, sizeof(ret->insn));
+    }
 }
 
 int probe_place_find(const struct probe_code *code, const struct probe_function *f, enum probe_want want, uint32_t args,

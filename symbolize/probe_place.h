@@ -27,7 +27,8 @@ enum probe_cost { PROBE_EMULATED, PROBE_STEPPED };
 struct probe_point {
     uint64_t file_offset;
     uint32_t into;  /* bytes behind the entry; of a part of the function that is not behind it: UINT32_MAX */
-    uint32_t cost;  /* enum probe_cost */
+    uint16_t cost;  /* enum probe_cost */
+    uint16_t at_entry; /* 1: the return address is at *rsp, and rbp is the caller's */
     char insn[16];  /* its name: "push", "je", "ret" */
 };
 
@@ -73,6 +74,9 @@ struct probe_function {
  * safe; -ENODATA: (PROBE_RESULT) it has no ret: it ends by jumps alone, or never; -E2BIG: too large, or too many of them; -ENOMEM. */
 int probe_place_find(const struct probe_code *code, const struct probe_function *f, enum probe_want want, uint32_t args,
                      struct probe_points *ret);
+
+/* The cost and the name of the instruction at an address, where there is one. */
+void probe_place_describe(const struct probe_code *code, uint64_t address, struct probe_point *ret);
 
 /* The one instruction `into` bytes behind the function's start, where one begins there: anywhere else a probe would break the program. 0;
  * probe_place_find's errors. */
