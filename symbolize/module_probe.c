@@ -48,10 +48,10 @@ static enum probe_part part_of(void *userdata, uint64_t address, uint64_t *ret_e
     return PROBE_PART_UNKNOWN;
 }
 
-/* Where some other thing begins: nearest before the function, and first in it. */
+/* Where some other thing begins: nearest before the function, but far enough that no jump from before it could be a narrow one, and first in it. */
 static void note_start(struct probe_function *f, uint64_t address)
 {
-    if (address < f->main.start && (f->before == f->main.start || address > f->before))
+    if (address < f->main.start && f->main.start - address >= PROBE_NARROW_REACH && (f->before == f->main.start || address > f->before))
         f->before = address;
     if (address > f->main.start && address < f->other_entry)
         f->other_entry = address;

@@ -10,8 +10,6 @@
 #include "symbolize/probe_flow.h"
 #include "symbolize/probe_insn.h"
 
-/* A narrow jump's reach, its own length included. */
-#define NARROW_REACH 130u
 /* Further back nobody decodes to find out how instructions lie. */
 #define MAX_LEAD_BYTES (1u << 16)
 #define MAX_TABLE_ENTRIES 4096u
@@ -115,11 +113,14 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 
 static bool any_narrow_near(struct probe_flow *flow, const struct probe_function *f, const struct window *w)
 {
-    uint64_t start = f->main.start, end = flow->ranges[0].at.end, near = start > NARROW_REACH ? start - NARROW_REACH : 0;
-    uint64_t far = w->first + w->n + NARROW_REACH;
+    uint64_t start = f->main.start, end = flow->ranges[0].at.end, near = start > PROBE_NARROW_REACH ? start - PROBE_NARROW_REACH : 0;
+    uint64_t far = w->first + w->n + PROBE_NARROW_REACH;
     bool lead_known = f->before < start && start - f->before <= MAX_LEAD_BYTES;
 
-    if (lead_known ? any_narrow_jump(flow, f->before, near, start, true, w) : any_narrow_byte(flow->code, near, start, w))
+    uint64_t lead = lead_known ? f->before : start; /* byte by byte up to there */
+    if (near < lead && any_narrow_byte(flow->code, near, lead, w))
+        return true;
+    if (lead < start && any_narrow_jump(flow, lead, near, start, true, w))
         return true;
     if (flow->ranges[0].swept ? any_narrow_jump(flow, start, start, sooner(end, far), false, w)
                               : any_narrow_byte(flow->code, start, sooner(end, far), w))

@@ -10,6 +10,8 @@
 
 struct elf_segments;
 
+/* How far the shortest jumps lead, their own bytes included. */
+#define PROBE_NARROW_REACH 130u
 /* In one function. */
 #define PROBE_MAX_RETURNS 256
 
@@ -66,7 +68,7 @@ struct probe_range {
 struct probe_function {
     struct probe_range main, parts[PROBE_MAX_PARTS]; /* parts: what was put elsewhere (NAME.cold) */
     size_t n_parts;
-    uint64_t before;      /* where the function before it begins; its own start: not known */
+    uint64_t before;      /* where an instruction begins, PROBE_NARROW_REACH before it or a little more; its own start: not known */
     uint64_t other_entry; /* the first place behind its start where something else begins, too; UINT64_MAX: none */
 };
 

@@ -175,10 +175,18 @@ START_TEST(test_bytes_before_it)
     struct probe_function f = FIND(cet);
     f.before = f.main.start;
     check_place(f, 0, p_cet, "push", PROBE_EMULATED, true, "nothing like it");
+    /* known from a place that is nearer than such a jump reaches */
+    f = FIND(joined);
+    f.before = f.main.start - 2;
+    check_place(f, 0, f_joined, "test", PROBE_STEPPED, true, "the neighbour behind");
+    f = FIND(cet);
     uint8_t *before = code + (f_cet - code_begin) - 2;
     before[0] = 0x75; /* jne to the place */
     before[1] = 4;
+    f.before = f.main.start;
     check_place(f, 0, f_cet, "endbr64", PROBE_STEPPED, true, "bytes like a jump");
+    f.before = f.main.start - 1; /* bytes that are not known to be instructions lie before that */
+    check_place(f, 0, f_cet, "endbr64", PROBE_STEPPED, true, "bytes like a jump before what is known");
 }
 END_TEST
 
