@@ -70,7 +70,7 @@
 #define CPROFD_PROFILE_REMOVE(id, key) CPROFD_SITE_REMOVE(cprofd_profile_##id, (unsigned long)(key))
 
 /* From here on, how. The notes are in the group of the function that holds them ("?"), so that the linker drops them with it. */
-#define CPROFD_SITE(probe, arguments, profile) \
+#define CPROFD_USDT(provider, probe, arguments) \
     "990: nop\n" \
     ".pushsection .note.stapsdt,\"?\",\"note\"\n" \
     ".balign 4\n" \
@@ -78,17 +78,10 @@
     "991: .asciz \"stapsdt\"\n" \
     "992: .balign 4\n" \
     "993: .8byte 990b, _.stapsdt.base, 0\n" \
-    ".asciz \"cprofd\"\n" \
+    ".asciz \"" provider "\"\n" \
     ".asciz \"" probe "\"\n" \
     ".asciz \"" arguments "\"\n" \
     "994: .balign 4\n" \
-    ".popsection\n" \
-    ".pushsection .note.cprofd.site,\"?\",\"note\"\n" \
-    ".balign 4\n" \
-    ".4byte 7, 16, 2\n" \
-    ".asciz \"cprofd\"\n" \
-    ".balign 4\n" \
-    ".8byte 990b, " profile "\n" \
     ".popsection\n" \
     ".ifndef _.stapsdt.base\n" \
     ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n" \
@@ -98,6 +91,16 @@
     ".size _.stapsdt.base, 1\n" \
     ".popsection\n" \
     ".endif\n"
+
+#define CPROFD_SITE(probe, arguments, profile) \
+    CPROFD_USDT("cprofd", probe, arguments) \
+    ".pushsection .note.cprofd.site,\"?\",\"note\"\n" \
+    ".balign 4\n" \
+    ".4byte 7, 16, 2\n" \
+    ".asciz \"cprofd\"\n" \
+    ".balign 4\n" \
+    ".8byte 990b, " profile "\n" \
+    ".popsection\n"
 
 #if defined(__x86_64__) && defined(__LP64__) && defined(__ELF__)
 
