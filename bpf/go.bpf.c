@@ -22,32 +22,23 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define GUARD_TRIES 64
 
-/* Made for a session that needs them. By sizes: see counts. */
-struct go_waits_map {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1);
-    __uint(key_size, sizeof(__u64));
-    __uint(value_size, sizeof(struct go_wait));
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __array(values, struct go_waits_map);
-} go_waits SEC(".maps");
+/* A table by address for each session, made for one that needs it. By sizes: see counts. */
+#define MAP_OF_SESSIONS(name, value) \
+    struct name##_map { \
+        __uint(type, BPF_MAP_TYPE_HASH); \
+        __uint(max_entries, 1); \
+        __uint(key_size, sizeof(__u64)); \
+        __uint(value_size, sizeof(value)); \
+    }; \
+    struct { \
+        __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
+        __uint(max_entries, CPROFD_MAX_SESSIONS); \
+        __type(key, __u32); \
+        __array(values, struct name##_map); \
+    } name SEC(".maps")
 
-struct go_locks_map {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1);
-    __uint(key_size, sizeof(__u64));
-    __uint(value_size, sizeof(struct go_lock));
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __array(values, struct go_locks_map);
-} go_locks SEC(".maps");
+MAP_OF_SESSIONS(go_waits, struct go_wait);
+MAP_OF_SESSIONS(go_locks, struct go_lock);
 
 /* What a probe that was hit works on. */
 struct hit {

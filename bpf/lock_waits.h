@@ -251,10 +251,11 @@ LOCK_INLINE void lock_wait_quit(struct lock_bucket *bucket, const __u64 *since_n
 }
 
 /* The thread is woken by one in a call that wakes at this place, the kernel's number of which is waker. It may be about to wait, and not be
- * counted yet: a release it is all the same, for others. One that waited elsewhere was moved here, nobody knows when: it counts
- * since the last release here. */
+ * counted yet: a release it is all the same, for others. One that waited elsewhere was moved here, nobody knows when: it counts since
+ * the last release here, and not before the waker itself came back from a wait (came_ns; 0: from none): as musl has it, who comes back from
+ * a condition moves the next one to the lock that it has by then. */
 LOCK_INLINE void lock_wait_release(struct lock_bucket *bucket, const __u64 *since_ns, struct lock_wait *w, const struct lock_place *place,
-                                   __u32 waker, __u32 wakes, __u64 now_ns, struct lock_release *ret)
+                                   __u32 waker, __u64 came_ns, __u32 wakes, __u64 now_ns, struct lock_release *ret)
 {
     bool waits = w->state == LOCK_WAIT_COUNTED, here = waits && w->place.space == place->space && w->place.address == place->address;
     struct lock_entry *e;
@@ -266,8 +267,8 @@ LOCK_INLINE void lock_wait_release(struct lock_bucket *bucket, const __u64 *sinc
         lock_advance(e, now_ns);
         if (e->n_waiters > 0)
             ret->contentions = 1;
-        if (waits && !here && e->released_ns != 0)
-            e->waited_ns += lock_since(lock_later(w->began_ns, e->released_ns), now_ns);
+        if (waits && !here && (e->released_ns != 0 || came_ns != 0))
+            e->waited_ns += lock_since(lock_later(w->began_ns, lock_later(e->released_ns, came_ns)), now_ns);
         lock_charge(e, w, waker, wakes, now_ns, ret);
         if (here)
             e->n_waiters--;

@@ -4,6 +4,37 @@
 
 #include "bpf/control.h"
 #include "bpf/shared_maps.h"
+#include "bpf/stack_walk.h"
+
+/* ---- what the stack engine asks of its surroundings (bpf/stack.h), whoever's stack it is; PROGRAM_HOOKS have the rest */
+
+static __always_inline const __u8 *stack_chunk(__u32 place)
+{
+    __u32 slab = UNWIND_PLACE_SLAB(place), chunk = UNWIND_PLACE_CHUNK(place);
+    void *chunks = place ? bpf_map_lookup_elem(&unwind_slabs, &slab) : NULL;
+
+    return chunks ? bpf_map_lookup_elem(chunks, &chunk) : NULL;
+}
+
+static __always_inline struct stack_cached *stack_cache(__u32 index)
+{
+    return bpf_map_lookup_elem(&rule_cache, &index);
+}
+
+/* The kernel keeps what return probes replaced in a list; as many as may be live on one stack. */
+#define MAX_RETURN_INSTANCES 64
+
+static __always_inline __u64 task_probed_return(struct task_struct *task, __u64 slot)
+{
+    struct return_instance *instance = BPF_CORE_READ(task, utask, return_instances);
+
+    for (__u32 i = 0; i < MAX_RETURN_INSTANCES && instance; i++) {
+        if (BPF_CORE_READ(instance, stack) == slot)
+            return BPF_CORE_READ(instance, orig_ret_vaddr);
+        instance = BPF_CORE_READ(instance, next);
+    }
+    return 0;
+}
 
 #ifndef PROGRAM_HOOKS
 #define PROGRAM_HOOKS "bpf/stack_hooks.h"
@@ -62,11 +93,10 @@ static __always_inline void scratch_release(__u32 level)
         __sync_fetch_and_and(used, ~(1ull << level));
 }
 
-/* Begins the walk with the kernel's frames. Kernel and user parts are hashed apart: a user stack that ends as a
- * kernel stack begins is another stack. */
-static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
+/* Begins the walk with the kernel's frames, so many bytes of them, or an error. Kernel and user parts are hashed apart: a user stack that
+ * ends as a kernel stack begins is another stack. */
+static __always_inline void walk_kernel_frames(struct stack_walk *walk, long bytes)
 {
-    long bytes = bpf_get_stack(ctx, walk->frames, CPROFD_MAX_KERNEL_FRAMES * sizeof(__u64), 0);
     __u32 n = bytes > 0 ? bytes / sizeof(__u64) : 0;
 
     for (__u32 i = 0; i < CPROFD_MAX_KERNEL_FRAMES && i < n; i++)
@@ -74,6 +104,11 @@ static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
     stack_hash(walk->hash, n);
     walk->record.n_kernel = n;
     walk->n = n;
+}
+
+static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
+{
+    walk_kernel_frames(walk, bpf_get_stack(ctx, walk->frames, CPROFD_MAX_KERNEL_FRAMES * sizeof(__u64), 0));
 }
 
 /* What is known before the first step. */

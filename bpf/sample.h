@@ -28,6 +28,7 @@ enum stack_end {
     STACK_END_NO_TIME,     /* a worker that unwinds copies had no time left for this one */
     STACK_END_RUNNING,     /* a thread that ran, and was not met where it was looked for */
     STACK_END_UNSEEN,      /* a wait that had begun before anybody looked at the thread */
+    STACK_END_UNSAMPLED,   /* time on a CPU of a thread that no timer met */
     STACK_END_EARLIER,     /* the root; and the stack stands in place of the one that made the thread, which nobody saw */
     STACK_END_WOKEN,       /* no end: between the stack of who waits and that of who woke it */
     STACK_END_WOKEN_FROM_OUTSIDE, /* the same, where that was an interrupt, or another process */

@@ -88,6 +88,22 @@ static __always_inline __u64 missed_leave_ns(struct task_struct *task, const str
     return ran_ns < now_ns - t->in_ns ? t->in_ns + ran_ns : now_ns;
 }
 
+/* Why it left then. It has not run since: where it did not lose its CPU to another it is still in the system call that it waited in. */
+static __always_inline void missed_leave_state(struct task_struct *task, const struct thread_state *t, struct scratch *x)
+{
+    __s32 syscall = task_syscall(task);
+
+    x->state = task->nvcsw == t->waits ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
+    x->same_wait = x->state == t->state && (x->state == SAMPLE_STATE_RUNQ || syscall == t->syscall);
+}
+
+/* What the kernel's account of it is at an event: by that the next one sees what it was not told of. */
+static __always_inline void thread_account(const struct task_struct *task, struct thread_state *t)
+{
+    t->exec_ns = task->se.sum_exec_runtime;
+    t->waits = task->nvcsw;
+}
+
 static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
                                           __u64 tracing)
 {
@@ -99,7 +115,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
     thread_met(t, x);
-    t->exec_ns = task->se.sum_exec_runtime;
+    thread_account(task, t);
     if (tracing) {
         trace_missed(task, t, tracing, x->now_ns);
         trace_account(task, t);
@@ -126,9 +142,11 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
     if (t->place <= THREAD_UNSEEN)
         t->state = wait_state(task, task_syscall(task));
     x->missed_ns = missed_leave_ns(task, t, x->now_ns);
+    if (x->missed_ns)
+        missed_leave_state(task, t, x);
     FOR_EACH_SLOT(slot, slots)
         session_comes(t, x, slot);
-    t->exec_ns = task->se.sum_exec_runtime;
+    thread_account(task, t);
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
     thread_met(t, x);

@@ -165,6 +165,14 @@ static __always_inline bool lock_is_shared(const struct lock_call *call, const s
     return call->is_shared && w->state == LOCK_WAIT_COUNTED && ((call->address ^ w->place.address) & 4095) == 0;
 }
 
+/* When a thread came back from its last wait; 0: from none that was seen. */
+static __always_inline __u64 lock_came_ns(struct task_struct *task)
+{
+    const struct thread_state *t = thread_find(task);
+
+    return t ? t->lock.returned_ns : 0;
+}
+
 enum lock_by { LOCK_BY_NONE, LOCK_BY_OWN, LOCK_BY_OTHER };
 
 /* A thread is woken by the current one. x->release: what that means. enum lock_by: whether it may be a release, by a thread of the same
@@ -194,13 +202,13 @@ __noinline int lock_woken(struct thread_state *t, struct scratch *x, __u64 space
     if (call.type == LOCK_CALL_WAKE) {
         bucket = lock_bucket_at(&place);
         if (bucket)
-            lock_wait_release(bucket, since_ns, &t->lock, &place, waker->pid, call.wakes, x->now_ns, &x->release);
+            lock_wait_release(bucket, since_ns, &t->lock, &place, waker->pid, lock_came_ns(waker), call.wakes, x->now_ns, &x->release);
     }
     bucket = lock_bucket_at(&t->lock.place);
     if (bucket)
         lock_wait_quit(bucket, since_ns, &t->lock, x->now_ns, &x->release);
-    if (waker->flags & TASK_EXITING)
-        x->release.abandoned_ns = 0; /* who waited for its end has it */
+    if ((waker->flags & TASK_EXITING) || call.type == LOCK_CALL_WAKE)
+        x->release.abandoned_ns = 0; /* who waited for its end has it; or was moved elsewhere, and has been there what it waited for */
     return call.type != LOCK_CALL_WAKE ? LOCK_BY_NONE : own ? LOCK_BY_OWN : LOCK_BY_OTHER;
 }
 

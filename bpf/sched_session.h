@@ -369,22 +369,26 @@ static __always_inline void thread_met(struct thread_state *t, const struct scra
         t->generation = x->generation;
 }
 
-/* Where a thread was never told to leave its CPU: it ran, and then waited, as before. */
+/* Where a thread was never told to leave its CPU: it ran, and then waited. With which stack is not known: if it does the same as the time
+ * before, it is taken for that one's. */
 static __always_inline void count_missed_leave(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
-    __u64 now_ns = x->now_ns, out_ns = t->out_ns;
+    __u64 now_ns = x->now_ns, out_ns = t->out_ns, given = t->given;
     __u32 state = t->state;
 
     x->now_ns = x->missed_ns;
     count_run(s, t, x, slot);
     x->now_ns = now_ns;
     t->out_ns = x->missed_ns;
-    t->place = THREAD_WAITING;
-    t->state = state == SAMPLE_STATE_RUNQ ? SAMPLE_STATE_OTHER : state;
+    t->place = x->state == SAMPLE_STATE_RUNQ ? THREAD_QUEUED : THREAD_WAITING;
+    t->state = x->state;
+    if (!x->same_wait)
+        t->given &= ~(1ull << slot);
     count_wait(s, t, x, slot);
     t->out_ns = out_ns;
     t->place = THREAD_RUNNING;
     t->state = state;
+    t->given = given;
 }
 
 /* Where it was never told to come back: it waited, and then ran. */

@@ -47,6 +47,7 @@ struct thread_state {
     __u64 in_ns;    /* when it was put on its CPU last; 0: before it was first seen */
     __u64 out_ns;   /* when it left it last; 0: the same */
     __u64 exec_ns;  /* its time on CPUs so far, by the kernel's account, at the last of these two */
+    __u64 waits;    /* how often it has left its CPU to wait, then, by the same */
     __u64 wake_ns;  /* when it was woken last. Before out_ns: while it was about to leave */
     __u64 given;    /* slots whose sessions have the stack that it left its CPU with */
     __u64 settled;  /* slots whose windows have ended, and that have all of it */

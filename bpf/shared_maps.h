@@ -88,7 +88,8 @@ struct scratch {
     __u64 generation;          /* of the newest */
     __u64 missed_ns;           /* when the switch must have been that nobody told us of */
     __u32 level;               /* this one's, of its CPU's */
-    __u32 state;               /* enum sample_state: why the thread leaves its CPU */
+    __u32 state;               /* enum sample_state: why the thread leaves its CPU; or left it, where nobody told us: */
+    __u32 same_wait;           /* 1: as the time before that, as far as can be seen */
     __u64 locks;               /* slots that look at locks; */
     __u64 lock_generation;     /* theirs */
     struct lock_release release;

@@ -10,33 +10,9 @@ static long stack_read(void *to, __u32 size, __u64 address)
     return bpf_probe_read_user(to, size, (void *)address);
 }
 
-static __always_inline const __u8 *stack_chunk(__u32 place)
-{
-    __u32 slab = UNWIND_PLACE_SLAB(place), chunk = UNWIND_PLACE_CHUNK(place);
-    void *chunks = place ? bpf_map_lookup_elem(&unwind_slabs, &slab) : NULL;
-
-    return chunks ? bpf_map_lookup_elem(chunks, &chunk) : NULL;
-}
-
-static __always_inline struct stack_cached *stack_cache(__u32 index)
-{
-    return bpf_map_lookup_elem(&rule_cache, &index);
-}
-
-/* The kernel keeps what return probes replaced in a list; as many as may be live on one stack. */
-#define MAX_RETURN_INSTANCES 64
-
 STACK_GLOBAL __u64 stack_find_probed_return(__u64 slot)
 {
-    struct task_struct *task = bpf_get_current_task_btf();
-    struct return_instance *instance = BPF_CORE_READ(task, utask, return_instances);
-
-    for (__u32 i = 0; i < MAX_RETURN_INSTANCES && instance; i++) {
-        if (BPF_CORE_READ(instance, stack) == slot)
-            return BPF_CORE_READ(instance, orig_ret_vaddr);
-        instance = BPF_CORE_READ(instance, next);
-    }
-    return 0;
+    return task_probed_return(bpf_get_current_task_btf(), slot);
 }
 
 static __always_inline __u64 stack_probed_return(__u64 slot)

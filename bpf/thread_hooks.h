@@ -144,42 +144,13 @@ static __always_inline long stack_read(void *to, __u32 size, __u64 address)
     return bpf_probe_read_kernel(to, size, d->bounce);
 }
 
-/* ---- tables */
-
-static __always_inline const __u8 *stack_chunk(__u32 place)
-{
-    __u32 slab = UNWIND_PLACE_SLAB(place), chunk = UNWIND_PLACE_CHUNK(place);
-    void *chunks = place ? bpf_map_lookup_elem(&unwind_slabs, &slab) : NULL;
-
-    return chunks ? bpf_map_lookup_elem(chunks, &chunk) : NULL;
-}
-
-static __always_inline struct stack_cached *stack_cache(__u32 index)
-{
-    return bpf_map_lookup_elem(&rule_cache, &index);
-}
-
 /* ---- registers */
 
-#define MAX_RETURN_INSTANCES 64
-
-/* What return probes replaced, as stack_hooks.h has it for the current task. */
 STACK_GLOBAL __u64 stack_probed_return(__u64 slot)
 {
     struct dump_area *d = dump_area();
-    struct return_instance *instance;
-    struct task_struct *task;
 
-    if (!d)
-        return 0;
-    task = (struct task_struct *)d->task;
-    instance = BPF_CORE_READ(task, utask, return_instances);
-    for (__u32 i = 0; i < MAX_RETURN_INSTANCES && instance; i++) {
-        if (BPF_CORE_READ(instance, stack) == slot)
-            return BPF_CORE_READ(instance, orig_ret_vaddr);
-        instance = BPF_CORE_READ(instance, next);
-    }
-    return 0;
+    return d ? task_probed_return((struct task_struct *)d->task, slot) : 0;
 }
 
 STACK_GLOBAL __u64 dump_register(__u32 reg)

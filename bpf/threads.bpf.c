@@ -63,18 +63,6 @@ static __always_inline void thread_describe(const struct session_ctl *s, struct 
     bpf_probe_read_kernel_str(t->comm, sizeof(t->comm), task->comm);
 }
 
-/* Kernel frames that were found: bytes of them. */
-static __always_inline void walk_kernel_frames(struct stack_walk *walk, long bytes)
-{
-    __u32 n = bytes > 0 ? bytes / sizeof(__u64) : 0;
-
-    for (__u32 i = 0; i < CPROFD_MAX_KERNEL_FRAMES && i < n; i++)
-        stack_hash(walk->hash, walk->frames[i]);
-    stack_hash(walk->hash, n);
-    walk->record.n_kernel = n;
-    walk->n = n;
-}
-
 static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_area *d, struct task_struct *task)
 {
     struct mm_struct *mm = task->mm;
@@ -88,11 +76,13 @@ static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_
     walk_finish(&d->walk);
 }
 
+/* NULL: its target has ended, and another process may have the number by now. */
 static __always_inline struct session_ctl *dump_session(const struct dump_area *d)
 {
     __u32 slot = d->slot;
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
 
-    return bpf_map_lookup_elem(&sessions, &slot);
+    return s && !s->closed_ns ? s : NULL;
 }
 
 /* ---- threads that wait */

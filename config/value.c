@@ -233,7 +233,7 @@ int value_user(const char *text, uint32_t *ret_uid, struct value_error *error)
     return 0;
 }
 
-int value_group(const char *text, uint32_t *ret_gid, struct value_error *error)
+static int value_group(const char *text, uint32_t *ret_gid, struct value_error *error)
 {
     const struct group *gr = getgrnam(text);
     if (gr)

@@ -31,9 +31,8 @@ int value_host(const char *text, struct value_error *error);
 int value_path(const char *text, size_t room, struct value_error *error);
 /* "http://..." or "https://...", in form alone. */
 int value_url(const char *text, struct value_error *error);
-/* A name of the user (group) database, or a number. */
+/* A name of the user database, or a number. */
 int value_user(const char *text, uint32_t *ret_uid, struct value_error *error);
-int value_group(const char *text, uint32_t *ret_gid, struct value_error *error);
 /* "WHO WHOM [kernel]". */
 int value_grant(const char *text, struct settings_grant *ret, struct value_error *error);
 

@@ -49,11 +49,6 @@ static bool find_bias(const struct mapping_table *table, const struct go_runtime
     return false;
 }
 
-static void cleanup_raw_writer(struct raw_writer **w)
-{
-    raw_writer_free(*w);
-}
-
 int collector_go_read(const struct collector_go *go, const struct mapping_table *table, uint32_t epoch, int memory,
                       struct goroutine_counts *ret)
 {
@@ -61,7 +56,7 @@ int collector_go_read(const struct collector_go *go, const struct mapping_table 
 
     if (mapping_table_images(table) != go->images || !find_bias(table, &go->program.runtime, &source.bias))
         return -ESTALE;
-    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
     if (!w)
         return -ENOMEM;
     int r = goroutines_read(&source, monotonic_ns(), epoch, w, ret);

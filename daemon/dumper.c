@@ -233,15 +233,10 @@ static int dumper_describe(struct dumper *d, const struct dump_threads *t)
     return 0;
 }
 
-static void cleanup_raw_writer(struct raw_writer **w)
-{
-    raw_writer_free(*w);
-}
-
 /* The memfd or -errno. */
 static int dumper_write(const struct dumper *d, const struct dump_threads *t)
 {
-    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
 
     if (!w)
         return -ENOMEM;

@@ -166,7 +166,7 @@ int facts_to_comments(const struct facts *f, struct profile *p)
     return f->failed ? -ENOMEM : 0;
 }
 
-void facts_json_string(FILE *out, const char *text)
+int facts_json_string(FILE *out, const char *text)
 {
     size_t len = strlen(text);
     AUTO_FREE char *clean = malloc(UTF8_SANITIZED_BYTES(len) + 1);
@@ -183,6 +183,7 @@ void facts_json_string(FILE *out, const char *text)
             fputc(c, out);
     }
     fputc('"', out);
+    return clean ? 0 : -ENOMEM;
 }
 
 /* Keys of notes: any number of them, so always an array. */
@@ -202,7 +203,7 @@ static void fact_value_to_json(const struct fact *fact, FILE *out)
     if (fact->number)
         fputs(fact->value, out);
     else
-        facts_json_string(out, fact->value);
+        (void)facts_json_string(out, fact->value);
 }
 
 static void fact_list_to_json(const struct facts *f, size_t first, FILE *out)
@@ -214,7 +215,7 @@ static void fact_list_to_json(const struct facts *f, size_t first, FILE *out)
         if (strcmp(f->items[i].key, f->items[first].key) != 0)
             continue;
         fputs(separator, out);
-        facts_json_string(out, f->items[i].value);
+        (void)facts_json_string(out, f->items[i].value);
         separator = ", ";
     }
     fputc(']', out);
@@ -228,7 +229,7 @@ void facts_to_json(const struct facts *f, FILE *out)
         if (facts_find(f, f->items[i].key) != &f->items[i])
             continue; /* a key stands once; the others of a list follow the first */
         fputs(separator, out);
-        facts_json_string(out, f->items[i].key);
+        (void)facts_json_string(out, f->items[i].key);
         fputs(": ", out);
         if (fact_is_list(f->items[i].key))
             fact_list_to_json(f, i, out);

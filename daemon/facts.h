@@ -44,6 +44,5 @@ uint64_t facts_sum(const struct facts *f, const char *prefix);
 int facts_to_comments(const struct facts *f, struct profile *p);
 /* Members, "\"key\": value", separated by commas, without the braces. */
 void facts_to_json(const struct facts *f, FILE *out);
-/* A JSON string, quotes and all, of any bytes. To a FILE (quote.h has one for evbuffers), which remembers
- * that memory was short. */
-void facts_json_string(FILE *out, const char *text);
+/* A JSON string, quotes and all, of any bytes. To a FILE (quote.h has one for evbuffers). 0; -ENOMEM: it is empty. */
+int facts_json_string(FILE *out, const char *text);

@@ -119,16 +119,20 @@ static int server_listen(struct http_server *server, int fd, const struct http_l
     return 0;
 }
 
-int http_server_listen(struct http_server *server, const char *address, char *error, size_t error_len)
+int http_server_listen(struct http_server *server, const char *address, char *message, size_t message_len)
 {
     struct http_listen_path path;
-    int fd = http_listen_open(address, &path, error, error_len);
+    char name[HTTP_LISTEN_NAME_LEN];
+    int fd = http_listen_open(address, &path, message, message_len);
     if (fd < 0)
         return fd;
+    http_listen_name(fd, address, name);
     int r = server_listen(server, fd, &path);
     if (r < 0) {
         http_listen_unlink(&path);
-        (void)snprintf(error, error_len, "%s: %s", address, strerror(-r));
+        (void)snprintf(message, message_len, "%s: %s", address, strerror(-r));
+    } else {
+        (void)snprintf(message, message_len, "listening on %s", name);
     }
     return r;
 }

@@ -41,8 +41,8 @@ int http_server_new(struct event_base *base, const struct settings *settings, ht
                     struct http_server **ret);
 void http_server_set_limits(struct http_server *server, const struct http_limits *limits);
 void http_server_set_settings(struct http_server *server, const struct settings *settings);
-/* address: "127.0.0.1:6060", "[::1]:6060", "unix:/run/cprofd.sock". 0, or -errno with a message. */
-int http_server_listen(struct http_server *server, const char *address, char *error, size_t error_len);
+/* address: "127.0.0.1:6060", "[::1]:6060", "unix:/run/cprofd.sock". 0 with a message that says where, or -errno with one that says why. */
+int http_server_listen(struct http_server *server, const char *address, char *message, size_t message_len);
 /* A listening socket from the service manager; becomes the server's, on failure too. */
 int http_server_adopt(struct http_server *server, int fd);
 /* Stops listening; requests under way go on. */

@@ -133,6 +133,24 @@ int http_listen_open(const char *address, struct http_listen_path *ret_path, cha
     return open_tcp(address, error, error_len);
 }
 
+void http_listen_name(int fd, const char *address, char ret[HTTP_LISTEN_NAME_LEN])
+{
+    struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof(ss);
+    const char *colon = strrchr(address, ':');
+    in_port_t port = 0;
+
+    (void)getsockname(fd, (struct sockaddr *)&ss, &len);
+    if (ss.ss_family == AF_INET)
+        port = ((const struct sockaddr_in *)&ss)->sin_port;
+    else if (ss.ss_family == AF_INET6)
+        port = ((const struct sockaddr_in6 *)&ss)->sin6_port;
+    if (port && colon)
+        (void)snprintf(ret, HTTP_LISTEN_NAME_LEN, "%.*s:%u", (int)(colon - address), address, ntohs(port));
+    else
+        (void)snprintf(ret, HTTP_LISTEN_NAME_LEN, "%s", address);
+}
+
 static bool has_option(int fd, int option, int expected)
 {
     int value = 0;

@@ -26,9 +26,14 @@ struct kind {
     void (*record)(struct session_params *params);
     /* Of cumulative kinds: the answer without a window where the process is not watched; NULL: 409. */
     void (*unwatched)(struct server *server, struct http_request *request, pid_t pid, const struct session_params *params);
-    /* Answers the request, now or later. */
-    void (*start)(struct server *server, struct http_request *request, pid_t pid);
+    /* Answers the request, now or later. kind: this one. */
+    void (*start)(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind);
 };
+
+/* Where stacks are charged with waits, as Go has it. */
+#define KIND_CONTENTION_TYPES \
+    {.type = {"contentions", "delay"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "contentions", .period_unit = "count", \
+     .default_type = "delay"}
 
 /* All kinds, sorted by name; NULL past the last. */
 const struct kind *kind_at(size_t i);

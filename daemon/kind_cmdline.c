@@ -9,7 +9,7 @@ static void kind_cmdline_body(struct server *server, struct http_request *reques
     http_reply_fd(request, 200, "text/plain; charset=utf-8", fd, 0, len);
 }
 
-static void kind_cmdline_start(struct server *server, struct http_request *request, pid_t pid)
+static void kind_cmdline_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     oneshot_start(server, request, pid, cmdline_main, kind_cmdline_body);
 }

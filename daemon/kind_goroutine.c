@@ -51,16 +51,6 @@ static void dump_start(struct server *server, struct http_request *request, pid_
         session_start(server, request, pid, &params, kind->name);
 }
 
-static void kind_goroutine_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    dump_start(server, request, pid, &kind_goroutine);
-}
-
-static void kind_threads_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    dump_start(server, request, pid, &kind_threads);
-}
-
 #define GOROUTINE_TYPES \
     {.type = {"goroutine"}, .unit = {"count"}, .n = 1, .period_type = "goroutine", .period_unit = "count", .default_type = "goroutine"}
 
@@ -71,7 +61,7 @@ const struct kind kind_goroutine = {
                    "debug=2 a stack for each.",
     .types = GOROUTINE_TYPES,
     .params = &goroutine_params,
-    .start = kind_goroutine_start,
+    .start = dump_start,
 };
 
 const struct kind kind_threads = {
@@ -80,5 +70,5 @@ const struct kind kind_threads = {
     .description = "The same as goroutine, but of a Go program too it shows threads.",
     .types = GOROUTINE_TYPES,
     .params = &goroutine_params,
-    .start = kind_threads_start,
+    .start = dump_start,
 };

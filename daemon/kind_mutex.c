@@ -9,15 +9,7 @@ static const struct param_spec specs[] = {
     PARAM_DELTA_SECONDS,
     PARAM_FRACTION("1", "one release in so many counts, on average, for all of them; 1 is all, 0 none"),
     PARAM_DEBUG("0: a profile; else text"),
-    PARAM_KERNEL,
-    PARAM_TID,
-    PARAM_THREAD,
-    PARAM_FOCUS,
-    PARAM_FORMAT,
-    PARAM_SYMBOLIZE,
-    PARAM_UNWIND,
-    PARAM_MAX_OVERHEAD,
-    PARAM_IGNORED("gc", "none"),
+    PARAMS_OF_CUMULATIVE,
 };
 static const struct param_table mutex_params = PARAM_TABLE(specs);
 
@@ -29,20 +21,14 @@ static void kind_mutex_record(struct session_params *params)
     (void)snprintf(params->event_text, sizeof(params->event_text), "releases");
 }
 
-static void kind_mutex_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    cumulative_start(server, request, pid, &kind_mutex);
-}
-
 const struct kind kind_mutex = {
     .name = "mutex",
     .path = "mutex?debug=1",
     .description = "Who makes others wait: the stacks that release locks, and how long others waited for them in these holds. As long as the "
                    "process is watched, or for seconds=.",
-    .types = {.type = {"contentions", "delay"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "contentions",
-              .period_unit = "count", .default_type = "delay"},
+    .types = KIND_CONTENTION_TYPES,
     .params = &mutex_params,
     .cumulative = true,
     .record = kind_mutex_record,
-    .start = kind_mutex_start,
+    .start = cumulative_start,
 };

@@ -18,7 +18,7 @@ static void kind_profile_begin(struct server *server, struct http_request *reque
     session_start(server, request, pid, &params, quality ? "quality" : "profile");
 }
 
-static void kind_profile_start(struct server *server, struct http_request *request, pid_t pid)
+static void kind_profile_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     kind_profile_begin(server, request, pid, false);
 }

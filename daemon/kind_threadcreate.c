@@ -11,15 +11,7 @@
 static const struct param_spec specs[] = {
     PARAM_DELTA_SECONDS,
     PARAM_DEBUG("0: a profile; 1: text, stacks by how often"),
-    PARAM_KERNEL,
-    PARAM_TID,
-    PARAM_THREAD,
-    PARAM_FOCUS,
-    PARAM_FORMAT,
-    PARAM_SYMBOLIZE,
-    PARAM_UNWIND,
-    PARAM_MAX_OVERHEAD,
-    PARAM_IGNORED("gc", "none"),
+    PARAMS_OF_CUMULATIVE,
 };
 static const struct param_table threadcreate_params = PARAM_TABLE(specs);
 
@@ -42,11 +34,6 @@ static void threadcreate_unwatched(struct server *server, struct http_request *r
         session_start(server, request, pid, &dump, "threadcreate");
 }
 
-static void threadcreate_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    cumulative_start(server, request, pid, &kind_threadcreate);
-}
-
 const struct kind kind_threadcreate = {
     .name = "threadcreate",
     .path = "threadcreate?debug=1",
@@ -57,5 +44,5 @@ const struct kind kind_threadcreate = {
     .cumulative = true,
     .record = threadcreate_record,
     .unwatched = threadcreate_unwatched,
-    .start = threadcreate_start,
+    .start = cumulative_start,
 };

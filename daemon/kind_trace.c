@@ -24,7 +24,7 @@ static const struct param_spec specs[] = {
 };
 static const struct param_table trace_params = PARAM_TABLE(specs);
 
-static void kind_trace_start(struct server *server, struct http_request *request, pid_t pid)
+static void kind_trace_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     struct session_params params;
 
@@ -34,9 +34,9 @@ static void kind_trace_start(struct server *server, struct http_request *request
     params.duration_ns = NSEC_PER_SEC;
     params.format = RAW_FORMAT_TRACE_GO;
     (void)snprintf(params.event_text, sizeof(params.event_text), "sched");
-    if (!kind_parse_query(server, request, &kind_trace, &params))
+    if (!kind_parse_query(server, request, kind, &params))
         return;
-    session_start(server, request, pid, &params, "trace");
+    session_start(server, request, pid, &params, kind->name);
 }
 
 const struct kind kind_trace = {

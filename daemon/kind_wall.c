@@ -28,30 +28,18 @@ static const struct param_spec offcpu_specs[] = {
 };
 static const struct param_table offcpu_params = PARAM_TABLE(offcpu_specs);
 
-static void wall_begin(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind, enum sched_kind sched_kind)
+static void wall_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     struct session_params params;
 
     session_params_init(&params);
-    params.sched_kind = sched_kind;
-    if (sched_kind == SCHED_OFFCPU)
+    params.sched_kind = kind == &kind_offcpu ? SCHED_OFFCPU : SCHED_WALL;
+    if (kind == &kind_offcpu)
         params.event = EVENT_SCHED;
     (void)snprintf(params.event_text, sizeof(params.event_text), "%s", kind->name);
     if (kind_parse_query(server, request, kind, &params))
         session_start(server, request, pid, &params, kind->name);
 }
-
-static void kind_wall_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    wall_begin(server, request, pid, &kind_wall, SCHED_WALL);
-}
-
-static void kind_offcpu_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    wall_begin(server, request, pid, &kind_offcpu, SCHED_OFFCPU);
-}
-
-static void fgprof_begin(struct server *server, struct http_request *request, pid_t pid);
 
 /* Not in the table of kinds: it stands elsewhere. */
 static const struct kind fgprof = {
@@ -61,17 +49,12 @@ static const struct kind fgprof = {
               .default_type = "time"},
     .params = &wall_params,
     .windowed = true,
-    .start = fgprof_begin,
+    .start = wall_start,
 };
-
-static void fgprof_begin(struct server *server, struct http_request *request, pid_t pid)
-{
-    wall_begin(server, request, pid, &fgprof, SCHED_WALL);
-}
 
 void fgprof_start(struct server *server, struct http_request *request, pid_t pid)
 {
-    fgprof.start(server, request, pid);
+    wall_start(server, request, pid, &fgprof);
 }
 
 const struct kind kind_wall = {
@@ -83,7 +66,7 @@ const struct kind kind_wall = {
               .default_type = "wall"},
     .params = &wall_params,
     .windowed = true,
-    .start = kind_wall_start,
+    .start = wall_start,
 };
 
 const struct kind kind_offcpu = {
@@ -94,5 +77,5 @@ const struct kind kind_offcpu = {
               .default_type = "offcpu"},
     .params = &offcpu_params,
     .windowed = true,
-    .start = kind_offcpu_start,
+    .start = wall_start,
 };

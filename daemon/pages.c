@@ -14,6 +14,7 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/watch.h"
+#include "daemon/watch_query.h"
 
 /* tests/unit/check_style_hash.py holds the two together. */
 #define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
@@ -109,6 +110,7 @@ static size_t page_count(struct watches *ws, pid_t pid, const struct kind *kind)
 void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
 {
     const struct kind *kind;
+    char kinds[256];
     page_begin(out, "/debug/pprof/");
     (void)evbuffer_add_printf(out, "<p>Of process <a href=\"../../../%d\">%d</a>; <a href=\"../../../../\">all processes</a>.</p>\n"
                                    "<table>\n<tr><th>Count</th><th>Profile</th></tr>\n", pid, pid);
@@ -128,7 +130,12 @@ void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
         page_text(out, kind->description);
         (void)evbuffer_add_printf(out, "</li>\n");
     }
-    (void)evbuffer_add_printf(out, "</ul>\n<p>Parameters and their bounds: <a href=\"?format=json\">as JSON</a>.</p>\n");
+    (void)evbuffer_add_printf(out, "</ul>\n<p>What is not watched is had for a time with <code>?seconds=10</code>, or watched from now on by\n"
+                                   "<code>curl -X PUT 'http://ADDRESS/pid/%d/watch?kinds=", pid);
+    page_text(out, watch_query_kinds(",", kinds, sizeof(kinds)));
+    (void)evbuffer_add_printf(out, "'</code>; <a href=\"../../watch\">what is watched</a>.</p>\n"
+                                   "<p><a href=\"../fgprof?seconds=10\">fgprof</a> is wall as the Go package of that name serves it.</p>\n"
+                                   "<p>Parameters and their bounds: <a href=\"?format=json\">as JSON</a>.</p>\n");
     page_end(out);
 }
 
@@ -157,7 +164,7 @@ static void json_params(struct evbuffer *out, const struct kind *kind)
         json_member(out, "bounds", strcmp(p->type, "event") == 0 ? events_available() : p->bounds);
         json_member(out, "default", p->fallback);
         json_member(out, "description", p->description);
-        (void)evbuffer_add_printf(out, "}");
+        (void)evbuffer_add_printf(out, "%s}", kind->cumulative && p->watch ? ",\"watch\":true" : "");
     }
     (void)evbuffer_add_printf(out, "]");
 }

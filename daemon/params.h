@@ -97,3 +97,7 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
 #define PARAM_NO_SECONDS {"seconds", "none", "nothing", "none", "refused, as by Go: this is what there is now", param_no_seconds}
 #define PARAM_IGNORED(name, fallback) \
     {name, "ignored", "anything", fallback, "accepted for Go's clients, without effect here", param_ignored}
+/* What kinds that accrue take beside their own. */
+#define PARAMS_OF_CUMULATIVE \
+    PARAM_KERNEL, PARAM_TID, PARAM_THREAD, PARAM_FOCUS, PARAM_FORMAT, PARAM_SYMBOLIZE, PARAM_UNWIND, PARAM_MAX_OVERHEAD, \
+    PARAM_IGNORED("gc", "none")

@@ -167,6 +167,11 @@ int raw_writer_fact(struct raw_writer *w, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Seals the memfd and hands it over; w can only be freed then. fd or -errno. */
 int raw_writer_finish(struct raw_writer *w);
+/* For CLEANUP (util/cleanup.h). */
+static inline void raw_writer_cleanup(struct raw_writer **w)
+{
+    raw_writer_free(*w);
+}
 
 /* ---- reader */
 

@@ -431,7 +431,7 @@ static void recorder_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, 
     char message[256];
 
     r->attacher = NULL;
-    r->attacher_cpu_ns = cpu_ns;
+    r->attacher_cpu_ns += cpu_ns; /* beside that of a dumper */
     if (r->orphaned) {
         recorder_destroy(r);
         return;

@@ -1,5 +1,6 @@
-/* Counts of epochs that have ended, moved out of the kernel's table of a standing recorder: nothing adds to them any more, and each change of
- * what is mapped would else take new places for the same stacks, until none is left. Owns nothing: the recorder does. */
+/* Counts of epochs that have ended, moved out of the kernel's table of a standing recorder: next to nothing adds to them any more, and each
+ * change of what is mapped would else take new places for the same stacks, until none is left. What is still added takes a place anew, and is
+ * moved with the next epoch's. Owns nothing: the recorder does. */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -71,9 +72,12 @@ static int past_move(struct recorder *r, uint32_t epoch)
     if (n <= 0 || result < 0)
         return n < 0 ? (int)n : result;
     for (ssize_t i = 0; i < n; i++) {
-        if (bpf_map_delete_elem(r->counts_fd, &keys[i]) < 0)
+        struct raw_count *past = &r->past[r->n_past];
+        /* As it is now: the wait of a goroutine that began in that epoch may have ended since it was read. */
+        if (bpf_map_lookup_and_delete_elem(r->counts_fd, &keys[i], &past->value) < 0)
             continue;
-        r->past[r->n_past++] = (struct raw_count){keys[i], values[i]};
+        past->key = keys[i];
+        r->n_past++;
         recorders_past++;
     }
     return 0;

@@ -192,21 +192,39 @@ static int threads_read(const struct recorder *r, struct threads_read *ret)
     return e;
 }
 
+/* What the kernel says of a thread in one of its files. False: it can't be read. */
+static bool thread_read(pid_t pid, uint32_t tid, const char *name, char *text, size_t len)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%u/%s", pid, tid, name);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    return true;
+}
+
 /* Whether a thread waits now: neither runs nor could run. */
 static bool thread_waits(pid_t pid, uint32_t tid)
 {
-    char path[64], text[256] = "";
+    char text[256];
+    const char *state = thread_read(pid, tid, "stat", text, sizeof(text)) ? strrchr(text, ')') : NULL;
 
-    (void)snprintf(path, sizeof(path), "/proc/%d/task/%u/stat", pid, tid);
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-        return false;
-    const char *state = strrchr(text, ')');
     return state && state[1] == ' ' && strchr("SDTtI", state[2]);
 }
 
-/* Some kernels don't tell of each switch. A thread that seems to have run for long at the end, but waits, has left its CPU: soon after it
- * came, as most do. */
+/* When it must have left its CPU, by how long it has run since it came. */
+static uint64_t thread_left_ns(pid_t pid, const struct thread_state *t)
+{
+    char text[64];
+    uint64_t run_ns = thread_read(pid, t->tid, "schedstat", text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
+
+    return t->in_ns + (run_ns > t->exec_ns ? run_ns - t->exec_ns : 1);
+}
+
+/* Some kernels don't tell of each switch. A thread that seems to have run for long at the end, but waits, has left its CPU. */
 static void sched_find_missed(struct recorder *r, uint64_t until_ns)
 {
     struct threads_read *closed = &r->sched->closed;
@@ -218,7 +236,7 @@ static void sched_find_missed(struct recorder *r, uint64_t until_ns)
             continue;
         left--;
         if (thread_waits(r->pid, t->tid))
-            closed->threads[i].left_ns = t->in_ns + 1;
+            closed->threads[i].left_ns = thread_left_ns(r->pid, t);
     }
 }
 
@@ -233,16 +251,19 @@ void recorder_sched_close(struct recorder *r)
     sched_find_missed(r, ctl->closed_ns ? ctl->closed_ns : ctl->until_ns);
 }
 
-/* The dump's stacks, and the one of what nobody saw. */
+/* The dump's stacks, and those of what nobody saw. */
 static int sched_add_stacks(struct recorder *r)
 {
-    const struct stack_record unseen = {.type = RECORD_STACK, .end = STACK_END_UNSEEN, .stack_hash = SETTLE_UNSEEN_HASH};
+    const struct stack_record nobody_saw[] = {
+        {.type = RECORD_STACK, .end = STACK_END_UNSEEN, .stack_hash = SETTLE_UNSEEN_HASH},
+        {.type = RECORD_STACK, .end = STACK_END_UNSAMPLED, .stack_hash = SETTLE_UNSAMPLED_HASH},
+    };
     const struct recorder_sched *s = r->sched;
-    void *room = recorder_reserve(r, sizeof(unseen));
+    void *room = recorder_reserve(r, sizeof(nobody_saw));
 
     if (!room)
         return -ENOMEM;
-    memcpy(room, &unseen, sizeof(unseen));
+    memcpy(room, nobody_saw, sizeof(nobody_saw));
     if (!s->dumped || s->dump.n_records == 0)
         return 0;
     room = recorder_reserve(r, s->dump.records[0]->len);

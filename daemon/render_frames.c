@@ -291,6 +291,8 @@ static int frame_resolve_end(struct render_job *job, struct frame *frame)
 
     if (end == STACK_END_RUNNING)
         return frame_set_name(frame, "[running]");
+    if (end == STACK_END_UNSAMPLED)
+        return frame_set_name(frame, "[cpu: unsampled]");
     if (end == STACK_END_EARLIER)
         return frame_set_name(frame, "[created earlier]");
     if (end == STACK_END_WOKEN)

@@ -27,7 +27,7 @@ static int put_quoted(FILE *out, struct raw_text text)
 {
     AUTO_FREE char *string = strndup(text.bytes, text.len);
 
-    return string ? text_quoted(out, string) : -ENOMEM;
+    return string ? facts_json_string(out, string) : -ENOMEM;
 }
 
 int text_goroutine_labels(FILE *out, const struct render_job *job, const struct render_sample *sample)

@@ -288,7 +288,6 @@ struct module *render_vdso(struct render_job *job);
 void render_note_unavailable(struct render_job *job);
 /* The build id of what the target has mapped of an object, in ret; NULL: it could not be read, or there is none. */
 const char *render_build_id(const struct render_job *job, uint32_t object, char ret[RENDER_BUILD_ID_ROOM]);
-const struct kallsyms *render_kallsyms(struct render_job *job);
 const struct kernel_symbol *render_kernel_symbol(struct render_job *job, uint64_t address);
 int render_open_debug_file(void *renderer, const struct debug_file_request *request, int *ret_fd);
 

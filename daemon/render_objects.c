@@ -272,7 +272,7 @@ static int render_read_kallsyms(struct renderer *r)
     return 0;
 }
 
-const struct kallsyms *render_kallsyms(struct render_job *job)
+static const struct kallsyms *render_kallsyms(struct render_job *job)
 {
     struct renderer *r = job->renderer;
 

@@ -87,7 +87,7 @@ static int places_of_ends(struct render_job *job, struct places *ret)
     for (size_t i = 0; r == 0 && i < job->n_samples; i++) {
         const struct render_sample *sample = &job->samples[i];
         size_t own = sample->stack->n_kernel + sample->n_user;
-        if (sample->end == STACK_END_ROOT || !render_focused(job, sample))
+        if (sample->end == STACK_END_ROOT || sample->value->samples == 0 || !render_focused(job, sample))
             continue;
         const struct frame *last = sample->n_user > 0 ? render_own_frame(job, sample, own - 1) : NULL;
         r = places_add(job, ret, last, render_end_name(sample->end), sample->value->samples);
@@ -132,9 +132,9 @@ static void places_to_json(const struct places *places, const char *key, bool re
     for (size_t i = 0; i < places->n; i++) {
         const struct place *p = &places->items[i];
         fputs(i ? ", {\"object\": " : "{\"object\": ", out);
-        facts_json_string(out, p->object);
+        (void)facts_json_string(out, p->object);
         fputs(", \"function\": ", out);
-        facts_json_string(out, p->function);
+        (void)facts_json_string(out, p->function);
         if (reasons)
             fprintf(out, ", \"reason\": \"%s\"", p->reason);
         fprintf(out, ", \"samples\": %" PRIu64 "}", p->samples);

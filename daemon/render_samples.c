@@ -105,7 +105,7 @@ void render_trim(const struct render_job *job, struct render_sample *sample)
 
     sample->n_user = n;
     /* A stack without a frame has no user part either, whatever its record says: unless nobody could look at it. */
-    bool looked_at = stack->end != STACK_END_RUNNING && stack->end != STACK_END_UNSEEN;
+    bool looked_at = stack->end != STACK_END_RUNNING && stack->end != STACK_END_UNSEEN && stack->end != STACK_END_UNSAMPLED;
     sample->end = stack->n_kernel + n == 0 && looked_at ? STACK_END_NO_USER : (enum stack_end)stack->end;
     sample->earlier = stack->end == STACK_END_EARLIER;
     if (sample->end == STACK_END_EARLIER)
@@ -245,7 +245,8 @@ const char *render_end_name(enum stack_end end)
         [STACK_END_NO_CFI] = "no_cfi",     [STACK_END_UNSUPPORTED] = "unsupported",
         [STACK_END_BAD_CFA] = "bad_cfa",   [STACK_END_NO_TIME] = "no_time",
         [STACK_END_RUNNING] = "running",   [STACK_END_EARLIER] = "earlier",
-        [STACK_END_UNSEEN] = "unseen",     [STACK_END_WOKEN] = "woken",
+        [STACK_END_UNSEEN] = "unseen",     [STACK_END_UNSAMPLED] = "unsampled",
+        [STACK_END_WOKEN] = "woken",
         [STACK_END_WOKEN_FROM_OUTSIDE] = "woken_from_outside",
         [STACK_END_PAIR] = "pair",
     };

@@ -17,29 +17,6 @@
 
 /* ---- pieces */
 
-/* Quoted as JSON has it; what is no UTF-8 is replaced. 0 or -ENOMEM. */
-int text_quoted(FILE *out, const char *text)
-{
-    size_t len = strlen(text);
-    AUTO_FREE char *clean = malloc(UTF8_SANITIZED_BYTES(len) + 1);
-
-    if (!clean)
-        return -ENOMEM;
-    len = utf8_sanitize(text, len, clean);
-    fputc('"', out);
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)clean[i];
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(out, "\\u%04x", c);
-        else
-            fputc(c, out);
-    }
-    fputc('"', out);
-    return 0;
-}
-
 static bool text_is_plain(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -160,7 +137,7 @@ static int text_labels(FILE *out, const struct text_group *g)
     if (g->samples[0]->key->state != SAMPLE_STATE_NONE)
         fprintf(out, "\"state\":\"%s\", ", sample_state_name(g->samples[0]->key->state));
     fputs("\"thread\":", out);
-    int r = text_quoted(out, comm);
+    int r = facts_json_string(out, comm);
     fputc('}', out);
     for (size_t i = 0; i < g->n; i++) /* readers take no line of more than 64 KiB */
         fprintf(out, "%s %u", i % TIDS_A_LINE == 0 ? "\n# tids:" : "", g->samples[i]->key->tid);
@@ -300,7 +277,7 @@ static int text_thread_head(FILE *out, const struct raw_profile *raw, const stru
     if (wait_ns > 0)
         fprintf(out, ", for %llu.%03llu s", wait_ns / NSEC_PER_SEC, wait_ns % NSEC_PER_SEC / NSEC_PER_MSEC);
     fputs(", thread ", out);
-    int r = text_quoted(out, comm);
+    int r = facts_json_string(out, comm);
     if (thread && thread->channel[0]) {
         fputs(", in ", out);
         r = r ? r : text_line_part(out, thread->channel);

@@ -13,8 +13,6 @@ struct text_frame {
 
 /* ---- render_text.c */
 
-/* Quoted as JSON has it; what is no UTF-8 is replaced. */
-int text_quoted(FILE *out, const char *text);
 /* One line of UTF-8: names and paths are hostile. */
 int text_line_part(FILE *out, const char *text);
 int text_frame_get(struct render_job *job, const struct render_sample *sample, size_t i, struct text_frame *ret);

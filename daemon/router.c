@@ -185,7 +185,7 @@ static void router_process(struct server *server, struct http_request *request, 
     if (router_accepts(request, "text/html"))
         oneshot_check(server, request, pid, router_process_page);
     else
-        kind_profile.start(server, request, pid);
+        kind_profile.start(server, request, pid, &kind_profile);
 }
 
 static void router_kind(struct server *server, struct http_request *request, pid_t pid, const char *name)
@@ -197,7 +197,7 @@ static void router_kind(struct server *server, struct http_request *request, pid
         return;
     }
     if (router_kind_takes(request, kind))
-        kind->start(server, request, pid);
+        kind->start(server, request, pid, kind);
 }
 
 /* rest: what follows the number. */

@@ -284,39 +284,38 @@ static int add_unmoved(struct settler *s, struct settled *t)
 
 /* ---- time without a stack */
 
-/* Under which stack, for want of a better one. */
-static struct sample_key nearest_stack(const struct settler *s, const struct settled *t, uint32_t state)
+/* Off the CPU: under which stack, for want of a better one. */
+static int add_nearest(struct settler *s, struct settled *t, uint32_t state, uint64_t samples, uint64_t ns)
 {
     static const uint64_t unseen[2] = SETTLE_UNSEEN_HASH;
     struct sample_key key = t->key;
-    size_t best = t->largest[state];
 
-    for (uint32_t i = 0; best == 0 && state == SAMPLE_STATE_CPU && i < SAMPLE_STATE_COUNT; i++)
-        best = t->largest[i];
-    if (best > 0) {
-        key = s->ret->counts[best - 1].key;
+    if (t->largest[state] > 0) {
+        key = s->ret->counts[t->largest[state] - 1].key;
     } else if (t->found) {
         key = t->found->key;
     } else {
         memcpy(key.stack_hash, unseen, sizeof(unseen));
+        s->ret->unseen_ns += ns;
     }
     key.state = state;
-    return key;
-}
-
-static bool is_unseen(const struct sample_key *key)
-{
-    static const uint64_t unseen[2] = SETTLE_UNSEEN_HASH;
-    return memcmp(key->stack_hash, unseen, sizeof(unseen)) == 0;
-}
-
-static int add_nearest(struct settler *s, struct settled *t, uint32_t state, uint64_t samples, uint64_t ns)
-{
-    struct sample_key key = nearest_stack(s, t, state);
-
-    if (is_unseen(&key))
-        s->ret->unseen_ns += ns;
     return add_count(s, &key, samples, ns);
+}
+
+/* On it, and no timer met the thread: where it waited is not where it ran. A dump may have seen it run. */
+static int add_unsampled(struct settler *s, struct settled *t, uint64_t ns)
+{
+    static const uint64_t unsampled[2] = SETTLE_UNSAMPLED_HASH;
+    struct sample_key key = t->key;
+
+    if (t->found && t->found->key.state == SAMPLE_STATE_CPU) {
+        key = t->found->key;
+    } else {
+        memcpy(key.stack_hash, unsampled, sizeof(unsampled));
+        s->ret->unsampled_ns += ns;
+    }
+    key.state = SAMPLE_STATE_CPU;
+    return add_count(s, &key, 0, ns);
 }
 
 /* The wait that the thread was in at the beginning. What ran when it was found could run all the time before. */
@@ -343,10 +342,10 @@ static int settle_state(struct settler *s, struct settled *t, uint32_t state)
     t->real_ns[state] = state == SAMPLE_STATE_CPU ? loose_ns : t->sum_ns[state] + loose_ns;
     if (loose_ns == 0)
         return 0;
-    if (t->sum_ns[state] == 0) {
-        s->ret->unsampled_ns += state == SAMPLE_STATE_CPU ? loose_ns : 0;
+    if (t->sum_ns[state] == 0 && state == SAMPLE_STATE_CPU)
+        return add_unsampled(s, t, loose_ns);
+    if (t->sum_ns[state] == 0)
         return add_nearest(s, t, state, t->loose_samples[state], loose_ns);
-    }
     s->ret->spread_ns += state == SAMPLE_STATE_CPU ? 0 : loose_ns;
     return 0;
 }

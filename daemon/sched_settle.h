@@ -48,14 +48,15 @@ struct settle_result {
     uint64_t lifetimes_ns;        /* theirs, within the window */
     uint64_t state_ns[SAMPLE_STATE_COUNT];
     uint64_t missed;              /* threads that had left their CPU at the end, though nobody told of it */
-    uint64_t unsampled_ns;        /* on the CPU, where no timer met the thread */
+    uint64_t unsampled_ns;        /* on the CPU, where no timer met the thread: that of unsampled_hash */
     uint64_t unseen_ns;           /* off the CPU, under a stack that is not known: that of unseen_hash */
     uint64_t spread_ns;           /* spread over stacks that were walked */
     char not_dumped[256];         /* why threads could not be looked at in the beginning; else "". The caller's to say */
 };
 
-/* The stack of what nobody saw: the reader of counts adds one of that hash, without frames. */
+/* The stacks of what nobody saw, off the CPU and on it: the reader of counts adds one of each of these hashes, without frames. */
 #define SETTLE_UNSEEN_HASH {1, 0}
+#define SETTLE_UNSAMPLED_HASH {2, 0}
 
 /* 0 or -ENOMEM. */
 int sched_settle(const struct settle_request *request, struct settle_result *ret);

@@ -164,7 +164,7 @@ static int server_start_tables(struct server *server, const struct worker_limits
 
 static int server_listen(struct server *server)
 {
-    char error[256];
+    char message[256];
     int sockets[SERVICE_MAX_SOCKETS];
     size_t n;
 
@@ -180,12 +180,12 @@ static int server_listen(struct server *server)
         return 0;
     }
     for (size_t i = 0; i < server->settings->listen.n; i++) {
-        r = http_server_listen(server->http, server->settings->listen.item[i], error, sizeof(error));
+        r = http_server_listen(server->http, server->settings->listen.item[i], message, sizeof(message));
         if (r < 0) {
-            log_error("%s: %s", server->settings->listen.item[i], error);
+            log_error("%s: %s", server->settings->listen.item[i], message);
             return r;
         }
-        log_info("listening on %s", server->settings->listen.item[i]);
+        log_info("%s", message);
     }
     return 0;
 }

@@ -28,7 +28,8 @@ const struct collector_target *session_target(const struct session *s)
 
 /* ---- the end */
 
-void session_free(struct session *s)
+/* Without a word. */
+static void session_free(struct session *s)
 {
     LIST_REMOVE(s, link);
     worker_job_cancel(s->job);

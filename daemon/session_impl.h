@@ -50,8 +50,6 @@ struct session *session_new(struct server *server, struct http_request *request,
                             void (*on_timer)(int fd, short what, void *arg));
 const struct recording *session_recording(const struct session *s);
 const struct collector_target *session_target(const struct session *s);
-/* Without a word. */
-void session_free(struct session *s);
 /* How it ended, for the audit log and the counters; then it is gone. */
 void session_over(struct session *s, int status, const char *how);
 void session_error(struct session *s, int status, const char *message);

@@ -15,11 +15,6 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-static void cleanup_raw_writer(struct raw_writer **w)
-{
-    raw_writer_free(*w);
-}
-
 /* Without any table the stack engine follows frame pointers. */
 static bool session_raw_by_fp(const struct session_ctl *ctl, const struct session_params *p)
 {
@@ -337,7 +332,7 @@ static int session_raw_table(struct raw_writer *w, int table_fd, const struct im
 int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,
                 int table_fd)
 {
-    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
     struct recorder_data data;
     if (!w)
         return -ENOMEM;

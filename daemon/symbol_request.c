@@ -122,14 +122,9 @@ static void symbol_on_done(struct worker_job *job, const struct worker_result *r
     symbol_free(q);
 }
 
-static void cleanup_raw_writer(struct raw_writer **w)
-{
-    raw_writer_free(*w);
-}
-
 static int symbol_raw(const struct symbol_request *q, int table_fd)
 {
-    CLEANUP(cleanup_raw_writer) struct raw_writer *w = raw_writer_new();
+    CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
     struct raw_params params = {.format = RAW_FORMAT_SYMBOL, .pid = (uint32_t)q->collect.pid};
     int r = w ? raw_writer_section(w, RAW_PARAMS, &params, sizeof(params)) : -ENOMEM;
 
@@ -193,7 +188,7 @@ static void symbol_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, vo
                                        : "the process that reads the target died");
 }
 
-void symbol_request_start(struct server *server, struct http_request *request, pid_t pid)
+void symbol_request_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
 {
     static const struct child_ops ops = {.message = symbol_on_message, .ended = symbol_on_ended};
     char message[128];

@@ -61,7 +61,18 @@ void watch_end(struct watch *w, const char *how)
 int watch_begin(struct watches *ws, const struct watch_order *order, watch_told told, void *userdata, struct watch_run **ret, char *message,
                 size_t message_len)
 {
-    return watch_run_new(ws, order, told, userdata, ret, message, message_len);
+    struct watch *place = calloc(1, sizeof(*place));
+    int status = place ? watch_run_new(ws, order, told, userdata, ret, message, message_len) : 503;
+
+    if (!place)
+        (void)snprintf(message, message_len, "no memory for another watch");
+    if (status) {
+        free(place);
+        return status;
+    }
+    (*ret)->place = place;
+    (*ret)->aside = true;
+    return 0;
 }
 
 void watch_drop(struct watch_run *run)
@@ -70,36 +81,36 @@ void watch_drop(struct watch_run *run)
     watch_run_retire(run, "what was asked for with it could not be begun");
 }
 
-static struct watch *watch_new(struct watches *ws, pid_t pid, const struct kind *kind)
+static struct watch *watch_new(struct watch_run *run)
 {
-    struct watch *w = calloc(1, sizeof(*w));
+    struct watch *w = TAKE_PTR(run->place);
 
-    if (!w)
-        return NULL;
-    *w = (struct watch){.watches = ws, .pid = pid, .kind = kind};
-    TAILQ_INSERT_TAIL(&ws->all, w, link);
-    ws->n++;
+    *w = (struct watch){.watches = run->watches, .pid = run->pid, .kind = run->wish.kind};
+    TAILQ_INSERT_TAIL(&w->watches->all, w, link);
+    w->watches->n++;
     return w;
 }
 
-int watch_commit(struct watch_run *run)
+bool watch_can_commit(const struct watch_run *run)
+{
+    return recording_is_open(run->recording);
+}
+
+void watch_commit(struct watch_run *run)
 {
     static const char other[] = "other parameters were asked for";
-
-    if (!recording_is_open(run->recording))
-        return -ESRCH;
     struct watch *w = watch_find(run->watches, run->pid, run->wish.kind);
     struct watch_run *before = w ? w->run : NULL;
 
+    assert(watch_can_commit(run));
     if (!w)
-        w = watch_new(run->watches, run->pid, run->wish.kind);
-    if (!w)
-        return -ENOMEM;
+        w = watch_new(run);
     w->run = run;
     run->watch = w;
+    run->aside = false;
     watch_forget_past(run->watches, run->pid, run->wish.kind);
     if (!before)
-        return 0;
+        return;
     if (w->next)
         watch_run_retire(TAKE_PTR(w->next), other);
     if (w->again)
@@ -107,7 +118,6 @@ int watch_commit(struct watch_run *run)
     w->n_tries = 0;
     (void)snprintf(run->anew, sizeof(run->anew), "%s", other);
     watch_run_retire(before, other);
-    return 0;
 }
 
 /* ---- begun anew */
@@ -208,11 +218,6 @@ const char *watch_rule(const struct watch *w)
 const struct watch_wish *watch_wish(const struct watch *w)
 {
     return &w->run->wish;
-}
-
-const struct asker *watch_asker(const struct watch *w)
-{
-    return &w->run->asker;
 }
 
 pid_t watch_pid(const struct watch *w)

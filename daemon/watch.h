@@ -64,12 +64,14 @@ struct watch_order {
 /* Told once of what was ordered: 0 as it runs, or an HTTP status and a message, and it is gone. */
 typedef void (*watch_told)(struct watch_run *run, int status, const char *message, void *userdata);
 
-/* Begins a run for it. It is nobody's until watch_commit makes it that of the watch, or watch_drop ends it. 0; or an HTTP status and a
- * message. Nothing is told before it returns. */
+/* Begins a run for it. It stays, whatever becomes of its recording, until watch_commit makes it that of the watch, or watch_drop ends it:
+ * one of these is due. 0; or an HTTP status and a message. Nothing is told before it returns. */
 int watch_begin(struct watches *ws, const struct watch_order *order, watch_told told, void *userdata, struct watch_run **ret, char *message,
                 size_t message_len);
-/* In place of any there is. 0; -ESRCH: it has ended meanwhile; -ENOMEM. */
-int watch_commit(struct watch_run *run);
+/* False: it does not run, or has ended meanwhile. */
+bool watch_can_commit(const struct watch_run *run);
+/* In place of any there is. Only where it can. */
+void watch_commit(struct watch_run *run);
 void watch_drop(struct watch_run *run);
 
 /* NULL: it is not watched. */
@@ -79,7 +81,6 @@ bool watch_is_of(const struct watch *w, const struct asker *asker);
 /* The configuration's, and its rule. */
 const char *watch_rule(const struct watch *w);
 const struct watch_wish *watch_wish(const struct watch *w);
-const struct asker *watch_asker(const struct watch *w);
 pid_t watch_pid(const struct watch *w);
 /* All of a process (0: all), one after another; NULL past the last. */
 struct watch *watch_next(struct watches *ws, pid_t pid, const struct watch *after);

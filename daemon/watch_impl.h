@@ -35,6 +35,8 @@ struct watch_run {
     uint64_t counted, counted_lost; /* what metrics have of it */
     char anew[WATCH_WHY_LEN]; /* why the totals began anew; "" */
     unsigned n_holds;
+    bool aside;               /* who began it has it: neither committed nor dropped yet */
+    struct watch *place;      /* of a watch, made before so that a commit can't fail; NULL: none is needed */
     const char *how;          /* why it was ended; NULL: by itself, if it was */
     bool over;                /* nothing more comes of the recording */
 };

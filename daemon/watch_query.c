@@ -11,6 +11,7 @@
 
 #include "config/watch_rule.h"
 #include "daemon/kind.h"
+#include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/watch.h"
 #include "util/cleanup.h"
@@ -23,14 +24,40 @@ bool watch_query_has(const struct watch_query *q, const struct kind *kind)
     return false;
 }
 
-const char *watch_query_kinds(char *text, size_t len)
+const char *watch_query_kinds(const char *separator, char *text, size_t len)
 {
     const struct kind *kind;
 
     *text = '\0';
     for (size_t i = 0; (kind = kind_at(i)); i++)
         if (kind->cumulative)
-            (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? ", " : "", kind->name);
+            (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? separator : "", kind->name);
+    return text;
+}
+
+/* A kind takes it, and none before that one does. */
+static bool is_news(const struct kind *of, const char *name)
+{
+    const struct kind *kind;
+
+    if (!of->cumulative || !watch_kind_takes(of, name))
+        return false;
+    for (size_t i = 0; (kind = kind_at(i)) != of; i++)
+        if (kind->cumulative && watch_kind_takes(kind, name))
+            return false;
+    return true;
+}
+
+/* All that kinds take: ", NAME" each. */
+static const char *query_params(char *text, size_t len)
+{
+    const struct kind *kind;
+
+    *text = '\0';
+    for (size_t i = 0; (kind = kind_at(i)); i++)
+        for (size_t n = 0; kind->params && n < kind->params->n; n++)
+            if (is_news(kind, kind->params->specs[n].name))
+                (void)snprintf(text + strlen(text), len - strlen(text), ", %s", kind->params->specs[n].name);
     return text;
 }
 
@@ -41,7 +68,7 @@ static void query_add_kind(struct watch_query *q, const char *name)
 
     if (!kind || !kind->cumulative)
         (void)snprintf(q->error, sizeof(q->error), "%s is not a kind that can be watched; these can: %s", quote(name, quoted),
-                       watch_query_kinds(known, sizeof(known)));
+                       watch_query_kinds(", ", known, sizeof(known)));
     else if (watch_query_has(q, kind))
         (void)snprintf(q->error, sizeof(q->error), "kind \"%s\" is given twice", kind->name);
     else if (q->n == WATCH_MAX_KINDS)
@@ -65,7 +92,7 @@ static void query_parse_kinds(struct watch_query *q, const char *value)
 static void query_check_param(struct watch_query *q, const char *name, bool takes_values)
 {
     const struct kind *kind;
-    char quoted[QUOTE_LEN], taken_by[256] = "";
+    char quoted[QUOTE_LEN], known[256], taken_by[256] = "";
 
     for (size_t i = 0; takes_values && i < q->n; i++)
         if (watch_kind_takes(q->kinds[i], name))
@@ -77,7 +104,7 @@ static void query_check_param(struct watch_query *q, const char *name, bool take
         (void)snprintf(q->error, sizeof(q->error), "parameter %s goes with %s, which \"kinds\" does not name", quote(name, quoted), taken_by);
     else
         (void)snprintf(q->error, sizeof(q->error), "unknown parameter %s; known: kinds%s", quote(name, quoted),
-                       takes_values ? ", and what a kind's own parameters are marked with: /pid/N/debug/pprof/?format=json" : "");
+                       takes_values ? query_params(known, sizeof(known)) : "");
 }
 
 static size_t count_param(const struct evkeyvalq *query, const char *name)

@@ -20,7 +20,7 @@ struct watch_query {
 bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values);
 bool watch_query_has(const struct watch_query *q, const struct kind *kind);
 /* The names of all kinds that can be watched. Returns text. */
-const char *watch_query_kinds(char *text, size_t len);
+const char *watch_query_kinds(const char *separator, char *text, size_t len);
 
 /* A rule as the query that says the same; for evhttp_clear_headers in any case. 0 or -ENOMEM. */
 int watch_query_of_rule(const struct watch_rule *rule, struct evkeyvalq *ret);

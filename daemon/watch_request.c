@@ -13,6 +13,7 @@
 #include "daemon/watch.h"
 #include "daemon/watch_query.h"
 #include "daemon/watch_rules.h"
+#include "util/cleanup.h"
 
 /* ---- PUT */
 
@@ -68,29 +69,38 @@ static bool put_conflicts(struct watches *ws, pid_t pid, const struct watch_wish
     return w && !*ret_same && !watch_is_of(w, asker);
 }
 
-static void put_commit(struct watch_put *put)
+/* Nothing is committed before all can be. What somebody was faster with is dropped here. True; or the request was answered, and the PUT is
+ * gone. */
+static bool put_may_commit(struct watch_put *put)
 {
-    struct http_request *request = put->request;
+    const struct watch *with;
+    bool same;
 
     for (size_t i = 0; i < put->n; i++) {
         struct watch_run *run = put->runs[i];
-        const struct watch *with;
-        bool same;
-        if (put_conflicts(watch_run_watches(run), watch_run_pid(run), watch_run_wish(run), http_request_asker(request), &with, &same)) {
-            put_refuse_other(request, watch_run_pid(run), with);
+        if (put_conflicts(watch_run_watches(run), watch_run_pid(run), watch_run_wish(run), http_request_asker(put->request), &with, &same)) {
+            put_refuse_other(put->request, watch_run_pid(run), with);
             put_free(put);
-            return;
+            return false;
         }
-        if (same) /* somebody was faster */
-            continue;
-        int r = watch_commit(run);
-        if (r < 0) {
-            put_error(put, r == -ESRCH ? 404 : 503, r == -ESRCH ? "no such process: it ended as watching began" : "no memory for another watch");
-            return;
+        if (!same && !watch_can_commit(run)) {
+            put_error(put, 404, "no such process: it ended as watching began");
+            return false;
         }
-        put->runs[i] = NULL;
+        if (same)
+            watch_drop(TAKE_PTR(put->runs[i]));
     }
-    http_reply(request, 204, NULL, NULL);
+    return true;
+}
+
+static void put_commit(struct watch_put *put)
+{
+    if (!put_may_commit(put))
+        return;
+    for (size_t i = 0; i < put->n; i++)
+        if (put->runs[i])
+            watch_commit(TAKE_PTR(put->runs[i]));
+    http_reply(put->request, 204, NULL, NULL);
     put_free(put);
 }
 
@@ -164,7 +174,7 @@ static void put_check(struct server *server, struct http_request *request, pid_t
 
     if (q->n == 0) {
         http_reply_error(request, 400, "give \"kinds\", what is to be watched, with commas between; these can be: %s",
-                         watch_query_kinds(known, sizeof(known)));
+                         watch_query_kinds(", ", known, sizeof(known)));
         return;
     }
     for (size_t i = 0; i < q->n; i++) {

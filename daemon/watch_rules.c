@@ -104,6 +104,12 @@ static void start_free(struct rules_start *start)
     free(start);
 }
 
+/* The number was given to another process since it was looked at: what that one is the next scan tells. */
+static bool start_is_another(const struct rules_start *start, const struct watch_run *run)
+{
+    return recording_target(watch_run_recording(run))->start_ticks != start->start_ticks;
+}
+
 static void rules_on_told(struct watch_run *run, int status, const char *message, void *userdata)
 {
     struct rules_start *start = userdata;
@@ -112,8 +118,10 @@ static void rules_on_told(struct watch_run *run, int status, const char *message
     if (status && status != 404) /* it ended: nobody wonders */
         rules_refuse(r, start, message);
     /* Somebody may have begun to watch it meanwhile: that stays. */
-    if (status || watch_find(r->server->watches, start->pid, start->kind) || watch_commit(run) < 0)
+    if (status || watch_find(r->server->watches, start->pid, start->kind) || !watch_can_commit(run) || start_is_another(start, run))
         watch_drop(run);
+    else
+        watch_commit(run);
     start_free(start);
 }
 
@@ -260,6 +268,18 @@ static void rules_spawn(struct watch_rules *r)
     (void)event_add(r->restart, &pause);
 }
 
+/* What is being begun is not begun. */
+static void rules_drop_starts(struct watch_rules *r)
+{
+    struct rules_start *start;
+
+    while ((start = LIST_FIRST(&r->starting))) {
+        struct watch_run *run = start->run;
+        start_free(start);
+        watch_drop(run);
+    }
+}
+
 void watch_rules_set(struct watch_rules *r)
 {
     const struct settings_list *list = &r->server->settings->watch;
@@ -267,6 +287,7 @@ void watch_rules_set(struct watch_rules *r)
 
     (void)event_del(r->restart);
     child_kill(TAKE_PTR(r->scanner));
+    rules_drop_starts(r); /* their rule may be gone, and where none is left nobody looks again */
     r->request.n = 0;
     r->said_full = false;
     memset(r->refused, 0, sizeof(r->refused));
@@ -303,16 +324,10 @@ int watch_rules_new(struct server *server, struct watch_rules **ret)
 
 void watch_rules_free(struct watch_rules *r)
 {
-    struct rules_start *start;
-
     if (!r)
         return;
     child_kill(r->scanner);
-    while ((start = LIST_FIRST(&r->starting))) {
-        struct watch_run *run = start->run;
-        start_free(start);
-        watch_drop(run);
-    }
+    rules_drop_starts(r);
     event_free(r->restart);
     free(r);
 }

@@ -34,19 +34,21 @@ static void watch_run_free(struct watch_run *run)
     watch_run_account(run);
     TAILQ_REMOVE(&run->watches->runs, run, link);
     recording_free(run->recording);
+    free(run->place);
     free(run->rule);
     free(run);
 }
 
 static void watch_run_free_if_over(struct watch_run *run)
 {
-    if (run->over && !run->watch && run->n_holds == 0)
+    if (run->over && !run->watch && !run->aside && run->n_holds == 0)
         watch_run_free(run);
 }
 
 void watch_run_retire(struct watch_run *run, const char *how)
 {
     run->watch = NULL;
+    run->aside = false;
     run->how = how;
     run->told = NULL;
     run->over = run->over || run->since_ns == 0; /* what never was open has nothing to read out */

@@ -30,7 +30,8 @@ static void worker_set_timer(struct worker *w, uint64_t ns)
     (void)event_add(w->timer, &tv);
 }
 
-struct worker_job *worker_release_job(struct worker *w)
+/* Parts with its job, which it leaves in no list. */
+static struct worker_job *worker_release_job(struct worker *w)
 {
     struct worker_job *job = TAKE_PTR(w->job);
 

@@ -117,8 +117,6 @@ void worker_job_leave(struct worker_job *job);
 void worker_renew(struct worker *w);
 /* Kills it; crashed: its end is worth a line in the log. */
 void worker_end(struct worker *w, bool crashed);
-/* Parts with its job, which it leaves in no list. */
-struct worker_job *worker_release_job(struct worker *w);
 bool worker_lives(const struct worker *w);
 /* It computes what others need not wait for. */
 bool worker_is_aside(const struct worker *w);

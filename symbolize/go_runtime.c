@@ -206,7 +206,7 @@ int go_runtime_open(int fd, struct go_runtime *ret)
 bool go_runtime_is_sound(const struct go_runtime *r)
 {
     const struct go_layout *l = &r->layout;
-    const uint16_t words[] = {l->g_stack + GO_WORD, l->g_m, l->g_sched_sp, l->g_sched_pc, l->g_sched_bp, l->g_syscallsp, l->g_syscallpc,
+    const uint32_t words[] = {l->g_stack + GO_WORD, l->g_m, l->g_sched_sp, l->g_sched_pc, l->g_sched_bp, l->g_syscallsp, l->g_syscallpc,
                               l->g_syscallbp, l->g_status, l->g_goid, l->g_waitsince, l->g_waitreason, l->g_lockedm, l->g_parent, l->g_gopc,
                               l->g_startpc, l->g_labels};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)

@@ -59,6 +59,19 @@ def test_a_woken_thread_that_finds_the_lock_taken_goes_on_waiting(daemon, start_
     assert found.contentions["wait_mutex"] <= found.true_contentions["wait_mutex"] + 3
 
 
+@pytest.mark.chance
+def test_several_at_once(daemon, start_target):
+    """futex_waitv: who comes late finds a word changed, and does not wait. Whoever wakes it, that is no release."""
+    target = start_target("signals")
+    found = waits(daemon, target, "block", "several")
+    if found.true_delay["wait_several"] == 0:
+        pytest.skip("this kernel has no futex_waitv")
+    found.check("wait_several", counts=False)
+    mutex = waits(daemon, target, "mutex", "several")
+    mutex.check_none("wait_several")
+    assert mutex.profile.total("delay") < mutex.true_delay["wait_several"] / 20, mutex.profile.folded()
+
+
 def test_what_is_no_wait_for_a_lock_is_left_out(daemon, start_target):
     found = waits(daemon, start_target("signals"), "block", "sleeps")
     assert found.true_delay["wait_no_lock"] > 0

@@ -86,6 +86,19 @@ def test_one_worker_among_sleepers(daemon, start_target):
     assert set(by_state(several)) == {"sleep"}
 
 
+def test_time_that_no_timer_met(daemon, start_target):
+    """The CPU time of threads that hardly run is there, to the nanosecond; but not under the stacks that they wait with."""
+    target = start_target("waiting_threads", "threads=10", "all=1", "wake_ms=50")
+    profile = load(wall(daemon, target.pid, hz=1))
+    check_closes(profile)
+    unsampled = sum(sample.values[1] for sample in profile.samples if [frame.function for frame in sample.stack] == ["[cpu: unsampled]"])
+    assert unsampled == profile.fact("unsampled_ns") > 0
+    for sample in profile.samples:
+        if sample.labels["state"] == "cpu" and sample.values[0] == 0:
+            assert sample.stack[-1].function == "[cpu: unsampled]", sample
+    assert "truncated.unsampled" not in profile.facts and "unsampled" not in profile.facts.get("truncated_at", "")
+
+
 def test_one_thread(daemon, start_target):
     target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
     profile = load(wall(daemon, target.pid))

@@ -391,17 +391,12 @@ static void barge_all(void)
 
 static void on_line(const char *line)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } ways[] = {
+    static const struct program_way ways[] = {
         {"convoy", convoy_all}, {"barge", barge_all},   {"rwlock", read_and_write_all}, {"timeout", time_out},
         {"pi", inherit_all},    {"robust", die_holding}, {"shared", wait_for_child},    {"many", wait_many},
     };
 
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-        if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
-            ways[i].run();
+    program_run_way(line, ways, sizeof(ways) / sizeof(ways[0]));
     program_note("handover_ns", handover_ns);
     program_note("delay_ns", delay_ns);
 }

@@ -147,6 +147,13 @@ void program_on_line(void (*handler)(const char *line))
     line_handler = handler;
 }
 
+void program_run_way(const char *line, const struct program_way *ways, unsigned n_ways)
+{
+    for (unsigned i = 0; i < n_ways; i++)
+        if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
+            ways[i].run();
+}
+
 void program_on_truth(void (*printer)(void))
 {
     truth_printer = printer;

@@ -40,6 +40,12 @@ bool program_chooses(const char *name);
 /* Called for each line of standard input, in a thread of its own, before the truth is printed; set before
  * program_init. */
 void program_on_line(void (*handler)(const char *line));
+/* What a program can do, by how the line begins that asks for it. */
+struct program_way {
+    const char *name;
+    void (*run)(void);
+};
+void program_run_way(const char *line, const struct program_way *ways, unsigned n_ways);
 /* Called where the truth is printed, within its object: prints ", \"name\": value". */
 void program_on_truth(void (*printer)(void));
 void program_ready(void);

@@ -1,7 +1,7 @@
 /* Idle until told; a line names a way of waiting for something that is no lock's release, which is then done for known times by functions with
  * telling names:
  *
- *     condition | semaphore | barrier | join | semop | flock | fcntl | sleeps
+ *     condition | semaphore | barrier | join | semop | several | flock | fcntl | sleeps
  *
  * The truth of a function that waits (wait_*): cpu_ns is how long, calls how often. */
 #include <fcntl.h>
@@ -11,18 +11,19 @@
 #include <sys/file.h>
 #include <sys/poll.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "program.h"
 
 enum {
     WAIT_CONDITION, SIGNAL_CONDITION, WAIT_SEMAPHORE, POST_SEMAPHORE, WAIT_BARRIER, WAIT_THREAD, WAIT_SEMOP, WAIT_FLOCK, WAIT_FCNTL,
-    WAIT_NO_LOCK,
+    WAIT_NO_LOCK, WAIT_SEVERAL,
 };
 static struct tally tallies[] = {
     {.name = "wait_condition"}, {.name = "signal_condition"}, {.name = "wait_semaphore"}, {.name = "post_semaphore"},
     {.name = "wait_barrier"}, {.name = "wait_thread"}, {.name = "wait_semop"}, {.name = "wait_flock"}, {.name = "wait_fcntl"},
-    {.name = "wait_no_lock"},
+    {.name = "wait_no_lock"}, {.name = "wait_several"},
 };
 
 #include "waits.h"
@@ -198,6 +199,47 @@ static void wait_semops(void)
     semctl(sem_id, 0, IPC_RMID);
 }
 
+/* futex_waitv(2): for any of several words to change. The headers of some C libraries lack it. */
+#define SYS_FUTEX_WAITV 449
+#define SEVERAL 3
+static struct futex_word {
+    uint64_t value, address;
+    uint32_t flags, reserved;
+} words[SEVERAL];
+static uint32_t word_values[SEVERAL];
+
+static NOINLINE void wait_several(void)
+{
+    uint64_t began_ns = now();
+
+    if (syscall(SYS_FUTEX_WAITV, words, SEVERAL, 0, NULL, 0) >= 0)
+        waited_since(WAIT_SEVERAL, began_ns);
+}
+
+static void *wake_several(void *unused)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pause_ns(4 * MS_NS);
+        __atomic_add_fetch(&word_values[i % SEVERAL], 1, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, &word_values[i % SEVERAL], 1 | 128 /* FUTEX_WAKE, private */, 1, NULL, NULL, 0);
+    }
+    return unused;
+}
+
+static void wait_for_several(void)
+{
+    pthread_t thread;
+
+    start(&thread, wake_several, 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        for (unsigned j = 0; j < SEVERAL; j++)
+            words[j] = (struct futex_word){.value = i / SEVERAL + (j < i % SEVERAL), .address = (uint64_t)&word_values[j], .flags = 2 | 128};
+        wait_several();
+    }
+    pthread_join(thread, NULL);
+    memset(word_values, 0, sizeof(word_values));
+}
+
 static bool lock_whole_file(int fd, int type, bool by_fcntl)
 {
     struct flock whole = {.l_type = (short)type, .l_whence = SEEK_SET};
@@ -290,17 +332,13 @@ static void wait_fcntls(void)
 
 static void on_line(const char *line)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } ways[] = {
+    static const struct program_way ways[] = {
         {"condition", produce}, {"semaphore", give},    {"barrier", meet_all},  {"join", join_all},
         {"semop", wait_semops}, {"flock", wait_flocks}, {"fcntl", wait_fcntls}, {"sleeps", wait_no_lock},
+        {"several", wait_for_several},
     };
 
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-        if (strncmp(line, ways[i].name, strlen(ways[i].name)) == 0)
-            ways[i].run();
+    program_run_way(line, ways, sizeof(ways) / sizeof(ways[0]));
     program_note("handover_ns", handover_ns);
     program_note("delay_ns", delay_ns);
 }

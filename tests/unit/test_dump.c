@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/sampler.h"
+#include "tests/unit/dump_sampler.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -88,15 +88,21 @@ static void with_threads(void)
         pause();
 }
 
-/* By frame pointers, since nobody has made tables here. */
-static int take(pid_t pid, struct dump_threads *ret)
+/* By frame pointers, since nobody has made tables here. closed_ns: when the target ended, 0: it did not. */
+static int take_of(pid_t pid, uint64_t closed_ns, struct dump_threads *ret)
 {
     struct session_ctl *ctl = &sampler.ctl[SLOT];
 
     memset(ctl, 0, sizeof(*ctl));
     ctl->unwind = UNWIND_BY_FRAME_POINTERS;
     ctl->epoch = 9;
+    ctl->closed_ns = closed_ns;
     return dump_take(&sampler.dump, &(struct dump_request){.pid = pid, .slot = SLOT}, ret);
+}
+
+static int take(pid_t pid, struct dump_threads *ret)
+{
+    return take_of(pid, 0, ret);
 }
 
 static const struct thread_record *find(const struct dump_threads *t, int tid)
@@ -261,6 +267,20 @@ START_TEST(test_no_such_process)
 END_TEST
 
 /* Two at once have one area: each waits for its turn. */
+/* Whoever has the number of a target that ended is another process. */
+START_TEST(test_number_that_is_another_process_by_now)
+{
+    CLEANUP(dump_threads_deinit) struct dump_threads t = {0};
+    pid_t pid = start(with_threads);
+
+    wait_until_ready(3);
+    int r = take_of(pid, monotonic_ns(), &t);
+    end(pid);
+    ck_assert_int_eq(r, -ESRCH);
+    ck_assert_uint_eq(t.n, 0);
+}
+END_TEST
+
 START_TEST(test_turns)
 {
     pid_t target = start(with_threads), takers[4];
@@ -302,18 +322,11 @@ END_TEST
 
 int main(void)
 {
-    char error[1024];
     Suite *suite = suite_create("dump");
     TCase *tc = tcase_create("dump");
 
-    if (sampler_open(&sampler, error, sizeof(error)) < 0) {
-        (void)printf("skipped: %s\n", error);
+    if (!dump_sampler_open(&sampler))
         return 77;
-    }
-    if (!sampler.dump.area) {
-        (void)printf("skipped: %s\n", sampler.dump.error);
-        return 77;
-    }
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return EXIT_FAILURE;
@@ -323,6 +336,7 @@ int main(void)
     tcase_add_test(tc, test_stack_that_is_not_in_memory);
     tcase_add_test(tc, test_stack_in_a_huge_page);
     tcase_add_test(tc, test_no_such_process);
+    tcase_add_test(tc, test_number_that_is_another_process_by_now);
     tcase_add_test(tc, test_turns);
     tcase_add_test(tc, test_not_loaded);
     suite_add_tcase(suite, tc);

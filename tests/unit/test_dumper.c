@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/sampler.h"
 #include "daemon/attacher.h"
 #include "daemon/raw_profile.h"
+#include "tests/unit/dump_sampler.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -228,18 +228,11 @@ END_TEST
 
 int main(void)
 {
-    char error[1024];
     Suite *suite = suite_create("dumper");
     TCase *tc = tcase_create("dumper");
 
-    if (sampler_open(&sampler, error, sizeof(error)) < 0) {
-        (void)printf("skipped: %s\n", error);
+    if (!dump_sampler_open(&sampler))
         return 77;
-    }
-    if (!sampler.dump.area) {
-        (void)printf("skipped: %s\n", sampler.dump.error);
-        return 77;
-    }
     tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, test_threads);

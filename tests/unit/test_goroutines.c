@@ -438,6 +438,9 @@ START_TEST(soundness)
     r.layout.g_labels = GO_G_MAX_BYTES;
     ck_assert(!go_runtime_is_sound(&r));
     r = memory.runtime;
+    r.layout.g_stack = UINT16_MAX - 4; /* whose second word is past what the type holds */
+    ck_assert(!go_runtime_is_sound(&r));
+    r = memory.runtime;
     r.n_candidates = GO_MAX_CANDIDATES + 1;
     ck_assert(!go_runtime_is_sound(&r));
     r = memory.runtime;

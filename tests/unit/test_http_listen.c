@@ -54,6 +54,12 @@ START_TEST(test_tcp)
     http_listen_unlink(&listen_path);
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
     ck_assert_int_eq(ss.ss_family, _i < 2 ? AF_INET : AF_INET6);
+    in_port_t port = _i < 2 ? ((struct sockaddr_in *)&ss)->sin_port : ((struct sockaddr_in6 *)&ss)->sin6_port;
+    char name[HTTP_LISTEN_NAME_LEN], due[HTTP_LISTEN_NAME_LEN];
+    http_listen_name(fd, good[_i], name);
+    snprintf(due, sizeof(due), "%.*s%u", (int)strlen(good[_i]) - 1, good[_i], ntohs(port));
+    ck_assert_uint_ne(port, 0);
+    ck_assert_str_eq(name, due);
     close(fd);
 }
 END_TEST

@@ -57,7 +57,7 @@ static struct lock_release releases_at(struct thread *waker, struct thread *t, u
     struct lock_release release = {0};
 
     waker->wait.wakes++;
-    lock_wait_release(bucket_of(address), since_ns, &t->wait, &place, waker->id, wakes, now_ns, &release);
+    lock_wait_release(bucket_of(address), since_ns, &t->wait, &place, waker->id, waker->wait.returned_ns, wakes, now_ns, &release);
     lock_wait_quit(bucket_of(t->wait.place.address), since_ns, &t->wait, now_ns, &release);
     t->wait.woken_ns = now_ns;
     return release;
@@ -297,6 +297,27 @@ START_TEST(test_requeued)
 }
 END_TEST
 
+/* Who came back from a condition itself, and took the lock when nobody had it, moves the next one there: not before it came back. */
+START_TEST(test_moved_by_who_was_woken_itself)
+{
+    struct thread caster = {.id = 1}, first = {.id = 2}, second = {.id = 3}, other = {.id = 4}, late = {.id = 5};
+
+    waits(&other);
+    now_ns += 10;
+    CHECK_RELEASE(releases(&caster, &other), 1, 10); /* the lock's last release that was seen */
+    (void)runs(&other);
+    ck_assert(waits_at(&first, LOCK + 64, 2));
+    ck_assert(waits_at(&second, LOCK + 128, 2));
+    now_ns += 1000;
+    (void)releases_at(&caster, &first, LOCK + 64, 1);
+    (void)runs(&first);
+    now_ns += 70;
+    waits(&late);
+    now_ns += 30;
+    CHECK_RELEASE(releases(&first, &second), 1, 30 + 100);
+}
+END_TEST
+
 START_TEST(test_two_clocks)
 {
     struct thread holder = {.id = 1}, t[2] = {{.id = 2}, {.id = 3}};
@@ -373,9 +394,9 @@ START_TEST(test_generation)
     place.address = LOCK;
     ck_assert(lock_wait_begin(bucket, since_ns, &first.wait, &place, 2, 0, now_ns));
     now_ns += 100;
-    lock_wait_release(bucket, since_ns, &t.wait, &next, holder.id, 1, now_ns, &release);
+    lock_wait_release(bucket, since_ns, &t.wait, &next, holder.id, 0, 1, now_ns, &release);
     CHECK_RELEASE(release, 1, 200);
-    lock_wait_release(bucket, since_ns, &first.wait, &place, holder.id, 1, now_ns, &release);
+    lock_wait_release(bucket, since_ns, &first.wait, &place, holder.id, 0, 1, now_ns, &release);
     CHECK_RELEASE(release, 1, 100);
 }
 END_TEST
@@ -396,9 +417,9 @@ START_TEST(test_targets_side_by_side)
     }
     ck_assert(lock_wait_begin(bucket, since_ns, &b.wait, &place, 2, 0, now_ns));
     now_ns += 100;
-    lock_wait_release(bucket, since_ns, &a.wait, &place, holder.id, 1, now_ns, &release);
+    lock_wait_release(bucket, since_ns, &a.wait, &place, holder.id, 0, 1, now_ns, &release);
     CHECK_RELEASE(release, 1, 200);
-    lock_wait_release(bucket, since_ns, &b.wait, &place, a.id, 1, now_ns, &release);
+    lock_wait_release(bucket, since_ns, &b.wait, &place, a.id, 0, 1, now_ns, &release);
     CHECK_RELEASE(release, 1, 0);
     ck_assert_uint_eq(n_in_table(), LOCK_WAYS - 1);
 }
@@ -503,6 +524,7 @@ int main(void)
     tcase_add_test(c, test_timeout);
     tcase_add_test(c, test_woken_early);
     tcase_add_test(c, test_requeued);
+    tcase_add_test(c, test_moved_by_who_was_woken_itself);
     tcase_add_test(c, test_two_clocks);
     tcase_add_test(c, test_full);
     tcase_add_test(c, test_spread);

@@ -7,6 +7,7 @@
 
 #include "daemon/collector.h"
 #include "daemon/kind.h"
+#include "daemon/params.h"
 #include "daemon/pages.h"
 #include "daemon/quote.h"
 #include "daemon/session_params.h"
@@ -20,13 +21,21 @@ static const struct kind tame = {
     .types = {.type = {"samples", "cpu"}, .unit = {"count", "nanoseconds"}, .n = 2, .period_type = "cpu", .period_unit = "nanoseconds"},
     .windowed = true,
 };
+static const struct param_spec accruing_specs[] = {PARAM_TID, PARAM_MAX_OVERHEAD};
+static const struct param_table accruing_params = PARAM_TABLE(accruing_specs);
+static const struct kind accruing = {.name = "<accrues>", .path = "accrues", .description = "", .params = &accruing_params, .cumulative = true};
 static const struct kind wild = {
     .name = "wi<ld>", .path = "wild?a='&b=\"", .description = HOSTILE,
 };
 
 const struct kind *kind_at(size_t i)
 {
-    return i == 0 ? &tame : i == 1 ? &wild : NULL;
+    return i == 0 ? &tame : i == 1 ? &accruing : i == 2 ? &wild : NULL;
+}
+
+const struct kind *kind_find(const char *name)
+{
+    return NULL; /* pages look for none */
 }
 
 static char text[65536];
@@ -141,6 +150,7 @@ START_TEST(test_index)
     ck_assert_ptr_nonnull(strstr(html, "<a href='wild?a=&#39;&amp;b=&quot;'>wi&lt;ld&gt;</a>"));
     ck_assert_ptr_nonnull(strstr(html, "<li>profile: CPU time.</li>"));
     ck_assert_ptr_nonnull(strstr(html, "href=\"../../../1234\""));
+    ck_assert_ptr_nonnull(strstr(html, "curl -X PUT 'http://ADDRESS/pid/1234/watch?kinds=&lt;accrues&gt;'"));
 }
 END_TEST
 
@@ -154,6 +164,8 @@ START_TEST(test_index_json)
                             "\"windowed\":true,\"cumulative\":false,\"watched\":false,\"parameters\":["), json);
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"seconds\",\"type\":\"number\",\"bounds\":\"(0, 3600]\",\"default\":\"30\","));
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"event\",\"type\":\"event\",\"bounds\":\"cpu-clock, "));
+    ck_assert_uint_eq(count(json, ",\"watch\":true}"), 1);
+    ck_assert_ptr_nonnull(strstr(strstr(json, "{\"name\":\"max_overhead\",\"type\":\"number\""), ",\"watch\":true}"));
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"wi\\u003cld\\u003e\""));
     ck_assert_ptr_nonnull(strstr(json, "\"sample_types\":[],\"period_type\":\"\",\"windowed\":false,"
                           "\"cumulative\":false,\"watched\":false,\"parameters\":[]}\n]\n"));

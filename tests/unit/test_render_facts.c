@@ -97,6 +97,7 @@ START_TEST(test_each_end_is_counted_and_shown)
         [STACK_END_NO_TIME] = "[truncated: no_time]",
         [STACK_END_RUNNING] = "[running]",
         [STACK_END_UNSEEN] = "[truncated: unseen]",
+        [STACK_END_UNSAMPLED] = "[cpu: unsampled]",
     };
     for (int end = 0; end < STACK_END_EARLIER; end++) /* that one is a root */
         build_user(&b, (uint64_t[]){0x10010, 0x10021}, 2, (enum stack_end)end, 1u << end);

@@ -269,6 +269,74 @@ START_TEST(test_a_target_again_is_a_new_one)
 }
 END_TEST
 
+/* The only thread of a child, once it waits. */
+static uint64_t waiting_thread(pid_t pid, struct thread_state *ret)
+{
+    uint64_t key, *from = NULL;
+
+    for (int i = 0; i < 1000; i++, from = NULL, sleep_ms(1))
+        for (; bpf_map_get_next_key(sampler.sched.threads, from, &key) == 0; from = &key)
+            if (bpf_map_lookup_elem(sampler.sched.threads, &key, ret) == 0 && ret->tgid == (uint32_t)pid && ret->place == THREAD_WAITING)
+                return key;
+    ck_abort_msg("the child never waits");
+}
+
+/* Makes the programs believe that a thread that waits for a pipe came back as it left, having waited in another way; and ends its wait. */
+static void pretend_missed_leave(pid_t pid, int fd, uint64_t waits_more, struct totals *ret)
+{
+    const uint32_t slot = 3;
+    struct attachment a = ATTACHMENT_INIT;
+    struct thread_state t;
+
+    fill_ctl(slot, pid, SCHED_OFFCPU);
+    ck_assert_int_eq(attach_maps(&sampler, slot, MAX_KEYS, 1 << 20, &a), 0);
+    ck_assert_int_eq(sched_add(&sampler, slot), 0);
+    ck_assert_int_eq(write(fd, "x", 1), 1);
+    uint64_t task = waiting_thread(pid, &t);
+    sampler.ctl[slot].opened_ns = t.out_ns;
+    sampler.ctl[slot].state = SESSION_OPEN;
+    t.place = THREAD_RUNNING;
+    t.in_ns = t.out_ns;
+    t.waits -= waits_more;
+    t.state = SAMPLE_STATE_LOCK;
+    t.syscall++;
+    t.given |= 1u << slot;
+    ck_assert_int_eq(bpf_map_update_elem(sampler.sched.threads, &task, &t, BPF_EXIST), 0);
+    sleep_ms(UNIT_MS);
+    ck_assert_int_eq(write(fd, "x", 1), 1);
+    for (int i = 0; i < 1000 && __atomic_load_n(&sampler.ctl[slot].lost_switches, __ATOMIC_RELAXED) == 0; i++)
+        sleep_ms(1);
+    ck_assert_uint_ge(sampler.ctl[slot].lost_switches, 1);
+    attach_end(&sampler, slot, &a);
+    read_totals(&a, ret);
+    sched_remove(&sampler, slot);
+    close_fd(&a.counts_fd);
+    close_fd(&a.records_fd);
+    sampler.ctl[slot].state = SESSION_FREE;
+}
+
+/* In the state that its system call tells; under no stack of another wait. One that did not wait at all was ready to run. */
+START_TEST(test_a_missed_leave_is_put_back)
+{
+    struct totals waited, preempted;
+    int pipe_fds[2];
+
+    ck_assert_int_eq(pipe(pipe_fds), 0);
+    pid_t pid = start_reader(pipe_fds[0]);
+    pretend_missed_leave(pid, pipe_fds[1], 1, &waited);
+    check_state(&waited, SAMPLE_STATE_IO, 1);
+    ck_assert_uint_eq(waited.ns[SAMPLE_STATE_LOCK] + waited.ns[SAMPLE_STATE_OTHER], 0);
+    ck_assert_uint_ge(waited.without_stack_ns, UNIT_MS * NSEC_PER_MSEC);
+    pretend_missed_leave(pid, pipe_fds[1], 0, &preempted);
+    check_state(&preempted, SAMPLE_STATE_RUNQ, 1);
+    ck_assert_uint_eq(preempted.ns[SAMPLE_STATE_LOCK] + preempted.ns[SAMPLE_STATE_OTHER], 0);
+    (void)kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+END_TEST
+
 START_TEST(test_nobody_is_watched_before_and_after)
 {
     fill_ctl(4, getpid(), SCHED_NONE);
@@ -297,6 +365,7 @@ int main(void)
     tcase_add_test(tc, test_wall_closes);
     tcase_add_test(tc, test_offcpu_has_no_cpu);
     tcase_add_test(tc, test_a_target_again_is_a_new_one);
+    tcase_add_test(tc, test_a_missed_leave_is_put_back);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

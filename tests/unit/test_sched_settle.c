@@ -123,11 +123,12 @@ START_TEST(test_cpu_is_exact)
 }
 END_TEST
 
-/* A thread that no timer met: by the stack with which it waited longest. */
+/* A thread that no timer met: by no stack that it waited with. */
 START_TEST(test_cpu_without_samples)
 {
     struct window w;
     struct settle_result r;
+    const uint64_t unsampled[2] = SETTLE_UNSAMPLED_HASH;
 
     window_init(&w);
     add_count(&w, 1, 0, SAMPLE_STATE_CPU, 0, 100);
@@ -138,6 +139,7 @@ START_TEST(test_cpu_without_samples)
     settle(&w, &r);
     ck_assert_uint_eq(of_stack(&r, 1, 51, SAMPLE_STATE_LOCK), 600);
     ck_assert_uint_eq(of_stack(&r, 1, 10, SAMPLE_STATE_IO), 100);
+    ck_assert_uint_eq(of_stack(&r, 1, unsampled[0], SAMPLE_STATE_CPU), 100);
     ck_assert_uint_eq(r.state_ns[SAMPLE_STATE_CPU], 100);
     ck_assert_uint_eq(r.unsampled_ns, 100);
     free(r.counts);
@@ -183,10 +185,12 @@ START_TEST(test_first_wait)
     settle(&w, &r);
     ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_LOCK), 400);
     ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_RUNQ), 100);
-    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_CPU), 500);
+    ck_assert_uint_eq(of_stack(&r, 1, 70, SAMPLE_STATE_CPU), 0);
+    ck_assert_uint_eq(of_stack(&r, 3, 71, SAMPLE_STATE_CPU), 500); /* there the dump has seen it run */
+    ck_assert_uint_eq(r.unsampled_ns, 1000);
     ck_assert_uint_eq(of_stack(&r, 2, 1, SAMPLE_STATE_OTHER), 400);
     ck_assert_uint_eq(of_stack(&r, 3, 71, SAMPLE_STATE_RUNQ), 500);
-    ck_assert_uint_eq(r.unseen_ns, 1000);
+    ck_assert_uint_eq(r.unseen_ns, 500);
     free(r.counts);
 }
 END_TEST

@@ -84,7 +84,7 @@ static const struct {
     {"kinds=lock&kinds=holder", "given twice"},
     {"kinds=lock&max_overhead=1&max_overhead=1", "given twice"},
     {"kinds=lock&fraction=3", "parameter \"fraction\" goes with holder, which \"kinds\" does not name"},
-    {"kinds=lock&rate=3", "unknown parameter \"rate\""},
+    {"kinds=lock&rate=3", "unknown parameter \"rate\"; known: kinds, block_rate, max_overhead, fraction"},
     {"kinds=lock&tid=3", "unknown parameter \"tid\""},
     {"kinds=lock&seconds=3", "unknown parameter \"seconds\""},
     {"max_overhead=3", "goes with lock, holder"},
