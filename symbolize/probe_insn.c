@@ -121,9 +121,11 @@ bool probe_insn_is_plain(const struct cs_insn *insn, uint32_t args)
         return true;
     if ((!reads && !writes_first(insn->id)) || x->prefix[0] == X86_PREFIX_LOCK)
         return false;
-    for (uint8_t i = 0; i < x->op_count; i++)
-        if (x->operands[i].type == X86_OP_MEM && insn->id != X86_INS_LEA && !memory_is_safe(&x->operands[i].mem))
+    for (uint8_t i = 0; i < x->op_count; i++) {
+        bool written = i == 0 && !reads, may_fault = (args & PROBE_FAULTS_END) && !written;
+        if (x->operands[i].type == X86_OP_MEM && insn->id != X86_INS_LEA && !may_fault && !memory_is_safe(&x->operands[i].mem))
             return false;
+    }
     if (reads || x->op_count == 0 || x->operands[0].type != X86_OP_REG)
         return reads || x->op_count > 0;
     if (is_stack_pointer(x->operands[0].reg))

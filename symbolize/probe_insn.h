@@ -14,7 +14,7 @@ bool probe_insn_is_emulated(const uint8_t *bytes, size_t n);
 bool probe_insn_is_refused(const uint8_t *bytes, size_t n);
 
 /* True where the instruction does nothing but go on to the next one: it reads and writes no memory but the stack's and what rip or fs leads
- * to, and changes no argument register of `args` (PROBE_ALL_ARGS). insn: with details. */
+ * to, and changes no argument register of `args` (PROBE_ALL_ARGS; with PROBE_FAULTS_END it may read other memory). insn: with details. */
 bool probe_insn_is_plain(const struct cs_insn *insn, uint32_t args);
 
 /* True where it may change rsp or rbp. */

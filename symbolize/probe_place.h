@@ -24,6 +24,9 @@ enum probe_cost { PROBE_EMULATED, PROBE_STEPPED };
 
 /* Argument registers, as bits of `args`: rdi, rsi, rdx, rcx, r8, r9. */
 #define PROBE_ALL_ARGS 0x3fu
+/* Beside them: a call that faults before the place need not be seen, so memory may be read before it. Of functions whose faults end the
+ * program, as of an allocator. */
+#define PROBE_FAULTS_END 0x40u
 
 /* Crosses from a worker as it is. */
 struct probe_point {

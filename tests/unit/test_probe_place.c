@@ -27,6 +27,7 @@ __asm__(".text\n.balign 64\n"
         "f_part: .globl f_part\np_part: .globl p_part\n  mov $1, %ch\n  push %rbx\n  pop %rbx\n  ret\ne_part: .globl e_part\n"
         /* it may fault before */
         "f_fault: .globl f_fault\np_fault: .globl p_fault\n  mov (%rdi), %rax\n  push %rbx\n  pop %rbx\n  ret\ne_fault: .globl e_fault\n"
+        "f_store: .globl f_store\np_store: .globl p_store\n  mov %rax, (%rdi)\n  push %rbx\n  pop %rbx\n  ret\ne_store: .globl e_store\n"
         /* a loop back to the place, narrow and wide */
         "f_loop: .globl f_loop\np_loop: .globl p_loop\n  xor %eax, %eax\n1: test %rdi, %rdi\n  je 2f\n  dec %rdi\n  jmp 1b\n2: ret\n"
         "e_loop: .globl e_loop\n"
@@ -61,7 +62,8 @@ __asm__(".text\n.balign 64\n"
 #define LABEL(name) extern const uint8_t name[]
 LABEL(code_begin); LABEL(code_end); LABEL(slot);
 #define FUNCTION(name) LABEL(f_##name); LABEL(p_##name); LABEL(e_##name)
-FUNCTION(push); FUNCTION(cet); FUNCTION(free); FUNCTION(frame); FUNCTION(gone); FUNCTION(part); FUNCTION(fault); FUNCTION(loop); FUNCTION(wide);
+FUNCTION(push); FUNCTION(cet); FUNCTION(free); FUNCTION(frame); FUNCTION(gone); FUNCTION(part); FUNCTION(fault); FUNCTION(store); FUNCTION(loop);
+FUNCTION(wide);
 FUNCTION(again); FUNCTION(joined); FUNCTION(joins); FUNCTION(calls); FUNCTION(prefix); FUNCTION(nops); FUNCTION(switch); FUNCTION(case);
 FUNCTION(table);
 LABEL(f_bad); LABEL(e_bad);
@@ -147,6 +149,13 @@ START_TEST(test_only_the_arguments_that_are_wanted)
     check_place(FIND(gone), 0x3e, p_gone + 6, "push", PROBE_EMULATED, true, "all but the first");
     check_place(FIND(part), 0x37, p_part + 2, "push", PROBE_EMULATED, true, "all but the fourth");
     check_place(FIND(part), 0x08, p_part, "mov", PROBE_STEPPED, true, "the fourth");
+}
+END_TEST
+
+START_TEST(test_faults)
+{
+    check_place(FIND(fault), PROBE_ALL_ARGS | PROBE_FAULTS_END, p_fault + 3, "push", PROBE_EMULATED, true, "a read");
+    check_place(FIND(store), PROBE_ALL_ARGS | PROBE_FAULTS_END, p_store, "mov", PROBE_STEPPED, true, "a write");
 }
 END_TEST
 
@@ -286,6 +295,7 @@ int main(void)
     tcase_add_test(t, test_emulated_places);
     tcase_add_test(t, test_what_is_not_the_entry);
     tcase_add_test(t, test_only_the_arguments_that_are_wanted);
+    tcase_add_test(t, test_faults);
     tcase_add_test(t, test_a_second_entry);
     tcase_add_test(t, test_a_pointer_to_the_place);
     tcase_add_test(t, test_bytes_before_it);
