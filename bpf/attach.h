@@ -52,6 +52,24 @@ int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t 
  * these need. 0; -EOPNOTSUPP: they are not loaded; -errno. */
 int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret);
 
+/* A function of an allocator. */
+struct heap_place {
+    uint64_t offset; /* in its file */
+    uint32_t kind;   /* enum heap_call_kind (bpf/heap.h) */
+};
+
+/* Those of one file; fd -1: none. */
+struct heap_file {
+    int fd;
+    const struct heap_place *places;
+    size_t n;
+};
+
+/* What is kept of a session's live objects. 0 or -errno. */
+int attach_heap_maps(const struct sampler *s, uint32_t slot);
+/* The functions of one file, by the programs of bpf/heap.h, for a session that has these maps. 0; -EOPNOTSUPP: they are not loaded; -errno. */
+int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret);
+
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret);

@@ -77,6 +77,8 @@ struct session_ctl {
     __u32 pad_go;
     __u64 go_reasons; /* GO_WAITS_*: a bit for each thing that goroutines wait for and that counts, by Go's own number, */
     __u64 go_sema_reasons; /* and of those that are semaphores: of them it depends on what semacquire1 said */
+    __u32 heap;       /* 1: its probes are on an allocator (bpf/heap.h), and rate is in bytes */
+    __u32 heap_index; /* which of a thread's places is the session's: below HEAP_MAX_SESSIONS, and no other session's of the same target */
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
@@ -109,6 +111,9 @@ struct session_ctl {
     __u64 lost_locks;       /* SCHED_BLOCK, SCHED_MUTEX: waits whose lock found no room: they are in no release */
     __u64 abandoned_ns;     /* SCHED_MUTEX: waits that ended by no release, in holds that nobody else waited for */
     __u64 foreign_releases; /* releases by other processes */
+    __u64 lost_live;        /* heap: objects that found no room among those that live; */
+    __u64 lost_frees;       /* frees that found none in the counts; */
+    __u64 replaced;         /* and live objects in whose place another one was allocated: a free that was not seen */
     __u64 began_before;     /* waits that began before the window, and are left out */
 };
 

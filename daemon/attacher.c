@@ -56,6 +56,22 @@ static int attacher_attach_tracepoint(const struct attacher_request *q, struct a
     return attach_tracepoint(q->sampler, q->slot, category, name, a);
 }
 
+static int attacher_attach_heap(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+{
+    int r = attach_heap_maps(q->sampler, q->slot);
+
+    q->progress->stage = ATTACHER_LOCKS;
+    attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    r = r < 0 ? r : attacher_price_learn(q);
+    for (size_t i = 0; r == 0 && i < q->n_heap; i++)
+        r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
+    if (r < 0)
+        return r;
+    q->progress->stage = ATTACHER_PRICE;
+    return attacher_price_check(q, ret_price);
+}
+
 static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     q->progress->stage = ATTACHER_LOCKS;
@@ -86,6 +102,8 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         attacher_try_locks(q->progress);
         q->progress->stage = ATTACHER_EVENTS;
         return attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
+    case EVENT_HEAP:
+        return attacher_attach_heap(q, a, ret_price);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:
@@ -220,6 +238,7 @@ static const char *attacher_no_permission(enum event_kind event)
     switch (event) {
     case EVENT_UPROBE:
     case EVENT_USDT:
+    case EVENT_HEAP:
         return "the kernel has no uprobe_multi links (before Linux 6.6), and without them uprobes need CAP_SYS_ADMIN: enable the "
                "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";
     case EVENT_TRACEPOINT:

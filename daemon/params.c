@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf/heap.h"
 #include "daemon/quote.h"
 #include "daemon/raw_profile.h"
 #include "util/clock.h"
@@ -108,6 +109,18 @@ static int parse_bounded(struct param_parse *p, const struct param_spec *spec, c
 int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     return parse_bounded(p, spec, value, MAX_PERIOD, &p->params.rate);
+}
+
+int param_heap_rate(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    uint64_t rate = 0;
+    int r = parse_bounded(p, spec, value, HEAP_MAX_RATE, &rate);
+
+    if (r == 0 && rate == 0)
+        r = param_refuse_value(p, spec, value, "out of bounds");
+    if (r == 0)
+        p->params.rate = rate;
+    return r;
 }
 
 int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value)

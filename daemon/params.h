@@ -48,6 +48,8 @@ int param_unwind(struct param_parse *p, const struct param_spec *spec, const cha
 /* As Go has it where a profile has accrued: whole seconds, and in its words. */
 int param_delta_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* Bytes. */
+int param_heap_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* As Go reads it: what is no number is 0. 1 and 2: texts. */

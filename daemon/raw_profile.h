@@ -69,11 +69,11 @@ struct raw_params {
     uint32_t by_fp;   /* 1: user stacks were walked by frame pointers alone */
     uint32_t states;  /* bits 1 << enum sample_state: only these; 0: all */
     uint32_t go_waits; /* 1: of goroutines, by probes in Go's runtime, whose own functions are left out */
-    uint32_t pad_go;
+    uint32_t heap;     /* 1: counts are of allocations, or of what of them was freed (bpf/heap.h); four values each */
     uint32_t releases; /* 1: samples are of threads that wake others: those that release no lock are left out. Their state is LOCK where
                         * the word that was waited for looks like a lock's, else OTHER, and is not shown */
     uint32_t date;    /* enum raw_date */
-    uint32_t pad;
+    uint32_t exec_epoch; /* heap: what was allocated in epochs before is no longer there */
 };
 
 struct raw_count {

@@ -40,6 +40,8 @@ static size_t recorders_bytes, recorders_standing_bytes;
 
 static uint32_t recorder_keys(const struct session_params *p, bool standing)
 {
+    if (p->event == EVENT_HEAP) /* each stack takes three */
+        return RECORDER_MAX_KEYS;
     if (standing)
         return RECORDER_STANDING_KEYS;
     if (p->event != EVENT_CPU_CLOCK || p->sched_kind != SCHED_NONE)
@@ -96,6 +98,8 @@ static int recorder_fill_ctl(struct recorder *r)
         recorder_fill_sched(r, ctl);
     if (p->event == EVENT_GO)
         recorder_fill_go(r, ctl);
+    if (p->event == EVENT_HEAP)
+        recorder_heap_fill(r, ctl);
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
     return 0;
 }
@@ -107,6 +111,8 @@ const struct session_ctl *recorder_ctl(const struct recorder *r)
 
 double recorder_period(const struct recorder *r)
 {
+    if (r->params.event == EVENT_HEAP)
+        return (double)r->params.rate;
     return r->copy ? recorder_copy_period(r->copy) : (double)r->params.period;
 }
 
@@ -478,10 +484,11 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
-        .n_places = config->n_places, .stepped = config->stepped, .progress = r->progress,
+        .n_places = config->n_places, .stepped = config->stepped, .heap = config->heap, .n_heap = config->n_heap,
+        .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
-    int keep[12] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
+    int keep[32] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
     const int of_go[] = {s->go_prog, s->go_waits_map, s->go_locks_map, s->go_multi_prog};
     size_t n = 6;
     if (recorder_is_dump(r))
@@ -497,6 +504,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     }
     for (size_t i = 0; r->params.event == EVENT_GO && i < sizeof(of_go) / sizeof(of_go[0]) && of_go[i] >= 0; i++)
         keep[n++] = of_go[i];
+    n += r->params.event == EVENT_HEAP ? recorder_heap_keep(s, config, keep + n) : 0;
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
     return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r, &r->attacher);

@@ -81,6 +81,12 @@ void recorder_sched_close(struct recorder *r);
 /* Nothing is counted any more, and the counts were read. 0 or -errno. */
 int recorder_sched_settle(struct recorder *r);
 
+/* ---- recorder_heap.c: EVENT_HEAP */
+
+void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl);
+/* The descriptors that probes of allocators take. Their number. */
+size_t recorder_heap_keep(const struct sampler *s, const struct recorder_config *config, int *ret);
+
 /* ---- recorder_past.c */
 
 void recorder_past_free(struct recorder *r);

@@ -53,6 +53,9 @@ void recording_free(struct recording *rec)
     close_fd(&rec->table_fd);
     close_fd(&rec->probe_fd);
     close_fd(&rec->go.fd);
+    if (rec->heap)
+        recording_heap_deinit(rec->heap);
+    free(rec->heap);
     free(rec);
 }
 
@@ -140,6 +143,10 @@ void recording_notice(struct recording *rec, const struct session_notice *notice
         return;
     case NOTICE_EXEC:
         recording_take_execs(rec);
+        if (rec->heap && rec->phase == PHASE_OPEN) {
+            recording_heap_exec(rec);
+            return;
+        }
         break;
     default:
         rec->epoch_due = true;
@@ -174,6 +181,10 @@ static int recording_choose_unwind(const struct server *server, const struct ses
 
     if (params->sched_kind != SCHED_NONE && server->can_sample && server->sampler.sched_error[0]) {
         (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
+        return 503;
+    }
+    if (params->event == EVENT_HEAP && server->can_sample && server->sampler.heap_error[0]) {
+        (void)snprintf(message, message_len, "what a process allocates can't be seen here: %s", server->sampler.heap_error);
         return 503;
     }
     if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {

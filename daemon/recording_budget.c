@@ -29,6 +29,8 @@ static void recording_spend_less(struct recording *rec, double share, double may
 {
     uint32_t thin = rec->spent.thin;
 
+    if (rec->heap) /* whose samples are few: what costs is every call */
+        thin = BUDGET_MAX_THIN + 1;
     while (share > may && thin <= BUDGET_MAX_THIN) {
         thin *= 2;
         share /= 2;

@@ -1,5 +1,6 @@
 /* What the files of a recording share: recording.c (its beginning and end), recording_attach.c (probe places, recorder),
  * recording_collector.c (the talk with the collector), recording_unwind*.c (unwinding tables), recording_go.c (goroutines),
+ * recording_heap.c (allocators),
  * recording_budget.c (its price) and recording_view.c (what sessions read of it). Private to these. */
 #pragma once
 
@@ -16,6 +17,7 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "daemon/worker_pool.h"
@@ -86,6 +88,7 @@ struct recording {
     struct worker_job *placing;     /* looks for the places of a probe */
     struct recording_probe probe;
     struct recording_go go;
+    struct recording_heap *heap;    /* of allocations; else NULL */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */
     bool epoch_due, exec_due;       /* the collector has not been told of the newest epoch, exec */

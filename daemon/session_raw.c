@@ -10,6 +10,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
@@ -33,7 +34,8 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
 {
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK && p->sched_kind == SCHED_NONE,
-        .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits,
+        .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits, .heap = p->event == EVENT_HEAP,
+        .exec_epoch = recorder_ctl(r)->exec_epoch,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
@@ -287,7 +289,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : session_raw_sched(w, ctl);
     } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
-    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF) {
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
@@ -346,6 +348,8 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     if (table_fd >= 0)
         r = r ? r : session_raw_table(w, table_fd, facts->access);
     r = r ? r : recording_go_write(facts->go, w);
+    if (facts->heap)
+        r = r ? r : recording_heap_facts(facts->heap, w);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

@@ -7,6 +7,7 @@
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
 
+struct recording;
 struct recording_go;
 struct recording_unwind;
 
@@ -26,6 +27,7 @@ struct session_facts {
     const struct recording_unwind *unwind;
     const struct recording_go *go;
     const struct recording_probe *probe;
+    const struct recording *heap; /* of allocations; else NULL */
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
     const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */

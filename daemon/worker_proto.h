@@ -19,6 +19,7 @@ enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
     WORKER_PROBE,      /* ELF file + struct worker_probe -> struct probe_found (daemon/probe.h) */
     WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h) */
+    WORKER_HEAP,       /* ELF file -> struct heap_function[] (symbolize/heap_functions.h) */
     WORKER_GO,         /* ELF file of a Go program -> struct go_runtime (symbolize/go_runtime.h), and behind it its struct unwind_image */
 };
 

@@ -1,0 +1,226 @@
+"""What a process allocates, and what of that is live, by the functions that allocate: at rate 1 exactly, else within the sampling error."""
+
+import concurrent.futures
+import math
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from daemon import wait_for
+from profiles import load
+from target import Z
+
+GO = shutil.which("go") or "/usr/local/go/bin/go"
+TYPES = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")]
+
+
+def heap(daemon, pid, kind="heap", **parameters):
+    return daemon.get(f"/pid/{pid}/debug/pprof/{kind}", **parameters)
+
+
+def by_site(profile, sites):
+    """[objects, bytes allocated, objects, bytes live] of each function, as in the program's truth."""
+    sums = [profile.by_function(sites, each) for each, _ in TYPES]
+    return {site: [each.get(site, 0) for each in sums] for site in sites}
+
+
+def grown(before, after):
+    return {site: [b - a for a, b in zip(before[site], after[site])] for site in after}
+
+
+@pytest.fixture
+def program(start_target):
+    return start_target("heap")
+
+
+@pytest.fixture
+def watch(daemon):
+    watched = []
+
+    def begin(pid, **parameters):
+        query = "&".join(f"{key}={value}" for key, value in {"kinds": "heap", "max_overhead": 10000, **parameters}.items())
+        reply = daemon.request("PUT", f"/pid/{pid}/watch?{query}")
+        assert reply.status == 204, reply
+        watched.append(pid)
+
+    yield begin
+    for pid in watched:
+        daemon.request("DELETE", f"/pid/{pid}/watch")
+
+
+def test_exact_at_rate_1(daemon, program, watch):
+    """Each allocation counts for the function that made it, and is live until it is freed: by whoever frees it, by realloc too where that moves,
+    shrinks, or gives nothing; not where it fails. What is old, and what another process frees, does not count."""
+    before = program.truth("3")["sites"]
+    watch(program.pid, rate=1)
+    after = program.truth("200")["sites"]
+    profile = load(heap(daemon, program.pid))
+    assert by_site(profile, after) == grown(before, after), profile.folded()
+    assert profile.sample_types == TYPES and profile.period == 1 and "since" in profile.facts
+    assert profile.fact("heap.untracked") == profile.fact("lost.table") == profile.fact("lost.nested") == 0, profile.facts
+    again = program.truth("50")["sites"]
+    assert by_site(load(heap(daemon, program.pid)), again) == grown(before, again)
+
+
+def test_leaves_are_who_allocates(daemon, program, watch):
+    watch(program.pid, rate=1)
+    program.truth("1")
+    profile = load(heap(daemon, program.pid))
+    assert {"keep_small", "align", "grow"} <= {sample.stack[0].function for sample in profile.samples}, profile.folded()
+    assert "malloc" not in profile.functions()
+
+
+def test_kinds(daemon, program, watch):
+    """allocs shows the same, with another type first; to watch it is to watch heap."""
+    watch(program.pid, kinds="allocs", rate=1)
+    program.truth("10")
+    first, second = heap(daemon, program.pid), heap(daemon, program.pid, kind="allocs")
+    live, all_of_it = load(first), load(second)
+    assert [live.total(each) for each, _ in TYPES] == [all_of_it.total(each) for each, _ in TYPES]
+    assert 'filename="heap"' in first.headers["content-disposition"] and 'filename="allocs"' in second.headers["content-disposition"]
+    assert daemon.get(f"/pid/{program.pid}/watch").json()["watched"][0]["kind"] == "heap"
+    assert daemon.request("PUT", f"/pid/{program.pid}/watch?kinds=heap,allocs&rate=1&max_overhead=10000").status == 204
+
+
+def test_gc_and_rate(daemon, program, watch):
+    watch(program.pid, rate=1)
+    assert heap(daemon, program.pid, gc=1).status == 200
+    assert heap(daemon, program.pid, rate=1).status == 200
+    assert heap(daemon, program.pid, rate=2).status == 409
+
+
+@pytest.mark.parametrize("rate", ["0", "68719476737", "1.5", "much"])
+def test_bad_rates(daemon, program, rate):
+    assert heap(daemon, program.pid, rate=rate, seconds=1).status == 400
+
+
+def test_unwatched(daemon, program):
+    reply = heap(daemon, program.pid)
+    assert reply.status == 409 and "seconds=" in reply.text and "watch" in reply.text
+
+
+def test_window(daemon, program):
+    """What is allocated in it, and live at its end."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(heap, daemon, program.pid, seconds=2, rate=1, max_overhead=10000)
+        daemon.wait_for_sessions(1)
+        before = program.truth()["sites"]
+        time.sleep(0.5)
+        after = program.truth("20")["sites"]
+        profile = load(pending.result())
+    assert by_site(profile, after) == grown(before, after), profile.folded()
+
+
+def test_text(daemon, program, watch):
+    watch(program.pid, rate=1)
+    program.truth("10")
+    profile = load(heap(daemon, program.pid))
+    text = heap(daemon, program.pid, debug=1).text
+    objects, space, live_objects, live_space = (profile.total(each) for each, _ in TYPES)
+    assert text.startswith(f"heap profile: {live_objects}: {live_space} [{objects}: {space}] @ heap/2\n"), text[:200]
+    assert re.search(r"\n10: 1000 \[10: 1000\] @( 0x[0-9a-f]+)+\n#\t0x[0-9a-f]+\tkeep_small\+0x[0-9a-f]+\t\S+heap\.c:\d+\n", text), text
+
+
+@pytest.mark.parametrize("debug", [0, 1])
+def test_go_tool_pprof_reads_it(daemon, program, watch, debug, tmp_path):
+    if not os.path.exists(GO):
+        pytest.skip("needs go")
+    watch(program.pid, rate=1)
+    program.truth("10")
+    url = daemon.url(f"/pid/{program.pid}/debug/pprof/heap", debug=debug)
+    done = subprocess.run(
+        [GO, "tool", "pprof", "-sample_index=inuse_space", "-top", "-unit=b", url],
+        capture_output=True, text=True, check=False, env={**os.environ, "PPROF_TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0 and re.search(r"^ +655360B .* grow$", done.stdout, re.M), done.stderr + done.stdout
+
+
+@pytest.mark.chance
+@pytest.mark.parametrize("rate", [1000, 20000])
+def test_sampled(daemon, program, watch, rate):
+    """Estimates have no bias. An allocation of S bytes that is sampled with probability p varies by S^2 (1 - p) / p."""
+    before = program.truth("1")["sites"]
+    watch(program.pid, rate=rate)
+    after = program.truth("2000")["sites"]
+    profile = load(heap(daemon, program.pid))
+    sizes = {"keep_small": 100, "keep_calloc": 500, "free_most": 1000, "duplicate": 16, "align": 640}
+    expected, found = grown(before, after), by_site(profile, sizes)
+    for site, size in sizes.items():
+        p = -math.expm1(-size / rate)
+        for i, each in enumerate(found[site]):
+            objects = expected[site][i & ~1]
+            error = Z * math.sqrt(objects * (1 - p) / p) * (size if i & 1 else 1)
+            assert abs(each - expected[site][i]) <= error + 1, (site, i, each, expected[site], error)
+
+
+def test_exec_begins_anew(daemon, start_target, watch):
+    """The old image's memory is gone with it."""
+    program = start_target("exec_itself", "after_ms=3000")
+    watch(program.pid, rate=1)
+
+    def anew():
+        reply = heap(daemon, program.pid)
+        return reply.status == 200 and "anew" in load(reply).facts
+
+    wait_for(anew, "the watch begins anew")
+
+
+BUSY = """
+#include <stdio.h>
+#include <stdlib.h>
+int main(void)
+{
+    static void *volatile kept;
+    printf("ready\\n");
+    fflush(stdout);
+    for (;;) {
+        kept = malloc(64);
+        free(kept);
+    }
+}
+"""
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A program that does nothing but allocate and free."""
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    (tmp_path / "busy.c").write_text(BUSY)
+    subprocess.run(["cc", "-O1", "-o", tmp_path / "busy", tmp_path / "busy.c"], check=True)
+    process = subprocess.Popen([tmp_path / "busy"], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_refused_where_it_would_cost_too_much(daemon, busy):
+    """The answer has the figures, and what to do."""
+    reply = heap(daemon, busy.pid, seconds=1)
+    assert reply.status == 409 and "overhead" in reply.text and "max_overhead=5" in reply.text and "%" in reply.text, reply
+    assert daemon.request("PUT", f"/pid/{busy.pid}/watch?kinds=heap").status == 409
+    profile = load(heap(daemon, busy.pid, seconds=1, max_overhead=1000000))
+    assert profile.fact("probe.hit_ns") > 0 and profile.total("inuse_space") <= 64 * 8192, profile.facts
+
+
+def test_no_allocator(daemon, start_target, tmp_path):
+    """A program that has none is told so."""
+    source = tmp_path / "bare.c"
+    source.write_text("void _start(void) { for (;;) __asm__ volatile(\"mov $34, %%eax\\n syscall\" ::: \"rax\", \"rcx\", \"r11\"); }\n")
+    path = tmp_path / "bare"
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    subprocess.run(["cc", "-static", "-nostdlib", "-o", path, source], check=True)
+    process = subprocess.Popen([path])
+    try:
+        reply = heap(daemon, process.pid, seconds=1)
+        assert reply.status == 400 and "allocate" in reply.text, reply
+    finally:
+        process.kill()
+        process.wait()
