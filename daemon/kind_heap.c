@@ -30,16 +30,6 @@ static void heap_record(struct session_params *params)
     (void)snprintf(params->event_text, sizeof(params->event_text), "allocations");
 }
 
-static void heap_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    cumulative_start(server, request, pid, &kind_heap);
-}
-
-static void allocs_start(struct server *server, struct http_request *request, pid_t pid)
-{
-    cumulative_start(server, request, pid, &kind_allocs);
-}
-
 const struct kind kind_heap = {
     .name = "heap",
     .path = "heap?debug=1",
@@ -49,7 +39,7 @@ const struct kind kind_heap = {
     .params = &heap_params,
     .cumulative = true,
     .record = heap_record,
-    .start = heap_start,
+    .start = cumulative_start,
 };
 
 const struct kind kind_allocs = {
@@ -61,5 +51,5 @@ const struct kind kind_allocs = {
     .cumulative = true,
     .watched_as = &kind_heap,
     .record = heap_record,
-    .start = allocs_start,
+    .start = cumulative_start,
 };
