@@ -318,11 +318,16 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
 
 /* ---- the end */
 
-void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
+void attach_pause(struct attachment *a)
 {
     /* Links before their events: in the order of opening an event comes first. */
     while (a->n_fds > 0)
         (void)close(a->fds[--a->n_fds]);
+}
+
+void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
+{
+    attach_pause(a);
     free(a->fds);
     a->fds = NULL;
     a->cap_fds = 0;

@@ -74,6 +74,9 @@ int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const stru
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret);
 
+/* Detaches all for a while; what was counted stays. */
+void attach_pause(struct attachment *a);
+
 /* Detaches all; on return no program runs for the slot any more, so its maps may be read out. The maps' fds stay open. */
 void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bpf/copy_events.h"
+#include "daemon/attacher_duty.h"
 #include "daemon/attacher_price.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -72,13 +73,18 @@ static int attacher_attach_heap(const struct attacher_request *q, struct attachm
     return attacher_price_check(q, ret_price);
 }
 
-static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+int attacher_probes(const struct attacher_request *q, struct attachment *a)
 {
     q->progress->stage = ATTACHER_LOCKS;
     attacher_try_locks(q->progress);
     q->progress->stage = ATTACHER_EVENTS;
+    return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+}
+
+static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+{
     int r = attacher_price_learn(q);
-    r = r < 0 ? r : attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    r = r < 0 ? r : attacher_probes(q, a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;
@@ -121,19 +127,26 @@ static int attacher_say(int sock, const struct attacher_message *m, const int *f
     return fdmsg_send(sock, m, sizeof(*m), fds, n) < 0;
 }
 
-/* Renews timers, where there are any, until the loop says something, or is gone. */
-static void attacher_hold(int sock, struct attachment *a)
+/* Renews timers, where there are any, and attaches probes and detaches them by turns, until the loop says something, or is gone. 0, or
+ * -errno: probes could not be attached again. */
+static int attacher_hold(int sock, const struct attacher_request *q, struct attachment *a)
 {
     struct pollfd from_loop = {.fd = sock, .events = POLLIN};
-    int n;
+    struct attacher_duty duty;
+    int n, r = 0;
 
+    attacher_duty_begin(q, &duty);
     do {
-        uint64_t next_ns = attach_renewal_ns(a), now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+        uint64_t renewal_ns = attach_renewal_ns(a), next_ns = renewal_ns < duty.next_ns ? renewal_ns : duty.next_ns;
+        uint64_t now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
         struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
         n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
-        if (n == 0)
+        if (n == 0 && next_ns == duty.next_ns)
+            r = attacher_duty_turn(q, &duty, a);
+        else if (n == 0)
             attach_renew(a);
-    } while (n == 0 || (n < 0 && errno == EINTR));
+    } while (r == 0 && (n == 0 || (n < 0 && errno == EINTR)));
+    return r;
 }
 
 /* ---- events that copy stacks */
@@ -204,7 +217,8 @@ int attacher_main(int sock, void *arg)
     m.type = ATTACHER_READY;
     if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd}, 2))
         return 1;
-    attacher_hold(sock, &a);
+    if (attacher_hold(sock, q, &a) < 0)
+        return 1;
     if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
         return 0; /* the loop is gone, or does not care any more */
     attach_end(q->sampler, q->slot, &a);
@@ -250,6 +264,18 @@ static const char *attacher_no_permission(enum event_kind event)
     }
 }
 
+/* What may be done about it, beside the figures. */
+static void attacher_explain_price(const struct attacher_price *price, const struct session_params *params, char *message, size_t message_len)
+{
+    double duty = params->duty > 0 ? params->duty : 100;
+
+    (void)snprintf(message, message_len, "event %.200s: overhead: it happens %.0f times a second of the process's CPU time, and each probe costs "
+                   "%llu ns: %.1f %% of that time, where max_overhead=%g may be taken; attach them for a part of the time alone (duty=%.2g), "
+                   "raise max_overhead=, or probe what is called less often; for allocations, the library libcprofd-heap.so costs less",
+                   params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead,
+                   duty * params->max_overhead / price->percent);
+}
+
 int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,
                      size_t message_len)
 {
@@ -274,10 +300,7 @@ int attacher_explain(const struct attacher_message *failed, const struct session
         return 503;
     }
     if (failed->stage == ATTACHER_PRICE && error == -EDQUOT) {
-        (void)snprintf(message, message_len, "event %.200s: overhead: it happens %.0f times a second of the process's CPU time, and each probe costs "
-                       "%llu ns: %.1f %% of that time, where max_overhead=%g may be taken; raise max_overhead=, or probe what is called less often",
-                       params->event_text, failed->price.per_second, (unsigned long long)failed->price.hit_ns, failed->price.percent,
-                       params->max_overhead);
+        attacher_explain_price(&failed->price, params, message, message_len);
         return 409;
     }
     if (error == -EACCES || error == -EPERM) {

@@ -15,7 +15,7 @@ struct copy_request;
 struct attacher_price {
     uint64_t hit_ns;   /* each; 0: it is not known */
     double per_second; /* hits in a second of the target's CPU time */
-    double percent;    /* of its CPU time, which is taken to be a fifth of a CPU at least */
+    double percent;    /* of its CPU time, which is taken to be a fifth of a CPU at least, as long as they are attached for (duty=) */
 };
 
 /* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends.
@@ -35,6 +35,8 @@ struct attacher_message {
 
 /* Shared with the loop, so that it can tell whose lock an attacher hangs on. */
 struct attacher_progress {
+    uint64_t attached_ns;       /* how long probes were attached, until they were taken away last; */
+    uint64_t attached_since_ns; /* and since when they are, monotonic; 0: they are not, or always */
     uint32_t stage;
     int32_t lock_of; /* the process whose memory lock is being tried; 0: none */
 };
@@ -54,6 +56,9 @@ struct attacher_request {
     struct attacher_progress *progress;
     const struct copy_request *copy; /* events that copy stacks, in place of programs; NULL: none */
 };
+
+/* Attaches the session's probes, once each process's memory lock was tried. 0 or -errno. */
+int attacher_probes(const struct attacher_request *q, struct attachment *a);
 
 int attacher_main(int sock, void *arg); /* arg: struct attacher_request */
 

@@ -58,6 +58,6 @@ int attacher_price_check(const struct attacher_request *q, struct attacher_price
     double took_ns = (double)(monotonic_ns() - began_ns), cost_ns = (double)(hits * ret->hit_ns), used_ns = (double)(cpu_ns - first_ns);
     double own_ns = at_least(used_ns - cost_ns, took_ns / PRICE_LEAST_PART); /* what it would have used without probes */
     ret->per_second = (double)hits / own_ns * NSEC_PER_SEC;
-    ret->percent = 100 * cost_ns / at_least(took_ns / PRICE_IDLE_PART - cost_ns, own_ns);
+    ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(took_ns / PRICE_IDLE_PART - cost_ns, own_ns);
     return ret->percent > q->params->max_overhead ? -EDQUOT : 0;
 }

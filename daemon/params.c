@@ -333,6 +333,17 @@ int param_unwind(struct param_parse *p, const struct param_spec *spec, const cha
     return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.unwind);
 }
 
+int param_duty(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    double percent;
+    if (parse_number(value, &percent) < 0)
+        return param_refuse_value(p, spec, value, "not a number");
+    if (percent == 0 || percent > 100)
+        return param_refuse_value(p, spec, value, "out of bounds");
+    p->params.duty = percent < 100 ? percent : 0;
+    return 0;
+}
+
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     double percent;

@@ -132,6 +132,7 @@ void recorder_open(struct recorder *r)
     uint32_t armed = SESSION_ARMED;
 
     ctl->opened_ns = monotonic_ns();
+    recorder_duty_open(r);
     /* The target's end may have closed it already. */
     (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     if (recorder_is_dump(r)) {
@@ -180,6 +181,7 @@ static void recorder_set_end(struct session_ctl *ctl)
 
 void recorder_close(struct recorder *r)
 {
+    recorder_duty_close(r);
     if (r->copy)
         recorder_copy_close(r->copy);
     if (r->params.sched_kind != SCHED_NONE && r->sampler->ctl[r->slot].until_ns == 0)

@@ -36,6 +36,7 @@ struct recorder {
     struct attacher_progress *progress; /* shared with the attacher */
     bool ready, ending, standing, at_entry;
     uint64_t hit_ns;
+    uint64_t attached_before_ns, attached_ns; /* before the window, and in it */
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
     struct ring_buffer *ring;
@@ -61,6 +62,12 @@ struct recorder {
 
 /* Room for len more bytes of records, which count from then on. NULL: there is none. */
 void *recorder_reserve(struct recorder *r, size_t len);
+
+/* ---- recorder_duty.c */
+
+/* The window opens, and closes (may be told again). */
+void recorder_duty_open(struct recorder *r);
+void recorder_duty_close(struct recorder *r);
 
 /* ---- recorder_elders.c */
 

@@ -104,7 +104,7 @@ void recording_budget_open(struct recording *rec)
 {
     struct timeval interval = {.tv_usec = BUDGET_INTERVAL_US};
 
-    if (rec->watch)
+    if (rec->watch || rec->params.duty > 0) /* a whole cycle of its probes */
         interval = (struct timeval){.tv_sec = BUDGET_STANDING_INTERVAL_S};
     rec->spent.cpu_ns = rec->cpu_open_ns;
     rec->spent.compared_ns = monotonic_ns();

@@ -142,6 +142,7 @@ struct render_job {
     struct verdict verdict;
     uint64_t filtered;                   /* samples that a filter left out */
     uint64_t signals;                    /* samples of wakings that release no lock */
+    uint64_t unscaled;                   /* thousandths of weights that were put into no sample yet */
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
     regex_t thread, focus;

@@ -342,13 +342,25 @@ static int64_t render_value(uint64_t value)
     return value > INT64_MAX ? INT64_MAX : (int64_t)value;
 }
 
-static int render_put_sample(const struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids,
+/* In whole numbers, what is left over goes to the next, so that their sum is right. */
+static uint64_t render_scaled(struct render_job *job, uint64_t weight)
+{
+    uint64_t scale = job->raw->params.scale;
+
+    if (scale == 0 || weight > (UINT64_MAX - 1000) / scale)
+        return weight;
+    weight = weight * scale + job->unscaled;
+    job->unscaled = weight % 1000;
+    return weight / 1000;
+}
+
+static int render_put_sample(struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids,
                              size_t n)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
     uint32_t state = job->raw->params.releases || sample->heap ? SAMPLE_STATE_NONE : sample->key->state;
     const struct render_heap *heap = sample->heap;
-    const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(sample->value->weight),
+    const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(render_scaled(job, sample->value->weight)),
                                            heap ? render_value(heap->live_objects) : 0, heap ? render_value(heap->live_bytes) : 0};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);

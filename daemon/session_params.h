@@ -46,6 +46,7 @@ struct session_params {
     uint64_t rate;         /* rate=, block_rate=: ns or bytes that one sample stands for on average; 0: none are taken */
     uint64_t fraction;     /* fraction=: one event in so many; 0: none */
     bool starts;           /* EVENT_DUMP: of each thread but the first its start function alone */
+    double duty;           /* duty=: probes are attached for so many per cent of the time; 0: always */
     double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 

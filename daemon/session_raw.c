@@ -29,6 +29,13 @@ static const char *session_raw_unwind(const struct session_ctl *ctl, const struc
     return session_raw_by_fp(ctl, p) ? "fp" : "eh";
 }
 
+/* Thousandths. */
+static uint32_t session_raw_scale(uint64_t window_ns, uint64_t attached_ns)
+{
+    double scale = 1000.0 * (double)window_ns / (double)attached_ns;
+    return scale < 1000 ? 1000 : scale > UINT32_MAX ? UINT32_MAX : (uint32_t)scale;
+}
+
 static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                               const struct session_facts *facts)
 {
@@ -40,6 +47,8 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
+    if (recorder_attached_ns(r) > 0)
+        params.scale = session_raw_scale(facts->window_ns, recorder_attached_ns(r));
     params.period = llround(recorder_period(r));
     params.date = facts->since_ns ? RAW_DATE_NOW : p->delta ? RAW_DATE_END : RAW_DATE_BEGIN;
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
@@ -279,6 +288,10 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : recording_unwind_facts(facts->unwind, w);
     e = e ? e : recording_probe_facts(facts->probe, recorder_hit_ns(r), w);
+    if (p->duty > 0) {
+        e = e ? e : raw_writer_fact(w, "duty", "%g", p->duty);
+        e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)recorder_attached_ns(r));
+    }
     if (p->event == EVENT_DUMP)
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : session_raw_since(w, facts);

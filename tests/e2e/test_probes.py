@@ -104,6 +104,28 @@ def test_a_target_that_turns_busy_in_the_window(daemon, start_target):
     assert int(profile.facts["window_ns"]) < 15e9
 
 
+@pytest.mark.chance
+def test_probes_for_a_part_of_the_time(daemon, start_target):
+    """What is seen in a tenth of each second stands for the rest; of a steady caller that is right within what the parts of cycles
+    at both ends of the window leave open.
+    """
+    target = start_target("called", "spin=1")
+    before = target.truth()
+    reply = daemon.profile(
+        target.pid, seconds=6.5, event=f"uprobe:{CALLED}:called_returns", period=100, duty=10, max_overhead=1000000
+    )
+    after = target.truth()
+    profile = load(reply)
+    attached, window = int(profile.facts["attached_ns"]), int(profile.facts["window_ns"])
+    assert profile.facts["duty"] == "10"
+    assert 0.05 < attached / window < 0.25, profile.facts
+    hits = int(profile.facts["expected"]) * 100
+    assert profile.total("called_returns_event") == pytest.approx(hits * window / attached, rel=0.01), profile.facts
+    # Attached, it is many times as slow: without the pauses the program would have come no further than that.
+    spins = after["functions"]["spins"]["calls"] - before["functions"]["spins"]["calls"]
+    assert spins > 3 * hits, (spins, profile.facts)
+
+
 def test_detaching_under_load(daemon, start_target):
     """Probes come and go while two threads run through them; the program checks each result. CPROFD_DETACH_ROUNDS=1000 for all of it."""
     target = start_target("called", "spin=1")

@@ -69,6 +69,8 @@ static const struct {
     {"event=uprobe:", "separator is missing"}, {"event=uprobe:main", "separator is missing"}, {"event=uprobe:ns::f", "separator"},
     {"event=uprobe:lib.so:f", "must be absolute"}, {"event=uprobe::", "SYMBOL is empty"}, {"event=uprobe:/x:", "SYMBOL is empty"},
     {"event=uprobe:/x:a:b", "single colon in SYMBOL"},
+    {"duty=5", "goes with probes"}, {"event=uprobe:/x:f&duty=0", "out of bounds"}, {"event=uprobe:/x:f&duty=101", "out of bounds"},
+    {"event=uprobe:/x:f&duty=x", "not a number"},
     {"event=uprobe:/x::ret", "separator"}, {"event=uprobe:/x:f:ret%2B0x4", "single colon"}, {"event=uprobe:/x:f%2B0x11111111111111111", "16 digits"},
     {"event=uprobe:/x:%2B0x1", "SYMBOL is empty"}, {"event=uprobe:/x:%0a", "control characters"}, {"event=uprobe:/x:%ff", "not UTF-8"},
     {"event=usdt:/x:p", "PROVIDER:NAME"}, {"event=usdt:/x::n", "PROVIDER:NAME"}, {"event=usdt:/x:p:", "PROVIDER:NAME"},
@@ -132,6 +134,8 @@ START_TEST(test_taken)
     ck_assert_uint_eq(good("unwind=auto").unwind, SESSION_UNWIND_AUTO);
     ck_assert_uint_eq(good("unwind=eh&event=uprobe:/x:f").unwind, SESSION_UNWIND_TABLES);
     ck_assert(good("event=uprobe:/x:f:ret").symbol_result);
+    ck_assert(good("event=uprobe:/x:f").duty == 0 && good("event=uprobe:/x:f&duty=100").duty == 0);
+    ck_assert(good("event=usdt:/x:p:f&duty=2.5").duty == 2.5);
     ck_assert(!good("event=uprobe:/x:ns::ret").symbol_result);
     ck_assert_uint_eq(good("unwind=fp").unwind, SESSION_UNWIND_FP);
     ck_assert_uint_eq(good("unwind=copy&event=page-faults").unwind, SESSION_UNWIND_COPY);
