@@ -54,8 +54,8 @@ int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid,
 
 /* A function of an allocator. */
 struct heap_place {
-    uint64_t offset; /* in its file */
-    uint32_t kind;   /* enum heap_call_kind (bpf/heap.h) */
+    uint64_t offset, semaphore; /* in its file; 0: it has none */
+    uint32_t kind; /* enum heap_call_kind (bpf/heap.h) */
 };
 
 /* Those of one file; fd -1: none. */

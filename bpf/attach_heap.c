@@ -24,10 +24,13 @@ int attach_heap_maps(const struct sampler *s, uint32_t slot)
 }
 
 /* How a place is probed. */
-enum heap_way { WAY_ENTRY /* alone */, WAY_CALL /* and the return, where the entry asks for it */, WAY_RET /* it is a ret itself */ };
+enum heap_way { WAY_ENTRY /* alone */, WAY_CALL /* and the return, where the entry asks for it */, WAY_RET /* it is a ret itself */,
+                WAY_SITE /* of an allocator that samples by itself */ };
 
 static enum heap_way heap_way_of(uint32_t kind)
 {
+    if (kind >= HEAP_SITE_ALLOC)
+        return WAY_SITE;
     return kind == HEAP_FREE || kind == HEAP_NEW ? WAY_ENTRY : kind == HEAP_NEW_RETURN ? WAY_RET : WAY_CALL;
 }
 
@@ -53,7 +56,7 @@ static int heap_group_fill(const struct sampler *s, uint32_t slot, const struct 
     for (size_t i = 0; i < file->n; i++) {
         if (heap_way_of(file->places[i].kind) != way)
             continue;
-        ret->places[ret->n].offset = file->places[i].offset;
+        ret->places[ret->n] = (struct probe_place){file->places[i].offset, file->places[i].semaphore};
         ret->cookies[ret->n++] = COOKIE(slot, file->places[i].kind, s->ctl[slot].instance);
     }
     return 0;
@@ -83,7 +86,7 @@ static int attach_allocating(const struct sampler *s, const struct heap_group *g
 
 int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret)
 {
-    CLEANUP(heap_group_deinit) struct heap_group rets = {0}, entries = {0}, calls = {0};
+    CLEANUP(heap_group_deinit) struct heap_group rets = {0}, entries = {0}, calls = {0}, sites = {0};
     const struct sampler_heap *h = &s->heap;
 
     if (h->prog < 0)
@@ -91,8 +94,12 @@ int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const stru
     int r = heap_group_fill(s, slot, file, WAY_RET, &rets);
     r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_ENTRY, &entries);
     r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_CALL, &calls);
+    r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_SITE, &sites);
     struct probe_set ret_set = heap_set(&rets, h->return_prog, h->return_multi_prog, ATTACH_TRACE_UPROBE_MULTI);
     struct probe_set entry_set = heap_set(&entries, h->prog, h->multi_prog, ATTACH_TRACE_UPROBE_MULTI);
+    struct probe_set site_set = heap_set(&sites, h->site_prog, h->site_multi_prog, ATTACH_TRACE_UPROBE_MULTI);
+    if (r == 0 && sites.n > 0)
+        r = attach_probe_set(&site_set, file->fd, pid, ret);
     if (r == 0 && rets.n > 0)
         r = attach_probe_set(&ret_set, file->fd, pid, ret);
     if (r == 0 && entries.n > 0)

@@ -72,6 +72,11 @@ struct {
 #define SP_AFTER_RETURN 8
 #endif
 
+/* What a site says; address 0: its end is not told. */
+struct heap_told {
+    __u64 address, bytes, weight;
+};
+
 /* What a probe that was hit works on. */
 struct hit {
     struct session_ctl *s;
@@ -118,7 +123,10 @@ static __always_inline void object_value(const struct session_ctl *s, const stru
 {
     struct heap_weight weight;
 
-    heap_weigh(&tables, s->rate, object->bytes, &weight);
+    if (object->weight)
+        heap_take_weight(object->weight, object->bytes, &weight);
+    else
+        heap_weigh(&tables, s->rate, object->bytes, &weight);
     ret->samples = weight.objects;
     ret->weight = weight.bytes;
 }
@@ -369,6 +377,52 @@ static __always_inline struct session_ctl *session_of(__u64 cookie)
     return s->state == SESSION_OPEN ? s : NULL;
 }
 
+/* An allocator has told of one that it has sampled. Not inline, as call_begins. */
+static __noinline int site_counts(struct session_ctl *s, __u32 slot, const struct scratch *x, const struct heap_told *told)
+{
+    struct heap_object object = {};
+
+    if (!s || !x || !told)
+        return 0;
+    object.stack_hash[0] = x->walk.record.stack_hash[0];
+    object.stack_hash[1] = x->walk.record.stack_hash[1];
+    object.bytes = told->bytes;
+    object.weight = told->weight ? told->weight : 1;
+    object.epoch = s->epoch;
+    __sync_fetch_and_add(&s->samples, 1);
+    if (count_alloc(s, slot, &object))
+        return 0;
+    if (told->address)
+        live_add(s, slot, told->address, &object);
+    else
+        count_free(s, slot, &object);
+    return 0;
+}
+
+static __always_inline void on_site(void *ctx, struct session_ctl *s, __u32 slot, const struct heap_told *told)
+{
+    void *table = bpf_map_lookup_elem(&counts, &slot), *ring = bpf_map_lookup_elem(&records, &slot);
+    struct task_struct *task = bpf_get_current_task_btf();
+    const struct sample_value none = {};
+    __u64 began_ns = bpf_ktime_get_ns();
+    struct scratch *x = NULL;
+    __u32 level = 0;
+
+    __sync_fetch_and_add(&s->hits, 1);
+    if (table && ring)
+        x = scratch_take(&level);
+    if (!x) {
+        __sync_fetch_and_add(&s->lost_nested, 1);
+        return;
+    }
+    session_follow(s, slot, task);
+    collect_stack(ctx, s, task, &x->walk);
+    if (give_stack(s, table, ring, x, &none, 1))
+        site_counts(s, slot, x, told);
+    scratch_release(level);
+    charge_cost(s, began_ns);
+}
+
 /* 0: its return is to be seen. */
 static __always_inline int on_entry(void *ctx, __u64 cookie)
 {
@@ -454,6 +508,30 @@ static __always_inline int on_return(void *ctx, __u64 cookie)
     return 0;
 }
 
+/* ---- sites */
+
+static __always_inline int on_told(void *ctx, __u64 cookie)
+{
+    __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_TIMER(cookie);
+    struct session_ctl *s = session_of(cookie);
+    REGS *regs = ctx;
+    struct heap_told told = {.address = ARG0(regs), .bytes = ARG1(regs), .weight = ARG2(regs)};
+
+    barrier_var(told.address);
+    barrier_var(told.bytes);
+    barrier_var(told.weight);
+    if (!s)
+        return 0;
+    if (kind == HEAP_SITE_FREE) {
+        on_free(s, slot, told.address);
+        return 0;
+    }
+    if (kind == HEAP_SITE_UNTRACKED)
+        told = (struct heap_told){.bytes = told.address, .weight = told.bytes};
+    on_site(ctx, s, slot, &told);
+    return 0;
+}
+
 /* ---- programs: for each way to attach them */
 
 SEC("kprobe")
@@ -461,6 +539,12 @@ int on_heap(struct pt_regs *ctx)
 {
     (void)on_entry(ctx, bpf_get_attach_cookie(ctx));
     return 0;
+}
+
+SEC("kprobe")
+int on_heap_site(struct pt_regs *ctx)
+{
+    return on_told(ctx, bpf_get_attach_cookie(ctx));
 }
 
 SEC("kprobe")
@@ -475,6 +559,12 @@ int on_heap_multi(struct pt_regs *ctx)
 {
     (void)on_entry(ctx, bpf_get_attach_cookie(ctx));
     return 0;
+}
+
+SEC("kprobe")
+int on_heap_site_multi(struct pt_regs *ctx)
+{
+    return on_told(ctx, bpf_get_attach_cookie(ctx));
 }
 
 SEC("kprobe")

@@ -36,6 +36,7 @@ enum heap_count { HEAP_COUNT_ALLOC = 0, HEAP_COUNT_FREE = 1 };
 struct heap_object {
     __u64 stack_hash[2];
     __u64 bytes;
+    __u64 weight; /* bytes that it stands for, where the allocator has sampled it; 0: by the session's rate */
     __u32 epoch;
     __u32 pad;
 };
@@ -95,6 +96,15 @@ HEAP_INLINE void heap_weigh(const volatile struct heap_tables *t, __u64 rate, __
     ret->bytes = bytes ? scaled : 0;
 }
 
+/* The same for one that its allocator has sampled. */
+HEAP_INLINE void heap_take_weight(__u64 weight, __u64 bytes, struct heap_weight *ret)
+{
+    __u64 bounded = weight < 1ull << 50 ? weight : 1ull << 50;
+
+    ret->bytes = bounded << HEAP_FRACTION_BITS;
+    ret->objects = ret->bytes / (bytes ? bytes : 1);
+}
+
 HEAP_INLINE __u32 heap_log2(__u64 v)
 {
     __u32 n = 0;
@@ -148,6 +158,6 @@ static inline __u32 heap_live_entries(__u64 rate)
     return n < HEAP_LIVE_LEAST ? HEAP_LIVE_LEAST : n > HEAP_LIVE_MOST ? HEAP_LIVE_MOST : (__u32)n;
 }
 
-_Static_assert(sizeof(struct heap_object) == 32, "layout shared with BPF");
-_Static_assert(sizeof(struct heap_call) == 104, "layout shared with BPF");
+_Static_assert(sizeof(struct heap_object) == 40, "layout shared with BPF");
+_Static_assert(sizeof(struct heap_call) == 112, "layout shared with BPF");
 #endif

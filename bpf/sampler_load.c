@@ -148,7 +148,7 @@ static struct bpf_object *open_heap(uint32_t n_cpus, enum load_level level)
     if (!s)
         return NULL;
     heap_tables_fill(&s->rodata->tables);
-    struct bpf_program *const multi[] = {s->progs.on_heap_multi, s->progs.on_heap_return_multi};
+    struct bpf_program *const multi[] = {s->progs.on_heap_multi, s->progs.on_heap_return_multi, s->progs.on_heap_site_multi};
     for (size_t i = 0; i < sizeof(multi) / sizeof(multi[0]); i++) {
         (void)bpf_program__set_expected_attach_type(multi[i], ATTACH_TRACE_UPROBE_MULTI);
         (void)bpf_program__set_autoload(multi[i], level >= LOAD_MULTI);
@@ -163,6 +163,8 @@ static const struct loaded_fd heap_fds[] = {
     {SAMPLER_HEAP_RETURN_PROG, "on_heap_return", NULL},
     {SAMPLER_HEAP_LIVE_MAP, NULL, "heap_live"},
     {SAMPLER_HEAP_HITS_MAP, NULL, "heap_hits"},
+    {SAMPLER_HEAP_SITE_PROG, "on_heap_site", NULL},
+    {SAMPLER_HEAP_SITE_MULTI_PROG, "on_heap_site_multi", NULL},
     {SAMPLER_HEAP_MULTI_PROG, "on_heap_multi", NULL},
     {SAMPLER_HEAP_RETURN_MULTI_PROG, "on_heap_return_multi", NULL},
     {SAMPLER_HEAP_SESSION_PROG, "on_heap_session", NULL},

@@ -39,6 +39,8 @@ enum sampler_fd {
     SAMPLER_HEAP_RETURN_PROG,
     SAMPLER_HEAP_LIVE_MAP,
     SAMPLER_HEAP_HITS_MAP,
+    SAMPLER_HEAP_SITE_PROG,
+    SAMPLER_HEAP_SITE_MULTI_PROG,
     SAMPLER_HEAP_MULTI_PROG, /* where this kernel has no uprobe_multi, */
     SAMPLER_HEAP_RETURN_MULTI_PROG,
     SAMPLER_HEAP_SESSION_PROG, /* or where it has no sessions of these (before Linux 6.13) */

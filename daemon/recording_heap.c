@@ -62,6 +62,7 @@ static void heap_attach(struct recording *rec)
         recording_fail(rec, 429, message);
         return;
     }
+    rec->params.heap_sites = rec->heap->sites;
     recording_attach(rec, NULL, 0);
 }
 
@@ -86,6 +87,8 @@ static void heap_note(char *text, size_t size, const struct heap_function *f)
 {
     size_t len = strlen(text);
 
+    if (f->kind >= HEAP_SITE_ALLOC && strstr(text, f->name)) /* one of many */
+        return;
     (void)snprintf(text + len, size - len, "%s%.47s", len ? "," : "", f->name);
     len = strlen(text);
     if (f->into > 0)
@@ -97,7 +100,7 @@ static void heap_note(char *text, size_t size, const struct heap_function *f)
 /* What programs call all the time. */
 static bool heap_is_frequent(uint32_t kind)
 {
-    return kind == HEAP_MALLOC || kind == HEAP_CALLOC || kind == HEAP_REALLOC || kind == HEAP_FREE || kind >= HEAP_NEW;
+    return kind == HEAP_MALLOC || kind == HEAP_CALLOC || kind == HEAP_REALLOC || kind == HEAP_FREE || kind == HEAP_NEW || kind == HEAP_NEW_RETURN;
 }
 
 /* A worker's answer may be anything. */
@@ -106,8 +109,25 @@ static bool heap_is_sound(const struct heap_function *f)
     return memchr(f->name, '\0', sizeof(f->name)) && memchr(f->insn, '\0', sizeof(f->insn)) && is_plain_utf8(f->name) && is_plain_utf8(f->insn);
 }
 
+/* An allocator that samples by itself stands before the others, which would tell the same once more. */
+static void heap_forget(struct recording_heap *heap)
+{
+    for (size_t i = 0; i < heap->n_files; i++)
+        close_fd(&heap->files[i].fd);
+    heap->n_files = heap->n_left_out = 0;
+    heap->functions[0] = heap->unprobed[0] = '\0';
+    heap->stepped = false;
+}
+
 static void heap_take(struct recording_heap *heap, int fd, const struct heap_function *functions, size_t n)
 {
+    bool sites = n > 0 && functions[0].kind >= HEAP_SITE_ALLOC;
+
+    if (heap->sites && !sites)
+        return;
+    if (sites && !heap->sites)
+        heap_forget(heap);
+    heap->sites = sites;
     struct heap_place *places = heap->places[heap->n_files];
     struct heap_file *file = &heap->files[heap->n_files];
     size_t n_places = 0;
@@ -120,7 +140,7 @@ static void heap_take(struct recording_heap *heap, int fd, const struct heap_fun
         heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
         heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
         if (probed)
-            places[n_places++] = (struct heap_place){f->file_offset, f->kind};
+            places[n_places++] = (struct heap_place){f->file_offset, f->semaphore, f->kind};
     }
     int own = n_places > 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (own < 0)
@@ -238,6 +258,8 @@ int recording_heap_facts(const struct recording *rec, struct raw_writer *w)
     uint64_t hit_ns = recorder_hit_ns(rec->recorder);
     int e = raw_writer_fact(w, "heap.sampled", "%llu", (unsigned long long)ctl->samples);
     e = e ? e : raw_writer_fact(w, "heap.functions", "%s", heap->functions);
+    if (heap->sites)
+        e = e ? e : raw_writer_fact(w, "heap.sampling", "the allocator's own: rate is not looked at");
     if (hit_ns > 0)
         e = e ? e : raw_writer_fact(w, "probe.hit_ns", "%llu", (unsigned long long)hit_ns);
     if (heap->unprobed[0])

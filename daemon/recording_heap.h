@@ -24,6 +24,7 @@ struct recording_heap {
     struct heap_place places[RECORDING_HEAP_MAX_FILES][HEAP_MAX_FUNCTIONS];
     struct heap_file files[RECORDING_HEAP_MAX_FILES];
     size_t n_files;
+    bool sites;         /* an allocator that samples by itself is among them: others are not probed */
     unsigned n_unread;  /* files that could not be looked at, */
     unsigned n_left_out; /* and for which there was no room */
     bool stepped;       /* the kernel single-steps the instruction where some that is called much is probed */

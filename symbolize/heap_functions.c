@@ -13,6 +13,7 @@
 #include "symbolize/elf_file.h"
 #include "symbolize/elf_plt.h"
 #include "symbolize/elf_segments.h"
+#include "symbolize/usdt.h"
 #include "util/cleanup.h"
 
 /* Further bytes of one function are not looked at. */
@@ -31,15 +32,22 @@ static const struct known knowns[] = {
     {"free", HEAP_FREE}, {"cfree", HEAP_FREE}, {"free_sized", HEAP_FREE}, {"free_aligned_sized", HEAP_FREE}, {"free_size", HEAP_FREE},
     {"free_size_aligned", HEAP_FREE}, {"free_aligned", HEAP_FREE}, {"dallocx", HEAP_FREE}, {"sdallocx", HEAP_FREE},
 };
+/* C++'s: new, delete, and of arrays, by what their names go on with. That with a place (Pv) allocates nothing. */
+static const struct known operators[] = {
+    {"nwm", HEAP_NEW}, {"nwmSt11align_val_t", HEAP_NEW}, {"nwmRKSt9nothrow_t", HEAP_MALLOC}, {"nwmSt11align_val_tRKSt9nothrow_t", HEAP_MALLOC},
+    {"nam", HEAP_NEW}, {"namSt11align_val_t", HEAP_NEW}, {"namRKSt9nothrow_t", HEAP_MALLOC}, {"namSt11align_val_tRKSt9nothrow_t", HEAP_MALLOC},
+    {"dlPv", HEAP_FREE}, {"dlPvm", HEAP_FREE}, {"dlPvSt11align_val_t", HEAP_FREE}, {"dlPvmSt11align_val_t", HEAP_FREE},
+    {"dlPvRKSt9nothrow_t", HEAP_FREE}, {"dlPvSt11align_val_tRKSt9nothrow_t", HEAP_FREE},
+    {"daPv", HEAP_FREE}, {"daPvm", HEAP_FREE}, {"daPvSt11align_val_t", HEAP_FREE}, {"daPvmSt11align_val_t", HEAP_FREE},
+    {"daPvRKSt9nothrow_t", HEAP_FREE}, {"daPvSt11align_val_tRKSt9nothrow_t", HEAP_FREE},
+};
 static const char *const prefixes[] = {"", "je_", "tc_", "mi_", "rp"};
 
 static bool known_find(const char *name, enum heap_call_kind *ret)
 {
-    /* operator new, new[], delete, delete[], with whatever follows. */
-    if (strncmp(name, "_Znwm", 5) == 0 || strncmp(name, "_Znam", 5) == 0)
-        return *ret = strstr(name, "nothrow") ? HEAP_MALLOC : HEAP_NEW, true;
-    if (strncmp(name, "_ZdlPv", 6) == 0 || strncmp(name, "_ZdaPv", 6) == 0)
-        return *ret = HEAP_FREE, true;
+    for (size_t i = 0; strncmp(name, "_Z", 2) == 0 && i < sizeof(operators) / sizeof(operators[0]); i++)
+        if (strcmp(name + 2, operators[i].name) == 0)
+            return *ret = operators[i].kind, true;
     for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
         size_t len = strlen(prefixes[i]);
         for (size_t k = 0; strncmp(name, prefixes[i], len) == 0 && k < sizeof(knowns) / sizeof(knowns[0]); k++)
@@ -186,6 +194,55 @@ static void functions_select(const struct elf_file *file, const struct functions
     *ret_n = n;
 }
 
+/* ---- sites */
+
+/* In opentelemetry-ebpf-profiler's design-docs/00003, where it is that provider's; the last is what libcprofd-heap tells beside. */
+static const struct site {
+    const char *provider, *name, *arguments;
+    enum heap_call_kind kind;
+} sites[] = {
+    {"otel_memory", "alloc", "8@%rdi 8@%rsi 8@%rdx", HEAP_SITE_ALLOC},
+    {"otel_memory", "free", "8@%rdi", HEAP_SITE_FREE},
+    {"cprofd", "heap_untracked", "8@%rdi 8@%rsi", HEAP_SITE_UNTRACKED},
+};
+
+struct site_list {
+    const struct elf_segments *segments;
+    struct heap_function *list;
+    size_t n;
+};
+
+/* Sizes may be signed: "-8@%rdi". */
+static bool same_arguments(const char *found, const char *wanted)
+{
+    while (*found || *wanted) {
+        if (*found == '-')
+            found++;
+        else if (*found++ != *wanted++)
+            return false;
+    }
+    return true;
+}
+
+static int site_visit(void *userdata, const struct usdt_note *note)
+{
+    struct site_list *to = userdata;
+
+    for (size_t i = 0; i < sizeof(sites) / sizeof(sites[0]) && to->n < HEAP_MAX_FUNCTIONS; i++) {
+        struct heap_function f = {.kind = (uint16_t)sites[i].kind};
+        if (strcmp(note->provider, sites[i].provider) != 0 || strcmp(note->name, sites[i].name) != 0)
+            continue;
+        if (!elf_segments_offset(to->segments, note->address, &f.file_offset) ||
+            (note->semaphore && !elf_segments_offset(to->segments, note->semaphore, &f.semaphore)))
+            continue;
+        if (!same_arguments(note->arguments, sites[i].arguments)) /* which is said */
+            f.kind = 0;
+        (void)snprintf(f.name, sizeof(f.name), "%s:%s", sites[i].provider, sites[i].name);
+        to->list[to->n++] = f;
+    }
+    return 0;
+}
+
 int heap_functions_find(const struct elf_file *file, struct heap_function *ret, size_t *ret_n)
 {
     CLEANUP(elf_segments_deinit) struct elf_segments segments = {0};
@@ -195,7 +252,12 @@ int heap_functions_find(const struct elf_file *file, struct heap_function *ret, 
         return -ENOMEM;
     int r = functions_collect(file->elf, all);
     r = r ? r : elf_segments_load(file->elf, &segments);
-    if (r == 0)
+    if (r < 0)
+        return r;
+    struct site_list told = {&segments, ret, 0};
+    (void)usdt_each(file, site_visit, &told);
+    *ret_n = told.n;
+    if (told.n == 0)
         functions_select(file, all, &segments, ret, ret_n);
-    return r;
+    return 0;
 }

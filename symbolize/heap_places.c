@@ -48,6 +48,14 @@ static void place_entry(struct module *m, struct heap_function *f)
     note_point(f, &entry);
 }
 
+static void place_site(struct module *m, struct heap_function *f)
+{
+    struct probe_point point;
+
+    module_probe_point(m, f->file_offset, &point);
+    note_point(f, &point);
+}
+
 /* Results of one that may throw are seen at its own rets. Where not all calls end there, it is not probed at all. */
 static void place_returns(struct module *m, struct heap_function *list, size_t *n, struct heap_function *f, uint64_t entry)
 {
@@ -73,7 +81,10 @@ void heap_functions_place(struct module *m, struct heap_function *list, size_t *
 
     for (size_t i = 0; i < n_functions; i++) {
         uint64_t entry = list[i].file_offset;
-        place_entry(m, &list[i]);
+        if (list[i].kind == 0 || list[i].kind >= HEAP_SITE_ALLOC)
+            place_site(m, &list[i]);
+        else
+            place_entry(m, &list[i]);
         if (list[i].kind == HEAP_NEW)
             place_returns(m, list, n, &list[i], entry);
     }

@@ -11,5 +11,9 @@ enum heap_call_kind {
     HEAP_FREE,           /* (pointer) */
     HEAP_NEW,            /* (size); it may throw, so that no probe can be put on its return: */
     HEAP_NEW_RETURN,     /* a ret instruction of such a one */
+    /* Sites of allocators that sample by themselves (USDT, otel_memory), with their arguments in a call's registers: */
+    HEAP_SITE_ALLOC,     /* (pointer, size, bytes that it stands for) */
+    HEAP_SITE_FREE,      /* (pointer) */
+    HEAP_SITE_UNTRACKED, /* (size, bytes that it stands for): one whose end is not told */
     HEAP_CALL_KINDS,
 };

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from daemon import wait_for
+from daemon import BUILD, wait_for
 from profiles import load
 from target import Z
 
@@ -167,6 +167,92 @@ def test_exec_begins_anew(daemon, start_target, watch):
         return reply.status == 200 and "anew" in load(reply).facts
 
     wait_for(anew, "the watch begins anew")
+
+
+SHIM = os.path.join(BUILD, "shim", "libcprofd-heap.so")
+
+
+@pytest.mark.parametrize("rate", [1, 4096])
+def test_allocator_that_samples_by_itself(daemon, start_target, watch, rate):
+    """Its own samples are taken, and no other probes are put beside. Where it takes each allocation, the truth."""
+    if not os.path.exists(SHIM):
+        pytest.skip("needs libcprofd-heap.so")
+    program = start_target("heap", env={**os.environ, "LD_PRELOAD": SHIM, "CPROFD_HEAP_RATE": str(rate)})
+    before = program.truth("1")["sites"]
+    watch(program.pid)
+    after = program.truth("300")["sites"]
+    profile = load(heap(daemon, program.pid))
+    assert "own" in profile.facts["heap.sampling"] and "malloc" not in profile.facts["heap.functions"], profile.facts
+    found, expected = by_site(profile, after), grown(before, after)
+    if rate == 1:
+        # The library tells that an object ends before it asks for more room, and where that fails that it is there again.
+        assert found["fail_to_grow"][0] == 2 * expected["fail_to_grow"][0] and found["fail_to_grow"][2:] == expected["fail_to_grow"][2:]
+        found["fail_to_grow"] = expected["fail_to_grow"]
+        assert found == expected, profile.folded()
+    else:
+        assert 0.8 < found["grow"][3] / expected["grow"][3] < 1.25 and found["give_back"][2:] == [0, 0], profile.folded()
+
+
+CXX = """
+#include <cstdio>
+#include <map>
+#include <new>
+#include <string>
+#include <vector>
+#include <unistd.h>
+struct alignas(64) wide { char bytes[128]; };
+void *volatile kept;
+static std::vector<std::string> *strings;
+static std::map<int, int> *numbers;
+__attribute__((noinline)) void fill_vector() { strings = new std::vector<std::string>; strings->reserve(500);
+    for (int i = 0; i < 500; i++) strings->emplace_back(100, 'x'); }
+__attribute__((noinline)) void fill_map() { numbers = new std::map<int, int>; for (int i = 0; i < 700; i++) (*numbers)[i] = i; }
+__attribute__((noinline)) void make_arrays() { for (int i = 0; i < 300; i++) { int *p = new int[25]; kept = p; if (i % 3) delete[] p; } }
+__attribute__((noinline)) void make_wide() { for (int i = 0; i < 10; i++) kept = new wide; }
+__attribute__((noinline)) void make_in_place() { static char room[64]; for (int i = 0; i < 10; i++) kept = new (room) int; }
+int main() { char c; std::printf("ready\\n"); std::fflush(stdout);
+    while (read(0, &c, 1) == 1) { fill_vector(); fill_map(); make_arrays(); make_wide(); make_in_place(); std::printf("done\\n"); std::fflush(stdout); } }
+"""
+# Objects in all, and live; bytes of either.
+CXX_TRUTH = {
+    "fill_vector": [502, 24 + 500 * 32 + 500 * 101, 502, 24 + 500 * 32 + 500 * 101],
+    "fill_map": [701, 48 + 700 * 40, 701, 48 + 700 * 40],
+    "make_arrays": [300, 30000, 100, 10000],
+    "make_wide": [10, 1280, 10, 1280],
+}
+
+
+@pytest.mark.parametrize("options", [[], ["-static"], ["-static-pie"]])
+def test_cxx(daemon, watch, tmp_path, options):
+    """Containers, by the functions that fill them, in dynamic and static programs; C++'s operators are no frames of them."""
+    if not shutil.which("g++"):
+        pytest.skip("needs g++")
+    (tmp_path / "cxx.cc").write_text(CXX)
+    done = subprocess.run(["g++", "-O1", "-g", *options, "-o", tmp_path / "cxx", tmp_path / "cxx.cc"], capture_output=True, text=True, check=False)
+    if done.returncode != 0 and options:
+        pytest.skip(f"can't link {options}: {done.stderr}")
+    process = subprocess.Popen([tmp_path / "cxx"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        watch(process.pid, rate=1)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.readline()
+        profile = load(heap(daemon, process.pid))
+        names = {each.split("(")[0] for each in profile.functions()}
+        sums = {name: [0] * 4 for name in CXX_TRUTH}
+        for sample in profile.samples:
+            site = next((frame.function.split("(")[0] for frame in sample.stack if frame.function.split("(")[0] in CXX_TRUTH), None)
+            if site:
+                sums[site] = [a + b for a, b in zip(sums[site], sample.values)]
+        assert sums == CXX_TRUTH and "make_in_place" not in names, profile.folded()
+        assert not any(sample.stack[0].function.startswith("operator new") for sample in profile.samples), profile.folded()
+        assert "heap.unprobed" not in profile.facts and "heap.replaced" not in profile.facts, profile.facts
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 BUSY = """
