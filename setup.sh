@@ -5,7 +5,8 @@
 #   ./setup.sh test   installs what the tests need, builds, and runs them all
 #
 # As root, or as a user with sudo. It asks nothing, and uses the network only for missing packages (test: and for the newest
-# pprof from Go's module proxy, which is skipped where that can't be reached).
+# pprof from Go's module proxy, which is skipped where that can't be reached). With CPROFD_E2E_PROCESSES=N, end-to-end tests that bear
+# a busy machine are shared out to N processes; without, they run one after the other.
 set -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
@@ -30,7 +31,7 @@ BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev
     libzstd-dev check
     curl python3)
 TEST_PACKAGES=(g++ musl-tools libssl-dev libx264-dev libc6-dbg elfutils dwz debuginfod libclang-rt-14-dev
-    systemtap-sdt-dev clang-tidy shellcheck python3-pytest sqlite3 procps
+    systemtap-sdt-dev clang-tidy shellcheck python3-pytest python3-pytest-xdist sqlite3 procps
     util-linux binutils debootstrap systemd-container qemu-system-x86 busybox-static debian-archive-keyring)
 
 read_os() {
@@ -216,6 +217,49 @@ count() {
     n_skipped=$((n_skipped + $3))
 }
 
+# What is only made of CPU time (builds, analysis, emulated kernels) goes on beside tests. It gets the CPU that they leave, so that it does not
+# disturb what they measure.
+kept=
+declare -A begun=()
+
+count_apart() {
+    local n_passed=0 n_failed=0 n_skipped=0
+
+    chrt --idle --pid 0 "$BASHPID"
+    "$1"
+    echo "$n_passed $n_failed $n_skipped" >"$kept/$1.counts"
+}
+
+# begin FUNCTION: in the background. What it prints and counts is kept for finish.
+begin() {
+    set -m # a process group of its own, which can be ended as a whole
+    count_apart "$1" >"$kept/$1.log" 2>&1 </dev/null &
+    begun[$1]=$!
+    set +m
+}
+
+# finish FUNCTION: whether it was done without a failure.
+finish() {
+    local counts
+
+    wait "${begun[$1]}"
+    unset "begun[$1]"
+    cat "$kept/$1.log"
+    counts=$(cat "$kept/$1.counts" 2>/dev/null || echo 0 1 0)
+    # shellcheck disable=SC2086
+    count $counts
+    [[ $counts == *" 0 "* ]]
+}
+
+end_background() {
+    local pid
+
+    for pid in "${begun[@]}"; do
+        kill -- "-$pid" 2>/dev/null
+    done
+    rm -rf "$kept"
+}
+
 # A step that passes or fails as a whole: step NAME COMMAND...
 step() {
     local name=$1
@@ -248,8 +292,18 @@ meson_tests() {
     count $counts
 }
 
-build_fuzzers() {
-    CC=clang CXX=clang++ build build-fuzz -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
+build_with_sanitizers() {
+    step "Build with AddressSanitizer and UndefinedBehaviorSanitizer" build build-asan -Db_sanitize=address,undefined
+}
+
+build_without_assertions() {
+    step "Build without assertions" \
+        build build-ndebug --buildtype=release -Db_ndebug=true -Dc_args=-D_FORTIFY_SOURCE=2
+}
+
+build_with_clang() {
+    export CC=clang CXX=clang++
+    step "Build with clang, fuzzers included" build build-fuzz -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 # A few seconds of each, from its corpus on: found inputs go to a folder that is thrown away.
@@ -269,14 +323,16 @@ static_analysis() {
         xargs -0 -P 2 -n 8 clang-tidy --quiet -p build-fuzz
 }
 
+# e2e_tests NAME PYTEST_OPTIONS... (-n PROCESSES --dist loadfile: each process with a daemon of its own, and whole files)
 e2e_tests() {
-    local log counts
+    local name=$1 log counts
 
-    say "End to end"
+    shift
+    say "$name"
     log=$(mktemp -d)
     as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 GOPATH="${GOPATH:-}" HOME="$HOME" CPROFD_BUILD="$PWD/build" \
         timeout 1800 /usr/bin/python3 -m pytest -p no:cacheprovider -q -rfEs --durations=10 \
-        --junitxml="$log/e2e.xml" tests/e2e </dev/null
+        --junitxml="$log/e2e.xml" "$@" tests/e2e </dev/null
     counts=$(as_root /usr/bin/python3 tests/e2e/count_results.py "$log/e2e.xml")
     as_root rm -rf "$log"
     # shellcheck disable=SC2086
@@ -299,7 +355,7 @@ service_tests() {
 kernel_tests() {
     say "Other kernels"
     as_root env PATH="$PATH" PYTHONDONTWRITEBYTECODE=1 CPROFD_TREES="${CPROFD_TREES:-/var/cache/cprofd-trees}" \
-        CPROFD_BUILD="$PWD/build" timeout 1200 tests/kernels/run all </dev/null
+        CPROFD_BUILD="$PWD/build" timeout 3600 tests/kernels/run all </dev/null
     case $? in
     0) count 1 0 0 ;;
     77) count 0 0 1 ;;
@@ -307,30 +363,51 @@ kernel_tests() {
     esac
 }
 
-run_tests() {
-    install_for_tests
-    if step "Build" build build; then
-        meson_tests "Unit tests, as shipped" build
-    fi
-    if step "Build with AddressSanitizer and UndefinedBehaviorSanitizer" \
-        build build-asan -Db_sanitize=address,undefined; then
-        meson_tests "Unit tests under the sanitizers" build-asan
-    fi
-    if step "Build without assertions" build build-ndebug --buildtype=release -Db_ndebug=true -Dc_args=-D_FORTIFY_SOURCE=2; then
-        meson_tests "Unit tests without assertions" build-ndebug
-    fi
-    if step "Build with clang, fuzzers included" build_fuzzers; then
-        meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
-        for fuzzer in demangle go jitdump line_table perf_map procfs render settings split_package stack unwind unwind_image; do
-            step "Fuzzing: $fuzzer" run_fuzzer "$fuzzer"
-        done
-    fi
+fuzz() {
+    local fuzzer
+
+    meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
+    for fuzzer in demangle go jitdump line_table perf_map procfs render settings split_package stack unwind unwind_image; do
+        step "Fuzzing: $fuzzer" run_fuzzer "$fuzzer"
+    done
+}
+
+analyse_and_boot() {
     step "Static analysis of the C code" static_analysis
     step "Static analysis of the scripts" shellcheck setup.sh .ci/run tests/system/fresh-tree.sh tests/kernels/init
+    [ ! -x build/daemon/cprofd ] || kernel_tests
+}
+
+# Each build goes on while the one before it is tested, emulated kernels while fuzzers and the service take one CPU at most; the end-to-end tests
+# have the machine for themselves.
+run_tests() {
+    local built
+
+    install_for_tests
+    kept=$(mktemp -d)
+    trap end_background EXIT
+    trap 'exit 130' INT TERM
+    step "Build" build build
+    built=$?
+    begin build_with_sanitizers
+    [ $built -ne 0 ] || meson_tests "Unit tests, as shipped" build
+    finish build_with_sanitizers
+    built=$?
+    begin build_without_assertions
+    [ $built -ne 0 ] || meson_tests "Unit tests under the sanitizers" build-asan
+    finish build_without_assertions
+    built=$?
+    begin build_with_clang
+    [ $built -ne 0 ] || meson_tests "Unit tests without assertions" build-ndebug
+    finish build_with_clang
+    built=$?
+    begin analyse_and_boot
+    [ $built -ne 0 ] || fuzz
+    [ ! -x build/daemon/cprofd ] || service_tests
+    finish analyse_and_boot
     if [ -x build/daemon/cprofd ]; then
-        e2e_tests
-        service_tests
-        kernel_tests
+        e2e_tests "End to end" -m "not quiet" -n "${CPROFD_E2E_PROCESSES:-0}" --dist loadfile
+        e2e_tests "End to end: what needs a quiet machine, or changes it" -m quiet
     fi
     printf '\n%d passed, %d failed, %d skipped\n' "$n_passed" "$n_failed" "$n_skipped"
     [ "$n_failed" -eq 0 ] && [ "$n_passed" -gt 0 ]

@@ -115,6 +115,8 @@ struct session_ctl {
     __u64 lost_frees;       /* frees that found none in the counts; */
     __u64 replaced;         /* and live objects in whose place another one was allocated: a free that was not seen */
     __u64 began_before;     /* waits that began before the window, and are left out */
+    __u64 full_ns;          /* SCHED_TRACE: monotonic: when an event or its stack first found no room: nothing is told from then on; else 0.
+                             * The loop writes it, too, where its own room ends */
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

@@ -97,11 +97,58 @@ static __always_inline void missed_leave_state(struct task_struct *task, const s
     x->same_wait = x->state == t->state && (x->state == SAMPLE_STATE_RUNQ || syscall == t->syscall);
 }
 
+/* Nobody told of its coming, nor of its leaving again, but it has run since it left: it came when it had been in the run queue for as long as
+ * the kernel says. What then follows is a leaving that nobody told of. */
+static __always_inline void thread_came_unseen(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    __u64 now_ns = x->now_ns, ran_ns = task->se.sum_exec_runtime - t->exec_ns, latest_ns, delay_ns = 0;
+
+    if (t->place <= THREAD_RUNNING || ran_ns == 0)
+        return;
+    if (bpf_core_field_exists(task->sched_info.run_delay))
+        delay_ns = task->sched_info.run_delay - t->run_delay_ns;
+    latest_ns = ran_ns < now_ns - t->out_ns ? now_ns - ran_ns : t->out_ns;
+    x->now_ns = delay_ns < latest_ns - t->out_ns ? t->out_ns + delay_ns : latest_ns;
+    FOR_EACH_SLOT(slot, slots)
+        session_came_unseen(t, x, slot);
+    if (t->lock.state != LOCK_WAIT_NONE)
+        lock_comes(t, x);
+    t->in_ns = x->now_ns;
+    t->place = THREAD_RUNNING;
+    x->now_ns = now_ns;
+}
+
+/* Nobody told of its leaving, nor of its coming again, but it has left more often than this once. It was away for as long as it did not run:
+ * when is not known, and why no more than that it was preempted, or was not. */
+static __always_inline void thread_left_unseen(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    __u64 now_ns = x->now_ns, ran_ns = task->se.sum_exec_runtime - t->exec_ns, waits = task->nvcsw - t->waits;
+    __u32 state = x->state;
+
+    if (t->place != THREAD_RUNNING || waits + (task->nivcsw - t->preempted) < 2 || ran_ns >= now_ns - t->in_ns)
+        return;
+    waits -= state != SAMPLE_STATE_RUNQ; /* that which it begins now */
+    t->out_ns = t->in_ns;
+    t->place = waits ? THREAD_WAITING : THREAD_QUEUED;
+    if (!waits)
+        t->state = SAMPLE_STATE_RUNQ;
+    else if (t->state == SAMPLE_STATE_RUNQ)
+        t->state = SAMPLE_STATE_OTHER;
+    t->given = 0;
+    x->now_ns = now_ns - ran_ns;
+    FOR_EACH_SLOT(slot, slots)
+        session_came_unseen(t, x, slot);
+    t->in_ns = x->now_ns;
+    t->place = THREAD_RUNNING;
+    x->now_ns = now_ns;
+}
+
 /* What the kernel's account of it is at an event: by that the next one sees what it was not told of. */
 static __always_inline void thread_account(const struct task_struct *task, struct thread_state *t)
 {
     t->exec_ns = task->se.sum_exec_runtime;
     t->waits = task->nvcsw;
+    t->preempted = task->nivcsw;
 }
 
 static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
@@ -111,6 +158,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
 
     thread_name(t, task);
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
+    thread_left_unseen(task, t, x, slots);
     x->missed_ns = missed_come_ns(task, t, x->now_ns);
     FOR_EACH_SLOT(slot, slots)
         session_leaves(t, x, slot);
@@ -120,6 +168,8 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
         trace_missed(task, t, tracing, x->now_ns);
         trace_account(task, t);
     }
+    if (bpf_core_field_exists(task->sched_info.run_delay))
+        t->run_delay_ns = task->sched_info.run_delay;
     if (task->__state & TASK_DEAD) {
         trace_end(t, tracing, x->now_ns);
         thread_dies(task, t, x, slots);
@@ -141,6 +191,7 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
 {
     if (t->place <= THREAD_UNSEEN)
         t->state = wait_state(task, task_syscall(task));
+    thread_came_unseen(task, t, x, slots);
     x->missed_ns = missed_leave_ns(task, t, x->now_ns);
     if (x->missed_ns)
         missed_leave_state(task, t, x);

@@ -277,8 +277,12 @@ __noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slo
     if (s->state == SESSION_ARMED && x->walk.end == STACK_END_NEW_CODE)
         return 0; /* its tables are on their way: the dump as the window opens has it whole */
     x = scratch_of_map(x);
-    if (x && give_stack(s, table, ring, x, &none, 1))
+    if (!x)
+        return 0;
+    if (give_stack(s, table, ring, x, &none, 1))
         t->given |= 1ull << slot;
+    else if (s->sched_kind == SCHED_TRACE && s->state == SESSION_OPEN && !s->full_ns)
+        s->full_ns = x->now_ns;
     return 0;
 }
 
@@ -450,6 +454,21 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
         lock_count_wait(s, t, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
+    return 0;
+}
+
+/* It came back, and nobody told: its wait is over. */
+__noinline int session_came_unseen(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = session_meets(t, x, slot);
+
+    if (!s || !t || !x)
+        return 0;
+    __sync_fetch_and_add(&s->lost_switches, 1);
+    if (!(t->settled >> slot & 1))
+        count_wait(s, t, x, slot);
+    if (session_looks_at_locks(s, x, slot))
+        lock_count_wait(s, t, x, slot);
     return 0;
 }
 

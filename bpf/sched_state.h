@@ -47,7 +47,7 @@ struct thread_state {
     __u64 in_ns;    /* when it was put on its CPU last; 0: before it was first seen */
     __u64 out_ns;   /* when it left it last; 0: the same */
     __u64 exec_ns;  /* its time on CPUs so far, by the kernel's account, at the last of these two */
-    __u64 waits;    /* how often it has left its CPU to wait, then, by the same */
+    __u64 waits, preempted; /* how often it has left its CPU to wait, and for others, then, by the same */
     __u64 wake_ns;  /* when it was woken last. Before out_ns: while it was about to leave */
     __u64 given;    /* slots whose sessions have the stack that it left its CPU with */
     __u64 settled;  /* slots whose windows have ended, and that have all of it */
@@ -65,8 +65,8 @@ struct thread_state {
     char comm[CPROFD_COMM_LEN];
     __u64 locks;           /* slots whose sessions looked at locks when it left its CPU last; */
     struct lock_wait lock; /* then this is valid */
-    __u64 run_delay_ns; /* traces: the kernel's count of its time without a CPU, when it left it last; */
-    __u64 clock_ns;     /* and what the scheduler's clock was behind ours when it was put on it */
+    __u64 run_delay_ns; /* the kernel's count of its time without a CPU, when it left it last */
+    __u64 clock_ns;     /* traces: what the scheduler's clock was behind ours when it was put on it */
     __u64 stack_hash[SCHED_WALKS + 1][2]; /* by which stack */
     struct {
         __u64 pc, fp;

@@ -37,7 +37,7 @@ __noinline int trace_event(struct thread_state *t, struct thread_state *by, __u3
     void *ring = bpf_map_lookup_elem(&records, &slot);
     struct trace_record r = {.type = RECORD_TRACE, .syscall = -1};
 
-    if (!t || !by || !s || !ring || s->sched_kind != SCHED_TRACE || s->state != SESSION_OPEN)
+    if (!t || !by || !s || !ring || s->sched_kind != SCHED_TRACE || s->state != SESSION_OPEN || s->full_ns)
         return 0;
     way = session_way(s);
     r.event = event;
@@ -55,10 +55,12 @@ __noinline int trace_event(struct thread_state *t, struct thread_state *by, __u3
         hash_of(by, way, r.stack_hash);
     }
     __builtin_memcpy(r.comm, t->comm, sizeof(r.comm));
-    if (emit(ring, &r, sizeof(r)))
+    if (emit(ring, &r, sizeof(r))) {
         __sync_fetch_and_add(&s->lost_ring, 1);
-    else
+        s->full_ns = now_ns;
+    } else {
         __sync_fetch_and_add(&s->samples, 1);
+    }
     return 0;
 }
 
@@ -107,7 +109,6 @@ static __always_inline void trace_account(struct task_struct *task, struct threa
 {
     if (!bpf_core_field_exists(task->sched_info.last_arrival))
         return;
-    t->run_delay_ns = task->sched_info.run_delay;
     if (t->place == THREAD_RUNNING)
         t->clock_ns = t->in_ns - task->sched_info.last_arrival;
 }

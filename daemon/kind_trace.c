@@ -11,6 +11,10 @@
 #include "daemon/session_params.h"
 #include "util/clock.h"
 
+/* A window of a second that is asked for by hand may cost more than what runs for half a minute, or all day: the events alone, without their
+ * stacks, take a good part of the time of a process that switches 100,000 times a second. */
+#define TRACE_OVERHEADS 10
+
 static const struct param_spec specs[] = {
     PARAM_SECONDS("1"),
     PARAM_KERNEL,
@@ -18,7 +22,8 @@ static const struct param_spec specs[] = {
      param_trace_format},
     PARAM_SYMBOLIZE,
     PARAM_UNWIND,
-    PARAM_MAX_OVERHEAD,
+    {"max_overhead", "number", "(0, 1000000]", "10 times the setting max-overhead",
+     "per cent of the process's CPU time that tracing may take: above it, fewer stacks are taken, or the window ends", param_max_overhead},
     PARAM_IGNORED("debug", "0"),
     PARAM_IGNORED("gc", "none"),
 };
@@ -33,6 +38,7 @@ static void kind_trace_start(struct server *server, struct http_request *request
     params.sched_kind = SCHED_TRACE;
     params.duration_ns = NSEC_PER_SEC;
     params.format = RAW_FORMAT_TRACE_GO;
+    params.max_overhead = TRACE_OVERHEADS * server->settings->max_overhead;
     (void)snprintf(params.event_text, sizeof(params.event_text), "sched");
     if (!kind_parse_query(server, request, kind, &params))
         return;

@@ -269,12 +269,26 @@ static size_t recorder_record_len(const void *data, size_t len)
     return used < len ? used : len;
 }
 
+/* A trace ends where its first event is lost: what came after it would be told wrong. */
+static void recorder_on_lost(struct recorder *r, const void *data, size_t len)
+{
+    const struct trace_record *event = data;
+    struct session_ctl *ctl = &r->sampler->ctl[r->slot];
+
+    r->full = recorder_is_trace(r);
+    if (r->full && len == sizeof(*event) && event->type == RECORD_TRACE && (ctl->full_ns == 0 || event->time_ns < ctl->full_ns))
+        __atomic_store_n(&ctl->full_ns, event->time_ns, __ATOMIC_RELAXED);
+}
+
 static int recorder_on_record(void *arg, void *data, size_t ring_len)
 {
+    struct recorder *r = arg;
     size_t len = recorder_record_len(data, ring_len);
-    void *room = recorder_reserve(arg, len);
+    void *room = r->full ? NULL : recorder_reserve(r, len);
     if (room)
         memcpy(room, data, len);
+    else
+        recorder_on_lost(r, data, len);
     return 0;
 }
 

@@ -58,6 +58,7 @@ struct recorder {
     size_t n_elders;
     bool elders_missing;
     uint64_t lost_memory, attacher_cpu_ns;
+    bool full; /* of a trace: a record found no room, and none is taken any more */
 };
 
 /* Room for len more bytes of records, which count from then on. NULL: there is none. */

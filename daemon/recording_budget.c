@@ -67,6 +67,11 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 
     if (rec->watch)
         recorder_tidy(rec->recorder);
+    if (recorder_ctl(rec->recorder)->full_ns) {
+        rec->ended = "room";
+        recording_close(rec);
+        return;
+    }
     if (now_ns < rec->spent.again_ns || process_cpu_ns(rec->pid, &cpu_ns) < 0)
         return;
     uint64_t rest_ns = (monotonic_ns() - now_ns) * BUDGET_READING_PART;

@@ -146,7 +146,10 @@ static int render_write(int fd, const void *data, size_t len)
  * actual / period samples due, dithered timers let no more vary than independent (Poisson) sampling would:
  * the standard deviation is at most sqrt(n) samples. Beyond three of them lies less than 0.3 % of right
  * profiles; 2 % are allowed in any case, since the kernel charges interrupts and the last tick differently,
- * and so is the error of the very few samples where n < 1. Where one sample in m was taken (thinned), each stands for m. */
+ * and so is the error of the very few samples where n < 1. Where one sample in m was taken (thinned), each stands for m.
+ * None at all, which the deviation allows for up to nine, is as unlikely from RENDER_NONE_DUE on: e^-n. */
+#define RENDER_NONE_DUE 6.6
+
 static void render_check_cpu(struct render_job *job)
 {
     const struct raw_params *params = &job->raw->params;
@@ -160,7 +163,10 @@ static void render_check_cpu(struct render_job *job)
     (void)facts_number(&job->facts, "thinned", &thin);
     double due = (double)actual / (double)params->period, least = (double)thin;
     double error_ns = fmax(0.02 * (double)actual, 3 * sqrt(fmax(due * least, least * least)) * (double)params->period);
-    if (fabs((double)job->cpu_sampled - (double)actual) > error_ns)
+    if (job->cpu_sampled == 0 && due / least > RENDER_NONE_DUE)
+        facts_note(&job->facts, "warning", "no sample of %" PRIu64 " ns of CPU time that the kernel counts: %.0f were due", actual,
+                   due / least);
+    else if (fabs((double)job->cpu_sampled - (double)actual) > error_ns)
         facts_note(&job->facts, "warning",
                    "sampled %" PRIu64 " ns of CPU time where the kernel counts %" PRIu64
                    " ns: beyond the sampling error of %.0f ns",

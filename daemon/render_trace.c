@@ -325,19 +325,15 @@ static void trace_point(struct trace_input *in, const struct render_job *job)
 /* Whether the trace tells what happened; else the message says why not. */
 static int trace_check(struct render_job *job, const struct exec_counts *c)
 {
-    uint64_t too_large = 0, lost = facts_sum(&job->facts, "lost."), repaired = c->invented + c->dropped;
+    uint64_t lost = facts_sum(&job->facts, "lost."), repaired = c->invented + c->dropped;
     char *message = job->result->message;
     size_t room = sizeof(job->result->message);
 
     if (lost + repaired <= c->events / TRACE_EVENTS_A_REPAIR + 1)
         return 0;
-    if (facts_number(&job->facts, "lost.memory", &too_large) && too_large > 0)
-        (void)snprintf(message, room, "the trace is larger than a session may hold: it has room for the first %" PRIu64
-                       " events, and %" PRIu64 " more came; take fewer seconds", c->events, too_large);
-    else
-        (void)snprintf(message, room, "the trace would not tell what happened: of %" PRIu64 " events %" PRIu64 " were lost, and %" PRIu64
-                       " had to be made up and %" PRIu64 " left out to put the rest in order, above 1 in %d; try again, or take fewer seconds",
-                       c->events, lost, c->invented, c->dropped, TRACE_EVENTS_A_REPAIR);
+    (void)snprintf(message, room, "the trace would not tell what happened: of %" PRIu64 " events %" PRIu64 " were lost, and %" PRIu64
+                   " had to be made up and %" PRIu64 " left out to put the rest in order, above 1 in %d; try again, or take fewer seconds",
+                   c->events, lost, c->invented, c->dropped, TRACE_EVENTS_A_REPAIR);
     return -EBADE;
 }
 

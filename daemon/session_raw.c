@@ -56,6 +56,62 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
     return raw_writer_section(w, RAW_PARAMS, &params, sizeof(params));
 }
 
+/* The length of the record at data, by what all records begin with, and its event if it is one of a trace; false: it is none. */
+static bool session_raw_event(const uint8_t *data, size_t room, struct trace_record *ret_event, size_t *ret_len)
+{
+    struct stack_record stack;
+
+    if (room < sizeof(stack))
+        return false;
+    memcpy(&stack, data, sizeof(stack));
+    ret_event->type = stack.type;
+    *ret_len = stack.type == RECORD_TRACE ? sizeof(*ret_event) : sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
+    if (*ret_len > room)
+        return false;
+    if (stack.type == RECORD_TRACE)
+        memcpy(ret_event, data, sizeof(*ret_event));
+    return true;
+}
+
+/* When the first event of an image came that the asker may not see; UINT64_MAX: there is none. */
+static uint64_t session_raw_withheld_ns(const struct recorder_data *data, const struct image_access *access)
+{
+    const uint8_t *records = data->records;
+    uint64_t first_ns = UINT64_MAX;
+    struct trace_record event;
+    size_t len;
+
+    if (image_access_allows_all(access))
+        return first_ns;
+    for (size_t at = 0; session_raw_event(records + at, data->records_len - at, &event, &len); at += len)
+        if (event.type == RECORD_TRACE && !image_access_allows(access, event.epoch) && event.time_ns < first_ns)
+            first_ns = event.time_ns;
+    return first_ns;
+}
+
+/* An event is handed over so long after its time, at most: by then stacks were walked, with interrupts off. */
+#define TRACE_LATE_NS NSEC_PER_MSEC
+
+/* A trace from which events are missing tells what never was, from then on: it ends before the first of them, and says why. */
+static void session_raw_cut(const struct recorder *r, struct recorder_data *data, struct session_facts *facts)
+{
+    const struct session_ctl *ctl = recorder_ctl(r);
+    uint64_t withheld_ns = session_raw_withheld_ns(data, facts->access), end_ns = withheld_ns;
+
+    if (ctl->full_ns && ctl->full_ns - TRACE_LATE_NS < end_ns)
+        end_ns = ctl->full_ns - TRACE_LATE_NS;
+    if (end_ns >= facts->end_ns)
+        return;
+    facts->ended = end_ns == withheld_ns ? "exec: who asked may not trace the program that was executed then"
+                                         : "room: there were more events than a trace holds, or more at once than can be taken; take fewer seconds";
+    facts->cut = true;
+    facts->end_ns = end_ns > ctl->opened_ns ? end_ns : ctl->opened_ns;
+    facts->window_ns = facts->end_ns - ctl->opened_ns;
+    const struct raw_count *looks = data->counts; /* of threads that did nothing: value.weight is when */
+    for (size_t i = 0; i < data->counts_len / sizeof(*looks); i++)
+        data->elders_missing = data->elders_missing || looks[i].value.weight > facts->end_ns;
+}
+
 /* Copies the records without the overflowed counts of images that the asker may not see; *lost counts those samples. */
 static int session_raw_records(struct raw_writer *w, const struct recorder_data *data, const struct image_access *access,
                                uint64_t *lost)
@@ -207,7 +263,7 @@ static int session_raw_common_facts(struct raw_writer *w, const struct session_f
 {
     int e = 0;
 
-    if (lost_access)
+    if (lost_access && !facts->cut)
         e = raw_writer_fact(w, "lost.access", "%llu", (unsigned long long)lost_access);
     if (facts->target)
         e = e ? e : raw_writer_fact(w, "target", "%s", facts->target);
@@ -298,6 +354,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "window_ns", "%llu", (unsigned long long)facts->window_ns);
     if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known)
         e = e ? e : raw_writer_fact(w, "cpu_actual_ns", "%llu", (unsigned long long)facts->cpu_actual_ns);
+    if (p->sched_kind == SCHED_TRACE)
+        e = e ? e : raw_writer_fact(w, "start_monotonic_ns", "%llu", (unsigned long long)(facts->end_ns - facts->window_ns));
     if (p->sched_kind != SCHED_NONE) {
         e = e ? e : session_raw_sched(w, ctl);
     } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
@@ -305,13 +363,13 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
-    e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", (unsigned long long)ctl->lost_ring);
+    e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", facts->cut ? 0 : (unsigned long long)ctl->lost_ring);
     if (facts->since_ns)
         e = e ? e : raw_writer_fact(w, "lost.table", "%llu", (unsigned long long)ctl->lost_table);
     e = e ? e : raw_writer_fact(w, "lost.nested", "%llu", (unsigned long long)ctl->lost_nested);
     if (recorder_settled(r))
         e = e ? e : session_raw_settled(w, recorder_settled(r), p);
-    e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", (unsigned long long)data->lost_memory);
+    e = e ? e : raw_writer_fact(w, "lost.memory", "%llu", facts->cut ? 0 : (unsigned long long)data->lost_memory);
     if (p->event == EVENT_CPU_CLOCK || p->event == EVENT_PERF)
         e = e ? e : raw_writer_fact(w, "throttled", "%.0f", (double)ctl->late_weight / period);
     if (p->period_raised)
@@ -344,14 +402,17 @@ static int session_raw_table(struct raw_writer *w, int table_fd, const struct im
     return r;
 }
 
-int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *facts,
+int session_raw(const struct recorder *recorder, const struct session_params *params, const struct session_facts *given_facts,
                 int table_fd)
 {
     CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
+    struct session_facts shown = *given_facts, *facts = &shown;
     struct recorder_data data;
     if (!w)
         return -ENOMEM;
     recorder_data(recorder, &data);
+    if (params->sched_kind == SCHED_TRACE)
+        session_raw_cut(recorder, &data, facts);
     int r = session_raw_params(w, recorder, params, facts);
     uint64_t lost_access = 0;
     r = r ? r : session_raw_records(w, &data, facts->access, &lost_access);

@@ -23,6 +23,7 @@ struct session_facts {
     uint32_t thin;                /* by the end of the window one sample in so many was taken */
     const char *target;           /* "exited", "execed", or NULL */
     const char *ended;            /* why the window ended early, or NULL */
+    bool cut;                     /* what was lost or withheld came after its end: see session_raw_cut */
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     const struct recording_unwind *unwind;
     const struct recording_go *go;

@@ -54,6 +54,7 @@ struct perfetto_writer {
     uint32_t left_out_frame;
     bool *frame_known, *stack_known;
     uint32_t flows;
+    uint64_t state_ns;      /* of the newest state */
     bool failed;
 };
 
@@ -229,7 +230,8 @@ static void describe_process(struct perfetto_writer *w)
     intern_packet(w);
 }
 
-static void describe_thread(struct perfetto_writer *w, uint32_t thread)
+/* What was there at the window's start, or has just been created: before that its reader would know of it twice. */
+static void describe_thread(struct perfetto_writer *w, uint32_t thread, uint64_t time_ns)
 {
     const struct exec_thread *t = &w->order->threads.items[thread];
     uint32_t pid = w->order->trace->pid;
@@ -238,24 +240,26 @@ static void describe_thread(struct perfetto_writer *w, uint32_t thread)
     put_number(&w->inner, TRACK_THREAD_TID, t->tid);
     put_text(w, &w->inner, TRACK_THREAD_NAME, name_of(w, thread));
     put_message(w, &w->message, TRACK_THREAD, &w->inner);
-    put_packet(w, w->order->trace->start_ns, PACKET_TRACK_DESCRIPTOR, SEQUENCE_NEEDED);
+    put_packet(w, time_ns, PACKET_TRACK_DESCRIPTOR, SEQUENCE_NEEDED);
     put_number(&w->inner, TREE_THREAD_TID, t->tid);
     put_number(&w->inner, TREE_THREAD_PID, pid);
     put_text(w, &w->inner, TREE_THREAD_COMM, name_of(w, thread));
     put_number(&w->inner, TREE_THREAD_MAIN, t->tid == pid);
     put_message(w, &w->message, TREE_THREAD, &w->inner);
-    put_packet(w, w->order->trace->start_ns, PACKET_PROCESS_TREE, SEQUENCE_NEEDED);
+    put_packet(w, time_ns, PACKET_PROCESS_TREE, SEQUENCE_NEEDED);
 }
 
 /* ---- events */
 
+/* Its reader takes two states of a thread at the same time for an error, and sorts what it reads: so each is later than all before it. */
 static void task_state(struct perfetto_writer *w, uint32_t thread, uint64_t time_ns, uint16_t cpu, uint32_t state)
 {
+    w->state_ns = time_ns > w->state_ns ? time_ns : w->state_ns + 1;
     put_number(&w->message, TASK_CPU, cpu);
     put_text(w, &w->message, TASK_COMM, name_of(w, thread));
     put_number(&w->message, TASK_TID, w->order->threads.items[thread].tid);
     put_number(&w->message, TASK_STATE, state);
-    put_packet(w, time_ns, PACKET_TASK_STATE, SEQUENCE_NEEDED);
+    put_packet(w, w->state_ns, PACKET_TASK_STATE, SEQUENCE_NEEDED);
 }
 
 static uint32_t task_word(uint8_t state)
@@ -329,7 +333,7 @@ static void put_step(struct perfetto_writer *w, const struct exec_step *s)
     switch (s->type) {
     case STEP_NEW:
         task_state(w, s->thread, s->time_ns, s->cpu, TASK_CREATED);
-        describe_thread(w, s->thread);
+        describe_thread(w, s->thread, w->state_ns);
         task_state(w, s->thread, s->time_ns, s->cpu, TASK_RUNNABLE);
         break;
     case STEP_UNBLOCK:
@@ -380,7 +384,7 @@ static void put_beginning(struct perfetto_writer *w)
         const struct exec_thread *t = &w->order->threads.items[i];
         if (t->state == EXEC_ABSENT)
             continue;
-        describe_thread(w, i);
+        describe_thread(w, i, start);
         task_state(w, i, start, t->cpu, task_word(t->state));
         if (exec_state_waits(t->state))
             begin_wait(w, i, start, t->state, EXEC_NO_CALL, t->stack);

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from daemon import BUILD, DAEMON, Daemon, descendants, wait_for  # noqa: E402
 from places import AS_SERVICE, name_of, namespace_is_refused  # noqa: E402
-from target import Target  # noqa: E402
+from target import Target, make_public  # noqa: E402
 
 
 def missing():
@@ -29,7 +29,12 @@ def missing():
     return None
 
 
+# Begun first, since they take longest: else one of several processes still runs one of them when the others have nothing left.
+LONG_FILES = ("test_watch.py", "test_truth.py")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
     reason = missing()
     if reason:
         for item in items:
@@ -39,10 +44,16 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: needs no daemon and no rights")
+    config.addinivalue_line("markers", "quiet: compares with clocks what a busy machine delays, or changes the machine: never beside other tests")
     config.addinivalue_line("markers", "chance: compares samples with the truth: made once more where it fails")
 
 
 repeated = []
+
+
+def pytest_runtest_logreport(report):
+    """Where several processes share the tests, this one alone has the terminal."""
+    repeated.extend((report.nodeid, text) for name, text in report.user_properties if name == "repeated" and report.when == "call")
 
 
 def pytest_runtest_protocol(item, nextitem):
@@ -55,7 +66,7 @@ def pytest_runtest_protocol(item, nextitem):
     reports = runtestprotocol(item, nextitem=nextitem, log=False)
     failed = [report for report in reports if report.when == "call" and report.failed]
     if failed:
-        repeated.append((item.nodeid, failed[0].longrepr.reprcrash.message))
+        item.user_properties.append(("repeated", failed[0].longrepr.reprcrash.message))
         item._initrequest()  # pylint: disable=protected-access
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
     for report in reports:
@@ -111,11 +122,10 @@ def service(new_daemon, tmp_path_factory):
     """A daemon with the service's rights. The copy is in a place that its user can reach."""
     if not shutil.which("setpriv"):
         pytest.skip("needs setpriv")
-    directory = tmp_path_factory.mktemp("service")
-    for each in (directory, directory.parent):
-        os.chmod(each, 0o755)
-    program = shutil.copy(DAEMON, directory / "cprofd")
-    return new_daemon(wrapper=AS_SERVICE, program=str(program))
+    directory = str(tmp_path_factory.mktemp("service"))
+    make_public(directory)
+    program = shutil.copy(DAEMON, os.path.join(directory, "cprofd"))
+    return new_daemon(wrapper=AS_SERVICE, program=program)
 
 
 @pytest.fixture(params=["root", "service"])
@@ -156,12 +166,10 @@ def start_inside(start_late):
     return start
 
 
-@pytest.fixture(scope="session")
-def program_target():
-    """A busy program for tests that need just any process."""
-    target = Target("ten_series")
-    yield target
-    target.stop()
+@pytest.fixture
+def program_target(start_target):
+    """A busy program for tests that need just any process: busy no longer than the test takes."""
+    return start_target("ten_series")
 
 
 @pytest.fixture(scope="session")

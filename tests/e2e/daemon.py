@@ -109,7 +109,7 @@ class Daemon:
                 [*command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            wait_for(self.is_up, "the daemon answers", 60)
+            wait_for(self.is_up, "the daemon answers", 180)  # the kernel checks its programs for seconds of CPU time
         except BaseException:
             self.process.kill()
             raise AssertionError("the daemon did not start: " + self.log())

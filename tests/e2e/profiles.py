@@ -17,7 +17,7 @@ class Profile:
         self.sample_types = [tuple(each) for each in raw.sample_types]
         self.samples = raw.samples
         self.mappings = raw.mappings
-        self.period = raw.period
+        self.period, self.period_type = raw.period, raw.period_value_type
         self.start_ns, self.end_ns = raw.time_nanos, raw.time_nanos + raw.duration_nanos
         self.comments = raw.comments
         facts = (re.fullmatch(r"cprofd\.([^=]+)=(.*)", each, re.DOTALL) for each in raw.comments)

@@ -183,13 +183,17 @@ def check_due(profile, samples):
     assert samples > 0 and samples >= 0.9 * due - Z * due**0.5 - 3, (samples, profile.facts, profile.folded())
 
 
+def make_public(directory):
+    """Any user may go there, from /tmp on."""
+    while directory not in ("/", "/tmp"):
+        os.chmod(directory, 0o755)
+        directory = os.path.dirname(directory)
+
+
 def public_copy(tmp_path_factory, name, *more):
     """A copy of programs that any user may run, wherever the build is."""
     directory = str(tmp_path_factory.mktemp("public"))
-    parent = directory
-    while parent not in ("/", "/tmp"):
-        os.chmod(parent, 0o755)
-        parent = os.path.dirname(parent)
+    make_public(directory)
     for each in (name, *more):
         shutil.copy(os.path.join(PROGRAMS, each), directory)
     return os.path.join(directory, name)

@@ -8,7 +8,7 @@ import pytest
 
 from daemon import free_port, wait_for
 from profiles import load
-from target import public_copy
+from target import make_public, public_copy
 
 NOBODY = 65534
 OTHER = 64999
@@ -149,8 +149,7 @@ def test_kernel_frames_ask_for_more(daemon, owned_target):
 def test_unix_socket(new_daemon, owned_target, tmp_path_factory):
     """The peer's credentials are the kernel's word; its Host header doesn't matter."""
     directory = str(tmp_path_factory.mktemp("socket"))
-    for each in (directory, os.path.dirname(directory), os.path.dirname(os.path.dirname(directory))):
-        os.chmod(each, 0o755)
+    make_public(directory)
     path = os.path.join(directory, "cprofd.sock")
     daemon = new_daemon(listen=[f"unix:{path}"])
     os.chmod(path, 0o666)

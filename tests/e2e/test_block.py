@@ -51,6 +51,7 @@ def test_barrier(daemon, start_target):
     waits(daemon, start_target("signals"), "block", "barrier").check("wait_barrier", counts=False)
 
 
+@pytest.mark.quiet
 @pytest.mark.chance
 def test_a_woken_thread_that_finds_the_lock_taken_goes_on_waiting(daemon, start_target):
     found = waits(daemon, start_target("locks"), "block", "barge")

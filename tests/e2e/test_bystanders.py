@@ -9,6 +9,9 @@ import pytest
 from profiles import fetch, load
 from target import Target
 
+# It compares with clocks how long replies take, and changes a setting of the kernel's.
+pytestmark = pytest.mark.quiet
+
 # From the end of the window to the last byte of a warm reply.
 BAR_SECONDS = 0.1
 

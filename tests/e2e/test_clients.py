@@ -12,6 +12,7 @@ import pytest
 
 from daemon import free_port, wait_for
 from profiles import load
+from target import Target
 
 
 @pytest.fixture(scope="module", params=["go tool pprof", "google/pprof"])
@@ -59,15 +60,17 @@ def pprof(request, tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url(daemon, program_target):
     return daemon.url(f"/pid/{program_target.pid}/debug/pprof/profile", seconds=1, hz=499)
 
 
 @pytest.fixture(scope="module")
-def saved(daemon, program_target, tmp_path_factory):
+def saved(daemon, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "cpu.pb.gz"
-    path.write_bytes(daemon.profile(program_target.pid, seconds=1, hz=499).body)
+    target = Target("ten_series")
+    path.write_bytes(daemon.profile(target.pid, seconds=1, hz=499).body)
+    target.stop()
     return str(path)
 
 
@@ -86,7 +89,7 @@ def test_top(pprof, url):
 
 def test_url_of_the_process_itself(pprof, daemon, program_target):
     """A path that is not a profile's is fetched as it is, so /pid/N alone answers a profile to a tool."""
-    text = pprof("-top", "-seconds=1", daemon.url(f"/pid/{program_target.pid}"))
+    text = pprof("-top", "-seconds=1", "-timeout=60", daemon.url(f"/pid/{program_target.pid}"))
     assert re.search(r"\bpart\d+\b", text), text
 
 

@@ -283,6 +283,7 @@ def test_root_without_bpf(new_daemon, start_target):
     daemon.stop()
 
 
+@pytest.mark.quiet
 def test_an_ordinary_user_sees_user_time(nobodys_daemon, start_target, programs, set_paranoid):
     set_paranoid(2)
     assert nobodys_daemon.get("/healthz").status == 200
@@ -297,6 +298,7 @@ def test_an_ordinary_user_sees_user_time(nobodys_daemon, start_target, programs,
     assert quality["cpu_sampled_ns"] < 0.8 * quality["cpu_actual_ns"]
 
 
+@pytest.mark.quiet
 def test_an_ordinary_user_sees_all_time(nobodys_daemon, start_target, programs, set_paranoid):
     set_paranoid(1)
     target = nobodys_target(start_target, programs, "system_calls")
@@ -318,6 +320,7 @@ def test_an_ordinary_user_is_told_what_needs_bpf(nobodys_daemon, start_target, p
     assert status == 503 and b"CAP_BPF" in body, body
 
 
+@pytest.mark.quiet
 def test_an_ordinary_users_kernel_frames(nobodys_daemon, start_target, programs, set_paranoid):
     """Root may see them, the daemon may not."""
     set_paranoid(2)

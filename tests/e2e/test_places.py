@@ -264,6 +264,7 @@ def test_rewritten_in_place_in_the_window(daemon, start_late, files, kept_time):
     if kept_time:
         os.utime(library, ns=(times.st_atime_ns, times.st_mtime_ns))
     profile = load(pending.result(60))
+    target.process.kill()  # what its code has become need not end on a polite request
     why = "what is found there now has other contents than what is mapped" if kept_time else "changed since it was mapped"
     assert f"cprofd.unavailable={library}: {why}" in profile.comments, (profile.comments, profile.folded())
     assert all(name.startswith("liblate_code.so+0x") for name in profile.functions_in(str(library))), profile.folded()

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import json
 import os
 import re
 import shutil
@@ -10,11 +11,13 @@ import time
 
 import pytest
 
-from daemon import query
+from daemon import PROGRAMS, query
+from target import public_copy
 from waits import GRAIN_NS, Waits, plain_name
 
 GO = shutil.which("go") or "/usr/local/go/bin/go"
 ATTEMPTS = 6
+NOBODY = 65534
 
 
 def trace(daemon, pid, **parameters):
@@ -143,6 +146,78 @@ def test_target_that_ends(daemon, start_target, tmp_path):
         assert "cprofd.target" in go_parsed(reply, tmp_path / "trace")
     else:
         assert reply.status in (404, 503), reply
+
+
+def test_exec_of_what_the_asker_may_not_trace(daemon, start_target, tmp_path_factory):
+    """A user's process becomes a setuid-root one: the trace ends there, says so, and has what was before."""
+    program = public_copy(tmp_path_factory, "exec_itself", "ten_series")
+    raised = os.path.join(os.path.dirname(program), "ten_series")
+    os.chown(raised, 0, 0)
+    os.chmod(raised, 0o4755)
+    if os.statvfs(raised).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a file system that honours set-user-ID")
+    nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    target = start_target("exec_itself", "after_ms=2500", f"to={raised}", path=program, **nobody)
+    url = daemon.url(f"/pid/{target.pid}/debug/pprof/trace", seconds=6, format="chrome", max_overhead=1000)
+    done = subprocess.run(["curl", "-s", "--noproxy", "*", "-w", "%{http_code}", "-o", "-", url], capture_output=True, check=True, timeout=60, **nobody)
+    body, status = done.stdout[:-3], done.stdout[-3:]
+    assert status == b"200", done.stdout[:1000]
+    assert b"ten_series" not in body and b'"part' not in body
+    told = json.loads(body)
+    facts = told["otherData"]
+    assert facts["cprofd.target"] == "execed" and facts["cprofd.ended"].startswith("exec"), facts
+    events = [event for event in told["traceEvents"] if event["ph"] == "X" and event["pid"] == target.pid]
+    assert events and sum(event["dur"] for event in events if event["tid"] == target.pid) <= int(facts["cprofd.window_ns"]) / 1000 + 1
+    assert int(facts["cprofd.window_ns"]) < 5_500_000_000
+
+
+def test_exec_of_what_the_asker_may_trace(daemon, start_target, tmp_path):
+    """It goes on, by the new name."""
+    target = start_target("exec_itself", "after_ms=1000", f"to={PROGRAMS}/held_locks")
+    reply = trace(daemon, target.pid, seconds=4, format="chrome")
+    chrome = Chrome(reply)
+    assert chrome.names[target.pid] == "held_locks" and "cprofd.ended" not in chrome.facts, chrome.facts
+    go_parsed(trace(daemon, target.pid, seconds=0.1), tmp_path / "trace")
+
+
+def test_a_process_that_forks(daemon, start_target, tmp_path):
+    """Its children are not in it."""
+    target = start_target("forks")
+    chrome = Chrome(trace(daemon, target.pid, seconds=0.5, format="chrome"))
+    assert set(chrome.slices) <= {int(tid) for tid in os.listdir(f"/proc/{target.pid}/task")}
+    go_parsed(trace(daemon, target.pid, seconds=0.5), tmp_path / "trace")
+
+
+def test_threads_that_are_renamed(daemon, tmp_path):
+    """The last name in the window counts."""
+    code = "import ctypes, time\nc = ctypes.CDLL(None)\ni = 0\nwhile True: i += 1; c.prctl(15, b'name%d' % i); time.sleep(0.01)"
+    with subprocess.Popen(["/usr/bin/python3", "-c", code]) as process:
+        try:
+            time.sleep(0.5)
+            chrome = Chrome(trace(daemon, process.pid, seconds=0.5, format="chrome"))
+            assert re.fullmatch(r"name\d+", chrome.names[process.pid]), chrome.names
+            go_parsed(trace(daemon, process.pid, seconds=0.1), tmp_path / "trace")
+        finally:
+            process.kill()
+
+
+def test_a_client_that_leaves_ends_its_session(daemon, start_target):
+    target = start_target("held_locks")
+    connection = daemon.connection(10)
+    connection.request("GET", query(f"/pid/{target.pid}/debug/pprof/trace", seconds=600))
+    daemon.wait_for_sessions(1)
+    connection.close()
+    daemon.wait_for_sessions(0)
+    assert target.is_alive()
+
+
+def test_a_thread_that_is_not_moved(daemon, start_target, tmp_path):
+    """Nothing at all happens in the window: its stack is there, and all of the window."""
+    target = start_target("waiting_threads", "threads=1", "worker=0")
+    text = go_parsed(trace(daemon, target.pid, seconds=0.1), tmp_path / "trace")
+    for tid in os.listdir(f"/proc/{target.pid}/task"):
+        assert re.search(rf"GoID={tid} Undetermined->(Waiting|Running|Runnable)", text), text[:2000]
+    assert trace(daemon, target.pid, seconds=0.1, debug=1).status == 200
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from waiting import (
     tids_of,
 )
 
-# What a busy machine does to a program's own notes, and to timers' samples, it does once.
-pytestmark = pytest.mark.chance
+# What a busy machine does to a program's own notes, and to timers' samples, it does once; and each wait is compared with a clock.
+pytestmark = [pytest.mark.chance, pytest.mark.quiet]
 
 STATES = ["cpu", "runq", "lock", "io", "sleep", "other"]
 SECONDS = 3

@@ -310,10 +310,11 @@ def test_more_stacks_than_there_is_room_for(make_many):
 
 def test_what_changes_its_code_for_days_has_room(make_many):
     """A stack has another place in the table after each change of what is mapped as code: places of before are given back."""
-    for times in range(1, 4):
-        assert make_many(0, 9000) == (times * 9000, 0)
+    assert make_many(0, 9000) == (9000, 0)
+    for times in (2, 3):
         make_many.new_code()
         time.sleep(13)  # longer than from one look for places to give back to the next
+        assert make_many(0, 9000) == (times * 9000, 0)
 
 
 # ---- refusals

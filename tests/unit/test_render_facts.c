@@ -325,6 +325,9 @@ START_TEST(test_cpu_time_beyond_the_sampling_error_warns)
     ck_assert(warns(1020001, "cpu_actual_ns=10000000000000"));
     ck_assert(!warns(3, "cpu_actual_ns=1000"));
     ck_assert(warns(4, "cpu_actual_ns=1000"));
+    ck_assert(!warns(0, "cpu_actual_ns=65000000"));
+    ck_assert(warns(0, "cpu_actual_ns=67000000"));
+    ck_assert(!warns(1, "cpu_actual_ns=67000000"));
     ck_assert(!warns(1000, NULL));
     ck_assert(!warns(1000, "cpu_actual_ns=unknown"));
 }

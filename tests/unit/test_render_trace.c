@@ -164,11 +164,6 @@ START_TEST(test_losses_are_refused)
     ck_assert_int_eq(r.error, -EBADE);
     assert_has(r.result.message, "of 30 events 2 were lost");
     free(r.body);
-    build_fact(&b, "lost.memory=7");
-    r = fixture_render(&f, &b, NULL);
-    ck_assert_int_eq(r.error, -EBADE);
-    assert_has(r.result.message, "has room for the first 30 events, and 7 more came; take fewer seconds");
-    free(r.body);
 }
 END_TEST
 

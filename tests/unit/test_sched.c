@@ -269,37 +269,60 @@ START_TEST(test_a_target_again_is_a_new_one)
 }
 END_TEST
 
-/* The only thread of a child, once it waits. */
-static uint64_t waiting_thread(pid_t pid, struct thread_state *ret)
+/* The only thread of a child, once it is there. */
+static uint64_t thread_at(pid_t pid, enum thread_place place, struct thread_state *ret)
 {
     uint64_t key, *from = NULL;
 
-    for (int i = 0; i < 1000; i++, from = NULL, sleep_ms(1))
+    for (int i = 0; i < 20000; i++, from = NULL, sleep_ms(1)) /* a busy machine */
         for (; bpf_map_get_next_key(sampler.sched.threads, from, &key) == 0; from = &key)
-            if (bpf_map_lookup_elem(sampler.sched.threads, &key, ret) == 0 && ret->tgid == (uint32_t)pid && ret->place == THREAD_WAITING)
+            if (bpf_map_lookup_elem(sampler.sched.threads, &key, ret) == 0 && ret->tgid == (uint32_t)pid && ret->place == place)
                 return key;
-    ck_abort_msg("the child never waits");
+    ck_abort_msg("the child is never there");
 }
 
-/* Makes the programs believe that a thread that waits for a pipe came back as it left, having waited in another way; and ends its wait. */
-static void pretend_missed_leave(pid_t pid, int fd, uint64_t waits_more, struct totals *ret)
+/* It came back as it left, having waited in another way. */
+static void came_back(struct thread_state *t)
+{
+    t->place = THREAD_RUNNING;
+    t->in_ns = t->out_ns;
+    t->state = SAMPLE_STATE_LOCK;
+    t->syscall++;
+}
+
+/* And waits now. */
+static void came_back_and_waits(struct thread_state *t)
+{
+    came_back(t);
+    t->waits--;
+}
+
+#define UNTOLD_NS (5 * NSEC_PER_MSEC)
+
+/* It was preempted, and then, which nobody told, had a CPU for some time and went to wait. */
+static void ran_in_between(struct thread_state *t)
+{
+    t->place = THREAD_QUEUED;
+    t->state = SAMPLE_STATE_RUNQ;
+    t->exec_ns -= UNTOLD_NS;
+    t->waits--;
+}
+
+/* The programs are made to believe a lie of a thread that waits for a pipe; and then its wait ends. */
+static void pretend(pid_t pid, int fd, void (*lie)(struct thread_state *t), struct totals *ret)
 {
     const uint32_t slot = 3;
     struct attachment a = ATTACHMENT_INIT;
     struct thread_state t;
 
-    fill_ctl(slot, pid, SCHED_OFFCPU);
+    fill_ctl(slot, pid, SCHED_WALL);
     ck_assert_int_eq(attach_maps(&sampler, slot, MAX_KEYS, 1 << 20, &a), 0);
     ck_assert_int_eq(sched_add(&sampler, slot), 0);
     ck_assert_int_eq(write(fd, "x", 1), 1);
-    uint64_t task = waiting_thread(pid, &t);
+    uint64_t task = thread_at(pid, THREAD_WAITING, &t);
     sampler.ctl[slot].opened_ns = t.out_ns;
     sampler.ctl[slot].state = SESSION_OPEN;
-    t.place = THREAD_RUNNING;
-    t.in_ns = t.out_ns;
-    t.waits -= waits_more;
-    t.state = SAMPLE_STATE_LOCK;
-    t.syscall++;
+    lie(&t);
     t.given |= 1u << slot;
     ck_assert_int_eq(bpf_map_update_elem(sampler.sched.threads, &task, &t, BPF_EXIST), 0);
     sleep_ms(UNIT_MS);
@@ -316,24 +339,75 @@ static void pretend_missed_leave(pid_t pid, int fd, uint64_t waits_more, struct 
 }
 
 /* In the state that its system call tells; under no stack of another wait. One that did not wait at all was ready to run. */
-START_TEST(test_a_missed_leave_is_put_back)
+START_TEST(test_missed_switches_are_put_back)
 {
-    struct totals waited, preempted;
+    struct totals waited, preempted, ran;
     int pipe_fds[2];
 
     ck_assert_int_eq(pipe(pipe_fds), 0);
     pid_t pid = start_reader(pipe_fds[0]);
-    pretend_missed_leave(pid, pipe_fds[1], 1, &waited);
+    pretend(pid, pipe_fds[1], came_back_and_waits, &waited);
     check_state(&waited, SAMPLE_STATE_IO, 1);
     ck_assert_uint_eq(waited.ns[SAMPLE_STATE_LOCK] + waited.ns[SAMPLE_STATE_OTHER], 0);
     ck_assert_uint_ge(waited.without_stack_ns, UNIT_MS * NSEC_PER_MSEC);
-    pretend_missed_leave(pid, pipe_fds[1], 0, &preempted);
+    pretend(pid, pipe_fds[1], came_back, &preempted);
     check_state(&preempted, SAMPLE_STATE_RUNQ, 1);
     ck_assert_uint_eq(preempted.ns[SAMPLE_STATE_LOCK] + preempted.ns[SAMPLE_STATE_OTHER], 0);
+    pretend(pid, pipe_fds[1], ran_in_between, &ran);
+    ck_assert_uint_ge(sampler.ctl[3].lost_switches, 2);
+    ck_assert_uint_ge(ran.ns[SAMPLE_STATE_CPU], UNTOLD_NS);
+    ck_assert_uint_ge(ran.ns[SAMPLE_STATE_IO] + UNTOLD_NS, UNIT_MS * NSEC_PER_MSEC);
+    ck_assert_uint_eq(ran.ns[SAMPLE_STATE_OTHER], 0);
     (void)kill(pid, SIGKILL);
     ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
     close(pipe_fds[0]);
     close(pipe_fds[1]);
+}
+END_TEST
+
+static pid_t start_burner(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;)
+        ;
+}
+
+/* One that seems to have run all the time, but was preempted once and has not run for so long, was ready to run then. */
+START_TEST(test_a_gap_is_put_back)
+{
+    const uint32_t slot = 3;
+    struct attachment a = ATTACHMENT_INIT;
+    struct thread_state t;
+    struct totals totals;
+    pid_t pid = start_burner();
+
+    fill_ctl(slot, pid, SCHED_WALL);
+    ck_assert_int_eq(attach_maps(&sampler, slot, MAX_KEYS, 1 << 20, &a), 0);
+    ck_assert_int_eq(sched_add(&sampler, slot), 0);
+    (void)kill(pid, SIGSTOP);
+    (void)thread_at(pid, THREAD_WAITING, &t);
+    (void)kill(pid, SIGCONT);
+    uint64_t task = thread_at(pid, THREAD_RUNNING, &t);
+    t.in_ns -= UNIT_MS * NSEC_PER_MSEC;
+    t.preempted--;
+    sampler.ctl[slot].opened_ns = t.in_ns;
+    sampler.ctl[slot].state = SESSION_OPEN;
+    ck_assert_int_eq(bpf_map_update_elem(sampler.sched.threads, &task, &t, BPF_EXIST), 0);
+    (void)kill(pid, SIGSTOP);
+    (void)thread_at(pid, THREAD_WAITING, &t);
+    ck_assert_uint_ge(sampler.ctl[slot].lost_switches, 1);
+    attach_end(&sampler, slot, &a);
+    read_totals(&a, &totals);
+    ck_assert_uint_ge(totals.ns[SAMPLE_STATE_RUNQ], (UNIT_MS - 1) * NSEC_PER_MSEC); /* the scheduler's clock is another */
+    sched_remove(&sampler, slot);
+    close_fd(&a.counts_fd);
+    close_fd(&a.records_fd);
+    sampler.ctl[slot].state = SESSION_FREE;
+    (void)kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 END_TEST
 
@@ -365,7 +439,8 @@ int main(void)
     tcase_add_test(tc, test_wall_closes);
     tcase_add_test(tc, test_offcpu_has_no_cpu);
     tcase_add_test(tc, test_a_target_again_is_a_new_one);
-    tcase_add_test(tc, test_a_missed_leave_is_put_back);
+    tcase_add_test(tc, test_missed_switches_are_put_back);
+    tcase_add_test(tc, test_a_gap_is_put_back);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
