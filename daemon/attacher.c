@@ -15,6 +15,7 @@
 #include "bpf/copy_events.h"
 #include "daemon/attacher_duty.h"
 #include "daemon/attacher_price.h"
+#include "daemon/attacher_returns.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -64,6 +65,7 @@ static int attacher_attach_heap(const struct attacher_request *q, struct attachm
     q->progress->stage = ATTACHER_LOCKS;
     attacher_try_locks(q->progress);
     q->progress->stage = ATTACHER_EVENTS;
+    r = r < 0 ? r : attacher_returns_check(q);
     r = r < 0 ? r : attacher_price_learn(q);
     for (size_t i = 0; r == 0 && i < q->n_heap; i++)
         r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
@@ -297,6 +299,11 @@ int attacher_explain(const struct attacher_message *failed, const struct session
     if (failed->stage == ATTACHER_COPIES && error == -ENOBUFS) {
         (void)snprintf(message, message_len, "no memory may be locked for the copies of stacks: raise kernel.perf_event_mlock_kb or "
                        "LimitMEMLOCK, or end another profile");
+        return 503;
+    }
+    if (error == -EUCLEAN) {
+        (void)snprintf(message, message_len, "the process runs under seccomp, and this kernel kills such a process at a return probe (Linux 6.11 to "
+                       "6.13 do): another kernel, or the library libcprofd-heap.so in the process, makes this possible");
         return 503;
     }
     if (failed->stage == ATTACHER_PRICE && error == -EDQUOT) {

@@ -37,7 +37,7 @@ static void place_entry(struct module *m, struct heap_function *f)
     CLEANUP(probe_points_deinit) struct probe_points points = {0};
     struct probe_point entry;
 
-    int r = module_find_probe(m, f->name, 0, PROBE_ARGS, arguments_of(f->kind), &points);
+    int r = module_find_probe(m, f->name, 0, PROBE_ARGS, arguments_of(f->kind) | PROBE_FAULTS_END, &points);
     if (r == 0 && points.n == 1 && points.entry == f->file_offset && (f->kind == HEAP_FREE || points.list[0].at_entry)) {
         f->into = points.list[0].into;
         f->file_offset = points.list[0].file_offset;
