@@ -292,40 +292,7 @@ static void find_nests(void)
     heap_thread = before;
 }
 
-/* As many as can be live and sampled in this machine's memory. */
-static size_t most_live(uint64_t rate)
-{
-    struct sysinfo info;
-    uint64_t bytes = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit : 1ull << 33;
-    uint64_t pointers = rate ? bytes / rate : 0;
-    return pointers < MAX_LIVE ? (size_t)pointers : MAX_LIVE;
-}
-
-/* Once, as soon as there is an environment to read: constructors of other libraries run before ours, and allocate. */
-static void begin(void)
-{
-    static bool begun;
-    int error = errno;
-    if (!environ || !resolve() || __atomic_exchange_n(&begun, true, __ATOMIC_ACQ_REL))
-        return;
-    find_nests();
-    uint64_t rate = heap_sampler_wanted_rate();
-    if (heap_live_init(most_live(rate)))
-        heap_sampler_set_rate(rate);
-    errno = error;
-}
-
-__attribute__((constructor)) static void begin_at_the_latest(void)
-{
-    begin();
-}
-
-static uint64_t weight_of(size_t bytes)
-{
-    if (__builtin_expect(!heap_thread.random, 0))
-        begin();
-    return heap_sampler_weight(bytes);
-}
+static uint64_t weight_of(size_t bytes);
 
 /* Passes the sites, in the function that holds it. */
 #define TELL(pointer_given, bytes_given) \
@@ -343,6 +310,50 @@ static uint64_t weight_of(size_t bytes)
 
 /* What holds the sites of FUNCTION: FUNCTION jumps to it, so that it stands in its place in the stack, and needs no frame itself. */
 #define SAMPLED(function) __attribute__((noinline, cold)) function##_sampled
+
+#ifdef CPROFD_HEAP_CXX
+#include "shim/heap_cxx.h"
+#else
+static void cxx_find_nests(void)
+{
+}
+#endif
+
+/* As many as can be live and sampled in this machine's memory. */
+static size_t most_live(uint64_t rate)
+{
+    struct sysinfo info;
+    uint64_t bytes = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit : 1ull << 33;
+    uint64_t pointers = rate ? bytes / rate : 0;
+    return pointers < MAX_LIVE ? (size_t)pointers : MAX_LIVE;
+}
+
+/* Once, as soon as there is an environment to read: constructors of other libraries run before ours, and allocate. */
+static void begin(void)
+{
+    static bool begun;
+    int error = errno;
+    if (!environ || !resolve() || __atomic_exchange_n(&begun, true, __ATOMIC_ACQ_REL))
+        return;
+    find_nests();
+    cxx_find_nests();
+    uint64_t rate = heap_sampler_wanted_rate();
+    if (heap_live_init(most_live(rate)))
+        heap_sampler_set_rate(rate);
+    errno = error;
+}
+
+__attribute__((constructor)) static void begin_at_the_latest(void)
+{
+    begin();
+}
+
+static uint64_t weight_of(size_t bytes)
+{
+    if (__builtin_expect(!heap_thread.random, 0))
+        begin();
+    return heap_sampler_weight(bytes);
+}
 
 /* A function that allocates as real.FUNCTION does, NESTS telling where that one calls another of ours. */
 #define ALLOCATES(function, nests_too, parameters, arguments, bytes) \

@@ -19,6 +19,8 @@ BUILD, SOURCE = sys.argv[1:3] if len(sys.argv) > 2 else ("build", ".")
 SHIM = os.path.join(BUILD, "shim/libcprofd-heap.so")
 RECORD = os.path.join(BUILD, "tests/shim/libheap-record.so")
 CHURN = os.path.join(BUILD, "tests/shim/churn")
+RECORD_CXX = os.path.join(BUILD, "tests/shim/libheap-record-cxx.so")
+CHURN_CXX = os.path.join(BUILD, "tests/shim/churn_cxx")
 CHURN_STATIC = os.path.join(BUILD, "tests/shim/churn_static")
 SOURCES = [os.path.join(SOURCE, "shim", name) for name in ("heap.c", "heap_live.c", "heap_sampler.c")]
 MEAN = 64 << 10  # of sizes from 39 to 32 KiB
@@ -36,6 +38,13 @@ def run(command, folder=None, rate=None, preload=None, **more):
     if done.returncode != 0 or "cannot be preloaded" in done.stderr:
         raise AssertionError(f"{command}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
+
+
+def allocators():
+    """Those of other makers that are here."""
+    listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False, env=dict(os.environ, PATH=os.environ["PATH"] + ":/sbin")).stdout
+    names = ("libjemalloc.so.2", "libmimalloc.so.2", "libtcmalloc_minimal.so.4")
+    return [line.split(" => ")[1] for line in listed.splitlines() if line.split()[0] in names and os.uname().machine.replace("_", "-") in line.replace("_", "-")]
 
 
 class Recorded(unittest.TestCase):
@@ -131,10 +140,23 @@ class Recorded(unittest.TestCase):
                     for told, truth in self.churn(*options, program=program, preload=preload):
                         self.check_exact(told, truth)
 
-    @unittest.skipUnless(os.path.exists("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"), "needs jemalloc")
-    def test_another_allocator(self):
-        (told, truth), = self.churn(preload=RECORD + " /usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
-        self.check_exact(told, truth)
+    def test_other_allocators(self):
+        found = allocators()
+        if not found:
+            self.skipTest("needs libjemalloc.so.2, libmimalloc.so.2 or libtcmalloc_minimal.so.4")
+        for library in found:
+            with self.subTest(library):
+                (told, truth), = self.churn("rounds=5000", preload=f"{RECORD} {library}")
+                self.check_exact(told, truth)
+
+    @unittest.skipUnless(os.path.exists(RECORD_CXX) and os.path.exists(CHURN_CXX), "needs a C++ compiler")
+    def test_operators(self):
+        """Each once, whether they call malloc or have an allocator of their own; and their exceptions come through."""
+        for library in ["", *allocators()]:
+            with self.subTest(library):
+                options = ["aligned=0"] if not library else ["huge=0"] if "mimalloc" in library else []
+                (told, truth), = self.churn(*options, program=CHURN_CXX, preload=f"{RECORD_CXX} {library}")
+                self.check_exact(told, truth)
 
     def test_programs_at_rate_1(self):
         """Contradictions only: an end without a birth, or a second birth, is memory that went around the shim, or a fault of its."""
