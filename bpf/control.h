@@ -58,7 +58,7 @@ struct session_ctl {
     __u32 thin;     /* only one sample in so many is taken, and stands for all of them: the session costs too much. Any time */
     __u32 at_entry; /* 1: samples are taken at a function's first instruction */
     __u32 new_threads; /* 1: of tracepoint task:task_newtask new threads alone count, not new processes */
-    __u32 pad;
+    __u32 paused;   /* probes: 1: their hits do not count, since they are being attached or detached. The attacher's, any time */
     __u64 every;    /* probes and tracepoints: one hit in so many */
     __u32 unwind;   /* enum unwind_mode */
     __u32 standing; /* 1: it goes on for as long as it is let: threads are not told apart, and a stack that finds no room is lost */

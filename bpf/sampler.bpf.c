@@ -150,7 +150,7 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
     struct hit_count *h = bpf_map_lookup_elem(&hit_counts, &slot);
     struct task_struct *task = bpf_get_current_task_btf();
 
-    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(task) != s->tgid || s->every == 0)
+    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(task) != s->tgid || s->every == 0 || s->paused)
         return 0;
     if (s->state == SESSION_ARMED)
         __sync_fetch_and_add(&s->armed_hits, 1);

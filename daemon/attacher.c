@@ -271,9 +271,9 @@ static void attacher_explain_price(const struct attacher_price *price, const str
 {
     double duty = params->duty > 0 ? params->duty : 100;
 
-    (void)snprintf(message, message_len, "event %.200s: overhead: it happens %.0f times a second of the process's CPU time, and each probe costs "
-                   "%llu ns: %.1f %% of that time, where max_overhead=%g may be taken; attach them for a part of the time alone (duty=%.2g), "
-                   "raise max_overhead=, or probe what is called less often; for allocations, the library libcprofd-heap.so costs less",
+    (void)snprintf(message, message_len, "event %.200s: overhead: it happens about %.0f times a second of the process's CPU time, and each "
+                   "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; attach them for a part of the time alone "
+                   "(duty=%.2g), raise max_overhead=, or probe what is called less often; for allocations, the library libcprofd-heap.so costs less",
                    params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead,
                    duty * params->max_overhead / price->percent);
 }

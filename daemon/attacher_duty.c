@@ -4,22 +4,26 @@
 #include <errno.h>
 #include <sys/random.h>
 
+#include "bpf/sampler.h"
 #include "daemon/attacher.h"
 #include "util/clock.h"
 
 #define DUTY_CYCLE_NS NSEC_PER_SEC
 
-static void duty_note_attached(struct attacher_progress *progress)
+static void duty_resume(const struct attacher_request *q)
 {
-    __atomic_store_n(&progress->attached_since_ns, monotonic_ns(), __ATOMIC_RELEASE);
+    __atomic_store_n(&q->progress->attached_since_ns, monotonic_ns(), __ATOMIC_RELEASE);
+    __atomic_store_n(&q->sampler->ctl[q->slot].paused, 0, __ATOMIC_RELEASE);
 }
 
-/* The sum first: who reads between the two counts the end of a span twice, and reads again (recorder_attached_ns). */
-static void duty_note_detached(struct attacher_progress *progress)
+/* To detach may take long, and hits come until it is done: from here on they do not count. The sum is noted first: who reads between the
+ * two counts the end of a span twice, and reads again (recorder_duty.c). */
+static void duty_pause(const struct attacher_request *q)
 {
-    uint64_t since_ns = progress->attached_since_ns;
+    struct attacher_progress *progress = q->progress;
 
-    __atomic_store_n(&progress->attached_ns, progress->attached_ns + (monotonic_ns() - since_ns), __ATOMIC_RELEASE);
+    __atomic_store_n(&q->sampler->ctl[q->slot].paused, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&progress->attached_ns, progress->attached_ns + (monotonic_ns() - progress->attached_since_ns), __ATOMIC_RELEASE);
     __atomic_store_n(&progress->attached_since_ns, 0, __ATOMIC_RELEASE);
 }
 
@@ -33,26 +37,24 @@ void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty 
     (void)getrandom(&random, sizeof(random), 0);
     ret->on_ns = (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS);
     ret->began_ns = now_ns - random % DUTY_CYCLE_NS;
-    ret->next_ns = ret->began_ns + ret->on_ns;
-    duty_note_attached(q->progress);
+    ret->next_ns = now_ns + ret->on_ns;
+    duty_resume(q);
 }
 
 int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
 {
-    uint64_t now_ns = monotonic_ns();
-
     if (q->progress->attached_since_ns) {
+        duty_pause(q);
         attach_pause(a);
-        duty_note_detached(q->progress);
-    }
-    while (duty->began_ns + DUTY_CYCLE_NS <= now_ns)
-        duty->began_ns += DUTY_CYCLE_NS;
-    if (now_ns >= duty->began_ns + duty->on_ns) {
-        duty->next_ns = duty->began_ns + DUTY_CYCLE_NS;
+        do
+            duty->began_ns += DUTY_CYCLE_NS;
+        while (duty->began_ns <= monotonic_ns());
+        duty->next_ns = duty->began_ns;
         return 0;
     }
     int r = attacher_probes(q, a);
-    duty_note_attached(q->progress);
-    duty->next_ns = duty->began_ns + duty->on_ns;
+    if (r == 0)
+        duty_resume(q);
+    duty->next_ns = monotonic_ns() + duty->on_ns; /* to attach takes long as well */
     return r;
 }

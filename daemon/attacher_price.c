@@ -12,13 +12,16 @@
 #include "util/clock.h"
 
 /* How long hits are counted at most, and how many. */
-#define PRICE_LOOK_NS (100 * NSEC_PER_MSEC)
-#define PRICE_LOOK_HITS 2000
+#define PRICE_TIME_NS (100 * NSEC_PER_MSEC)
+#define PRICE_HITS 2000
+/* How far apart, of the target's CPU time, two things may be read that belong together, and how often that is tried. */
+#define PRICE_LOOK_MOST_NS 20000
+#define PRICE_LOOKS 8
 /* What a target is taken to use at least: one part in so many of one CPU. As in the window. */
 #define PRICE_IDLE_PART 5
 
-/* Next to nothing, where probes take all the time. */
-#define PRICE_LEAST_PART 1000
+/* Of the CPU time that it uses under probes, what is taken to be its own at least: nearer than that a hit's price is not known. */
+#define PRICE_LEAST_PART 50
 
 static double at_least(double value, double least)
 {
@@ -40,24 +43,41 @@ int attacher_price_learn(const struct attacher_request *q)
     return 0;
 }
 
+struct price_look {
+    uint64_t hits, before_ns, after_ns; /* CPU time, read before and after the hits */
+};
+
+/* Both at one moment, as far as this process is let: between the two it may lose its CPU, and the target goes on. 0 or -ESRCH. */
+static int price_look(const struct attacher_request *q, struct price_look *ret)
+{
+    int r = 0;
+
+    for (int i = 0; i < PRICE_LOOKS; i++) {
+        r = process_cpu_ns(q->pid, &ret->before_ns);
+        ret->hits = __atomic_load_n(&q->sampler->ctl[q->slot].armed_hits, __ATOMIC_RELAXED);
+        r = r < 0 ? r : process_cpu_ns(q->pid, &ret->after_ns);
+        if (r < 0 || ret->after_ns - ret->before_ns < PRICE_LOOK_MOST_NS)
+            break;
+    }
+    return r;
+}
+
 int attacher_price_check(const struct attacher_request *q, struct attacher_price *ret)
 {
-    const struct session_ctl *ctl = &q->sampler->ctl[q->slot];
     const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
-    uint64_t cpu_ns, first_ns, began_ns = monotonic_ns(), before = __atomic_load_n(&ctl->armed_hits, __ATOMIC_RELAXED), hits = 0;
+    uint64_t began_ns = monotonic_ns();
+    struct price_look first, now;
 
     *ret = (struct attacher_price){.hit_ns = q->stepped ? q->sampler->price->stepped_ns : q->sampler->price->emulated_ns};
-    if (process_cpu_ns(q->pid, &first_ns) < 0)
-        return 0; /* its end is told by others */
-    while (monotonic_ns() - began_ns < PRICE_LOOK_NS && hits < PRICE_LOOK_HITS) {
+    int r = price_look(q, &first);
+    for (now = first; r == 0 && monotonic_ns() - began_ns < PRICE_TIME_NS && now.hits - first.hits < PRICE_HITS; r = price_look(q, &now))
         (void)nanosleep(&pause, NULL);
-        hits = __atomic_load_n(&ctl->armed_hits, __ATOMIC_RELAXED) - before;
-    }
-    if (hits == 0 || process_cpu_ns(q->pid, &cpu_ns) < 0)
-        return 0;
-    double took_ns = (double)(monotonic_ns() - began_ns), cost_ns = (double)(hits * ret->hit_ns), used_ns = (double)(cpu_ns - first_ns);
-    double own_ns = at_least(used_ns - cost_ns, took_ns / PRICE_LEAST_PART); /* what it would have used without probes */
-    ret->per_second = (double)hits / own_ns * NSEC_PER_SEC;
-    ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(took_ns / PRICE_IDLE_PART - cost_ns, own_ns);
+    if (r < 0 || now.hits == first.hits)
+        return 0; /* the end of a target is told by others */
+    double hits = (double)(now.hits - first.hits), cost_ns = hits * (double)ret->hit_ns, used_ns = (double)(now.after_ns - first.before_ns);
+    double own_ns = at_least(used_ns - cost_ns, at_least(used_ns, NSEC_PER_MSEC) / PRICE_LEAST_PART); /* without probes */
+    double idle_ns = (double)(monotonic_ns() - began_ns) / PRICE_IDLE_PART - cost_ns;
+    ret->per_second = hits / own_ns * NSEC_PER_SEC;
+    ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(idle_ns, own_ns);
     return ret->percent > q->params->max_overhead ? -EDQUOT : 0;
 }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "daemon/child.h"
@@ -50,58 +49,6 @@ static uint32_t recorder_keys(const struct session_params *p, bool standing)
     double samples = (double)p->duration_ns / (double)p->period * libbpf_num_possible_cpus();
     double keys = 2 * 1.1 * samples;
     return keys < RECORDER_MIN_KEYS ? RECORDER_MIN_KEYS : keys > RECORDER_MAX_KEYS ? RECORDER_MAX_KEYS : (uint32_t)keys;
-}
-
-static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ctl)
-{
-    struct sampler_sched *sched = &r->sampler->sched;
-
-    ctl->sched_kind = r->params.sched_kind;
-    ctl->generation = ++sched->generation;
-    memcpy(ctl->seed, sched->seed, sizeof(ctl->seed));
-    ctl->rate = r->params.rate;
-    ctl->fraction = r->params.fraction;
-    ctl->waker = r->params.waker;
-}
-
-static void recorder_fill_go(const struct recorder *r, struct session_ctl *ctl)
-{
-    ctl->go_kind = r->params.go_kind;
-    ctl->go_reasons = r->params.go_reasons;
-    ctl->go_sema_reasons = r->params.go_sema_reasons;
-    ctl->rate = r->params.rate;
-    ctl->fraction = r->params.fraction;
-}
-
-static int recorder_fill_ctl(struct recorder *r)
-{
-    const struct session_params *p = &r->params;
-    struct session_ctl *ctl = &r->sampler->ctl[r->slot];
-    uint32_t instance = ctl->instance;
-
-    memset(ctl, 0, sizeof(*ctl));
-    ctl->instance = instance + 1;
-    if (p->unwind != SESSION_UNWIND_COPY) /* else no program is to take note of it */
-        ctl->tgid = (uint32_t)r->pid;
-    ctl->unwind = p->unwind == SESSION_UNWIND_FP ? UNWIND_BY_FRAME_POINTERS : UNWIND_BY_TABLES;
-    ctl->standing = r->standing;
-    ctl->kernel = p->kernel;
-    ctl->weight = p->period;
-    ctl->every = p->period;
-    if (getrandom(ctl->seed, sizeof(ctl->seed), 0) != sizeof(ctl->seed))
-        return -EIO;
-    ctl->thin = 1;
-    ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
-    ctl->at_entry = r->at_entry || p->event == EVENT_GO;
-    ctl->new_threads = p->event == EVENT_NEW_THREAD;
-    if (p->sched_kind != SCHED_NONE)
-        recorder_fill_sched(r, ctl);
-    if (p->event == EVENT_GO)
-        recorder_fill_go(r, ctl);
-    if (p->event == EVENT_HEAP)
-        recorder_heap_fill(r, ctl);
-    __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
-    return 0;
 }
 
 const struct session_ctl *recorder_ctl(const struct recorder *r)
@@ -147,11 +94,6 @@ void recorder_thin(struct recorder *r, uint32_t thin)
 {
     assert(thin > 0);
     __atomic_store_n(&r->sampler->ctl[r->slot].thin, thin, __ATOMIC_RELAXED);
-}
-
-uint64_t recorder_hit_ns(const struct recorder *r)
-{
-    return r->hit_ns;
 }
 
 size_t recorder_stacks(const struct recorder *r)

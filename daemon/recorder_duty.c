@@ -1,4 +1,4 @@
-/* How much of the window the probes were attached for: what the attacher notes in the page that it shares with the loop. */
+/* What probes cost, and how much of the window they were attached for: what the attacher notes in the page that it shares with the loop. */
 #include "daemon/recorder_impl.h"
 #include "util/clock.h"
 
@@ -25,6 +25,11 @@ void recorder_duty_close(struct recorder *r)
 {
     if (r->attached_ns == 0)
         r->attached_ns = attached_ns(r->progress) - r->attached_before_ns;
+}
+
+uint64_t recorder_hit_ns(const struct recorder *r)
+{
+    return r->hit_ns;
 }
 
 uint64_t recorder_attached_ns(const struct recorder *r)

@@ -64,6 +64,11 @@ struct recorder {
 /* Room for len more bytes of records, which count from then on. NULL: there is none. */
 void *recorder_reserve(struct recorder *r, size_t len);
 
+/* ---- recorder_ctl.c */
+
+/* Fills in the slot's ctl, and arms it. 0 or -errno. */
+int recorder_fill_ctl(struct recorder *r);
+
 /* ---- recorder_duty.c */
 
 /* The window opens, and closes (may be told again). */
