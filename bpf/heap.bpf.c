@@ -72,7 +72,7 @@ struct {
 #define SP_AFTER_RETURN 8
 #endif
 
-/* What a site says; address 0: its end is not told. */
+/* What a site says. */
 struct heap_told {
     __u64 address, bytes, weight;
 };
@@ -390,12 +390,8 @@ static __noinline int site_counts(struct session_ctl *s, __u32 slot, const struc
     object.weight = told->weight ? told->weight : 1;
     object.epoch = s->epoch;
     __sync_fetch_and_add(&s->samples, 1);
-    if (count_alloc(s, slot, &object))
-        return 0;
-    if (told->address)
+    if (!count_alloc(s, slot, &object))
         live_add(s, slot, told->address, &object);
-    else
-        count_free(s, slot, &object);
     return 0;
 }
 
@@ -526,8 +522,10 @@ static __always_inline int on_told(void *ctx, __u64 cookie)
         on_free(s, slot, told.address);
         return 0;
     }
-    if (kind == HEAP_SITE_UNTRACKED)
-        told = (struct heap_told){.bytes = told.address, .weight = told.bytes};
+    if (kind == HEAP_SITE_UNTRACKED) { /* it passed the other two as well */
+        __sync_fetch_and_add(&s->lost_live, 1);
+        return 0;
+    }
     on_site(ctx, s, slot, &told);
     return 0;
 }

@@ -14,6 +14,6 @@ enum heap_call_kind {
     /* Sites of allocators that sample by themselves (USDT, otel_memory), with their arguments in a call's registers: */
     HEAP_SITE_ALLOC,     /* (pointer, size, bytes that it stands for) */
     HEAP_SITE_FREE,      /* (pointer) */
-    HEAP_SITE_UNTRACKED, /* (size, bytes that it stands for): one whose end is not told */
+    HEAP_SITE_UNTRACKED, /* (size, bytes that it stands for): one whose end will not be told, so that it has passed both of these */
     HEAP_CALL_KINDS,
 };
