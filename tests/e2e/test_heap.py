@@ -295,6 +295,23 @@ def test_refused_where_it_would_cost_too_much(daemon, busy):
     assert profile.fact("probe.hit_ns") > 0 and profile.total("inuse_space") <= 64 * 8192, profile.facts
 
 
+@pytest.mark.parametrize("rate", [1, 4096])
+def test_churn(daemon, start_target, watch, rate):
+    """Threads that free one another's blocks, as fast as they can: no object is lost or left over, and their end is seen in all of them."""
+    program = start_target("churn", "blocks=500")
+    watch(program.pid, rate=rate, max_overhead=1000000)
+    truth = program.truth(os.environ.get("CPROFD_CHURN", "100000"))
+    profile = load(heap(daemon, program.pid))
+    found = [profile.by_function(["churn"], each)["churn"] for each, _ in TYPES]
+    assert not {"heap.replaced", "heap.untracked", "heap.lost_frees"} & profile.facts.keys() and profile.fact("lost.nested") == 0, profile.facts
+    expected = truth["allocated"] + truth["live"]
+    if rate == 1:
+        assert found == expected
+    else:
+        sampled = profile.fact("heap.sampled")
+        assert abs(found[1] / expected[1] - 1) < Z / math.sqrt(sampled) and abs(found[3] / expected[3] - 1) < 0.5, (found, expected)
+
+
 def test_no_allocator(daemon, start_target, tmp_path):
     """A program that has none is told so."""
     source = tmp_path / "bare.c"
