@@ -32,6 +32,22 @@ def grown(before, after):
     return {site: [b - a for a, b in zip(before[site], after[site])] for site in after}
 
 
+def truncated(profile):
+    return {key: value for key, value in profile.facts.items() if key.startswith("truncated.")}
+
+
+def settled(daemon, program):
+    """The program's truth and its profile, once the tables are there by which all of its stacks are walked: that may take a moment."""
+    last = [None, load(heap(daemon, program.pid))]
+
+    def no_more():
+        last[:] = [program.truth("1")["sites"], load(heap(daemon, program.pid)), truncated(last[1])]
+        return truncated(last[1]) == last[2]
+
+    wait_for(no_more, "all stacks are whole")
+    return last[0], by_site(last[1], last[0])
+
+
 @pytest.fixture
 def program(start_target):
     return start_target("heap")
@@ -55,15 +71,16 @@ def watch(daemon):
 def test_exact_at_rate_1(daemon, program, watch):
     """Each allocation counts for the function that made it, and is live until it is freed: by whoever frees it, by realloc too where that moves,
     shrinks, or gives nothing; not where it fails. What is old, and what another process frees, does not count."""
-    before = program.truth("3")["sites"]
+    program.truth("3")
     watch(program.pid, rate=1)
+    before, first = settled(daemon, program)
     after = program.truth("200")["sites"]
     profile = load(heap(daemon, program.pid))
-    assert by_site(profile, after) == grown(before, after), profile.folded()
+    assert grown(first, by_site(profile, after)) == grown(before, after), profile.folded()
     assert profile.sample_types == TYPES and profile.period == 1 and "since" in profile.facts
     assert profile.fact("heap.untracked") == profile.fact("lost.table") == profile.fact("lost.nested") == 0, profile.facts
     again = program.truth("50")["sites"]
-    assert by_site(load(heap(daemon, program.pid)), again) == grown(before, again)
+    assert grown(first, by_site(load(heap(daemon, program.pid)), again)) == grown(before, again)
 
 
 def test_leaves_are_who_allocates(daemon, program, watch):
