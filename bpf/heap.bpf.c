@@ -296,8 +296,9 @@ static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slo
         __sync_fetch_and_add(&s->lost_threads, 1);
         return NEXT_NOTHING;
     }
-    if (call->sp && h.sp <= call->sp)
-        return NEXT_NOTHING; /* the allocator calls itself */
+    /* The allocator calls itself. What operator new calls counts in its place: it has as good a chance, and is there alone where new has thrown. */
+    if (call->sp && h.sp <= call->sp && !call->may_throw)
+        return NEXT_NOTHING;
     call->sp = 0;
     call->had_old = moves && live_take(slot, h.args[0], &call->old_object);
     call->sampled = sampled(&h, call, bytes);
@@ -306,6 +307,7 @@ static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slo
     if (!call->sampled && !call->had_old && !whole)
         return NEXT_NOTHING;
     call->sp = h.sp;
+    call->may_throw = kind == HEAP_NEW;
     call->bytes = bytes;
     call->old = moves ? h.args[0] : 0;
     call->out = kind == HEAP_POSIX_MEMALIGN ? h.args[0] : 0;

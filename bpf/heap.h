@@ -52,7 +52,9 @@ struct heap_call {
     struct heap_object old_object;
     __u64 stack_hash[2];
     __u32 epoch;
-    __u8 sampled, had_old, pad[2];
+    __u8 sampled, had_old;
+    __u8 may_throw; /* the call under way may have ended by an exception, which nobody sees */
+    __u8 pad;
 };
 
 struct heap_thread {

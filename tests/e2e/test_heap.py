@@ -272,6 +272,78 @@ def test_cxx(daemon, watch, tmp_path, options):
         process.stdout.close()
 
 
+OWN_NEW = """
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+static char arena[1 << 20];
+static size_t used;
+void *operator new(size_t n)
+{
+    if (n > sizeof(arena) - used)
+        throw std::bad_alloc();
+    void *p = arena + used;
+    used += n + 15 & ~size_t(15);
+    return p;
+}
+void operator delete(void *) noexcept {}
+#define SITE __attribute__((noinline))
+static void *volatile kept;
+SITE static void keep_new() { kept = ::operator new(100); }
+SITE static void keep_malloc() { kept = malloc(100); }
+SITE static void fail() { try { kept = ::operator new(size_t(1) << 30); } catch (const std::bad_alloc &) {} }
+SITE static int deep(int n)
+{
+    volatile char room[64] = {};
+    for (int i = 0; n == 0 && i < 100; i++) {
+        keep_malloc();
+        keep_new();
+    }
+    return n ? deep(n - 1) + room[0] : 0;
+}
+int main()
+{
+    puts("ready");
+    fflush(stdout);
+    while (getchar() != EOF) {
+        fail();
+        int r = deep(30);
+        puts("done");
+        fflush(stdout);
+        if (r)
+            return 1;
+    }
+}
+"""
+
+
+def test_new_that_throws(daemon, watch, tmp_path):
+    """An operator new that is left by an exception ends there: what the thread allocates below that depth is no part of it."""
+    if not shutil.which("g++"):
+        pytest.skip("needs g++")
+    (tmp_path / "own.cc").write_text(OWN_NEW)
+    subprocess.run(["g++", "-O1", "-g", "-w", "-o", tmp_path / "own", tmp_path / "own.cc"], check=True)
+    process = subprocess.Popen([tmp_path / "own"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        watch(process.pid, rate=1)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.readline()
+        profile = load(heap(daemon, process.pid))
+        sums = {site: 0 for site in ("keep_new", "keep_malloc")}
+        for sample in profile.samples:
+            site = next((name for name in sums for frame in sample.stack if frame.function.split("(")[0] == name), None)
+            if site:
+                sums[site] += sample.values[0]
+        assert sums == {"keep_new": 100, "keep_malloc": 100} and "heap.unprobed" not in profile.facts, (profile.folded(), profile.facts)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
 BUSY = """
 #include <stdio.h>
 #include <stdlib.h>
