@@ -118,7 +118,7 @@ static inline void cprofd_labels_copy(struct cprofd_labels *ret)
 }
 
 /* Counts a label that was cut (0) or left out (1), in the entry that is there for it or in a new one. */
-static inline void cprofd_labels_lose(struct cprofd_labels *labels, int left_out)
+static inline void cprofd_labels_lose(struct cprofd_labels *labels, size_t left_out)
 {
     size_t at = 0;
     while (at < labels->bytes && labels->entries[at] != CPROFD_LABEL_LOST)
