@@ -119,9 +119,18 @@ static void heap_forget(struct recording_heap *heap)
     heap->stepped = false;
 }
 
+/* True: some place of the file, whichever, is a site that can be probed and tells of allocations. */
+static bool heap_has_sites(const struct heap_function *functions, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (functions[i].kind == HEAP_SITE_ALLOC)
+            return true;
+    return false;
+}
+
 static void heap_take(struct recording_heap *heap, int fd, const struct heap_function *functions, size_t n)
 {
-    bool sites = n > 0 && functions[0].kind >= HEAP_SITE_ALLOC;
+    bool sites = heap_has_sites(functions, n);
 
     if (heap->sites && !sites)
         return;
@@ -136,7 +145,7 @@ static void heap_take(struct recording_heap *heap, int fd, const struct heap_fun
         const struct heap_function *f = &functions[i];
         if (!heap_is_sound(f))
             continue;
-        bool probed = f->kind >= HEAP_MALLOC && f->kind < HEAP_CALL_KINDS;
+        bool probed = f->kind >= HEAP_MALLOC && f->kind < (sites ? HEAP_CALL_KINDS : HEAP_SITE_ALLOC);
         heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
         heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
         if (probed)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from daemon import BUILD, wait_for
+from daemon import BUILD, ROOT, wait_for
 from profiles import load
 from target import Z
 
@@ -208,6 +208,66 @@ def test_allocator_that_samples_by_itself(daemon, start_target, watch, rate):
         assert found == expected, profile.folded()
     else:
         assert 0.8 < found["grow"][3] / expected["grow"][3] < 1.25 and found["give_back"][2:] == [0, 0], profile.folded()
+
+
+MIXED_SITES = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <cprofd/profile.h>
+static __attribute__((noinline)) void tell(long p)
+{
+    __asm__ volatile(CPROFD_USDT("otel_memory", "ORDER1", "ARGUMENTS1") : : "D"(p), "S"(100L), "d"(100L));
+    __asm__ volatile(CPROFD_USDT("otel_memory", "ORDER2", "ARGUMENTS2") : : "D"(p + 4096), "S"(100L), "d"(100L));
+}
+static void *volatile kept;
+static __attribute__((noinline)) void by_malloc(void) { kept = malloc(100); }
+int main(void)
+{
+    puts("ready");
+    fflush(stdout);
+    while (getchar() != EOF) {
+        for (int i = 0; i < 100; i++) {
+            tell(65536 + i);
+            by_malloc();
+        }
+        puts("done");
+        fflush(stdout);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "first, second, told",
+    [
+        (("alloc", "8@%%rax 8@%%rsi 8@%%rdx"), ("alloc", "8@%%rdi 8@%%rsi 8@%%rdx"), True),
+        (("alloc", "8@%%rax 8@%%rsi 8@%%rdx"), ("free", "8@%%rdi"), False),
+    ],
+)
+def test_sites_that_cannot_be_read(daemon, watch, tmp_path, first, second, told):
+    """One that can be read stands before the C library's functions, wherever in the file it is; where only frees can, these count. It is said."""
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    text = MIXED_SITES
+    for i, (name, arguments) in enumerate((first, second), 1):
+        text = text.replace(f"ORDER{i}", name).replace(f"ARGUMENTS{i}", arguments)
+    (tmp_path / "mixed.c").write_text(text)
+    subprocess.run(["cc", "-O1", "-g", "-I", os.path.join(ROOT, "include"), "-o", tmp_path / "mixed", tmp_path / "mixed.c"], check=True)
+    process = subprocess.Popen([tmp_path / "mixed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        watch(process.pid, rate=1)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.readline()
+        profile = load(heap(daemon, process.pid))
+        assert profile.total("alloc_objects") == 100 and ("malloc" in profile.facts["heap.functions"]) != told, (profile.folded(), profile.facts)
+        assert "otel_memory:alloc" in profile.facts["heap.unprobed"], profile.facts
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 CXX = """
