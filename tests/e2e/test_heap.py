@@ -210,6 +210,20 @@ def test_allocator_that_samples_by_itself(daemon, start_target, watch, rate):
         assert 0.8 < found["grow"][3] / expected["grow"][3] < 1.25 and found["give_back"][2:] == [0, 0], profile.folded()
 
 
+def profile_of_a_round(daemon, watch, path):
+    """Of a program that says that it is ready, and for each byte that it gets that it is done."""
+    with subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            watch(process.pid, rate=1)
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            process.stdout.readline()
+            return load(heap(daemon, process.pid))
+        finally:
+            process.kill()
+
+
 MIXED_SITES = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,21 +267,9 @@ def test_sites_that_cannot_be_read(daemon, watch, tmp_path, first, second, told)
         text = text.replace(f"ORDER{i}", name).replace(f"ARGUMENTS{i}", arguments)
     (tmp_path / "mixed.c").write_text(text)
     subprocess.run(["cc", "-O1", "-g", "-I", os.path.join(ROOT, "include"), "-o", tmp_path / "mixed", tmp_path / "mixed.c"], check=True)
-    process = subprocess.Popen([tmp_path / "mixed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        process.stdout.readline()
-        watch(process.pid, rate=1)
-        process.stdin.write(b"x")
-        process.stdin.flush()
-        process.stdout.readline()
-        profile = load(heap(daemon, process.pid))
-        assert profile.total("alloc_objects") == 100 and ("malloc" in profile.facts["heap.functions"]) != told, (profile.folded(), profile.facts)
-        assert "otel_memory:alloc" in profile.facts["heap.unprobed"], profile.facts
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+    profile = profile_of_a_round(daemon, watch, tmp_path / "mixed")
+    assert profile.total("alloc_objects") == 100 and ("malloc" in profile.facts["heap.functions"]) != told, (profile.folded(), profile.facts)
+    assert "otel_memory:alloc" in profile.facts["heap.unprobed"], profile.facts
 
 
 CXX = """
@@ -383,25 +385,13 @@ def test_new_that_throws(daemon, watch, tmp_path):
         pytest.skip("needs g++")
     (tmp_path / "own.cc").write_text(OWN_NEW)
     subprocess.run(["g++", "-O1", "-g", "-w", "-o", tmp_path / "own", tmp_path / "own.cc"], check=True)
-    process = subprocess.Popen([tmp_path / "own"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        process.stdout.readline()
-        watch(process.pid, rate=1)
-        process.stdin.write(b"x")
-        process.stdin.flush()
-        process.stdout.readline()
-        profile = load(heap(daemon, process.pid))
-        sums = {site: 0 for site in ("keep_new", "keep_malloc")}
-        for sample in profile.samples:
-            site = next((name for name in sums for frame in sample.stack if frame.function.split("(")[0] == name), None)
-            if site:
-                sums[site] += sample.values[0]
-        assert sums == {"keep_new": 100, "keep_malloc": 100} and "heap.unprobed" not in profile.facts, (profile.folded(), profile.facts)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+    profile = profile_of_a_round(daemon, watch, tmp_path / "own")
+    sums = {site: 0 for site in ("keep_new", "keep_malloc")}
+    for sample in profile.samples:
+        site = next((name for name in sums for frame in sample.stack if frame.function.split("(")[0] == name), None)
+        if site:
+            sums[site] += sample.values[0]
+    assert sums == {"keep_new": 100, "keep_malloc": 100} and "heap.unprobed" not in profile.facts, (profile.folded(), profile.facts)
 
 
 BUSY = """
