@@ -295,8 +295,8 @@ static int tracepoint_entry(int prog, struct attachment *ret)
     return entry < 0 ? -errno : entry;
 }
 
-int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
-                      struct attachment *ret)
+static int attach_tracepoint_prog(const struct sampler *s, uint32_t slot, const char *category, const char *name, int prog,
+                                  struct attachment *ret)
 {
     int id = tracepoint_id(category, name);
     if (id < 0)
@@ -308,12 +308,22 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
     int fd = attach_perf_open(&attr, -1, 0);
     if (fd < 0)
         return -errno;
-    AUTO_CLOSE int entry = tracepoint_entry(s->tracepoint_prog, ret);
+    AUTO_CLOSE int entry = tracepoint_entry(prog, ret);
     if (entry < 0) {
         (void)close(fd);
         return entry;
     }
     return attach_link(entry, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
+}
+
+int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name, struct attachment *ret)
+{
+    return attach_tracepoint_prog(s, slot, category, name, s->tracepoint_prog, ret);
+}
+
+int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret)
+{
+    return attach_tracepoint_prog(s, slot, "kmem", "rss_stat", s->rss_prog, ret);
 }
 
 /* ---- the end */

@@ -73,6 +73,8 @@ int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const stru
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret);
+/* What is added to the target's memory. As attach_tracepoint. */
+int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret);
 
 /* Detaches all for a while; what was counted stays. */
 void attach_pause(struct attachment *a);

@@ -48,6 +48,24 @@ enum go_waits_kind { GO_WAITS_NONE = 0, GO_WAITS_BLOCK, GO_WAITS_MUTEX };
 /* Copied in one window, at most. */
 #define AUDIT_MAX_SAMPLES 256
 
+#define GROWTH_UNKNOWN (~0ull)
+
+/* A target's anonymous memory and swap, bytes. Each of the first two is GROWTH_UNKNOWN until it is known: by the loop, which looks as the window
+ * opens, or by an event before that. */
+struct session_growth {
+    __u64 anon;          /* now */
+    __u64 swap;
+    __u32 mm_id;         /* what the tracepoint calls the address space; 0: not known yet */
+    __u32 batched;       /* 1: this kernel counts pages of a thread apart, and adds them up now and then */
+    __u64 process;       /* the target's struct signal_struct *; 0: not known yet */
+    __u64 added;         /* by the target's own threads: what the samples show, before any is left out; */
+    __u64 freed;         /* and given back by them */
+    __u64 others_added;  /* for the target, by others: the kernel's threads, processes that share its memory, debuggers; */
+    __u64 others_freed;
+    __u64 swap_left;     /* less of it is swapped out: it came back, or was given up */
+    __u64 exec_bytes;    /* what was there of a new image when it was first seen */
+};
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -79,6 +97,8 @@ struct session_ctl {
     __u64 go_sema_reasons; /* and of those that are semaphores: of them it depends on what semacquire1 said */
     __u32 heap;       /* 1: its probes are on an allocator (bpf/heap.h), and rate is in bytes */
     __u32 heap_index; /* which of a thread's places is the session's: below HEAP_MAX_SESSIONS, and no other session's of the same target */
+    __u32 grows;      /* 1: of tracepoint kmem:rss_stat what is added to the target's anonymous memory counts */
+    __u32 pad_grows;
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
@@ -117,6 +137,7 @@ struct session_ctl {
     __u64 began_before;     /* waits that began before the window, and are left out */
     __u64 full_ns;          /* SCHED_TRACE: monotonic: when an event or its stack first found no room: nothing is told from then on; else 0.
                              * The loop writes it, too, where its own room ends */
+    struct session_growth growth;
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

@@ -51,7 +51,8 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
     AUTO_CLOSE int filter = fds[SAMPLER_SCHED_FILTER_MAP];
     struct sampler s = {
         .timer_prog = fds[SAMPLER_TIMER_PROG], .perf_prog = fds[SAMPLER_PERF_PROG], .probe_prog = fds[SAMPLER_PROBE_PROG],
-        .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
+        .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .rss_prog = fds[SAMPLER_RSS_PROG],
+        .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
         .exit_prog = fds[SAMPLER_EXIT_PROG], .exec_prog = fds[SAMPLER_EXEC_PROG], .targets_map = fds[SAMPLER_TARGETS_MAP],
         .counts_map = fds[SAMPLER_COUNTS_MAP], .records_map = fds[SAMPLER_RECORDS_MAP],
         .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .n_cpus = (uint32_t)n_cpus, .exit_link = -1,
@@ -92,7 +93,7 @@ int sampler_open_bare(struct sampler *ret)
     if (!ctl)
         return -errno;
     *ret = (struct sampler){
-        .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
+        .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .rss_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
         .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
         .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
         .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
@@ -105,7 +106,7 @@ int sampler_open_bare(struct sampler *ret)
 
 void sampler_close(struct sampler *s)
 {
-    int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,
+    int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog, &s->rss_prog,
                   &s->exit_prog,  &s->exec_prog,  &s->targets_map, &s->counts_map,      &s->records_map,
                   &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link, &s->switch_prog, &s->waking_prog,
                   &s->new_task_prog, &s->threads_map, &s->sched_targets_map, &s->go_prog, &s->go_multi_prog,

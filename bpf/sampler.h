@@ -15,7 +15,7 @@
 struct uprobe_price;
 
 struct sampler {
-    int timer_prog, perf_prog, probe_prog, tracepoint_prog;
+    int timer_prog, perf_prog, probe_prog, tracepoint_prog, rss_prog;
     int probe_multi_prog;        /* -1: this kernel has no uprobe_multi */
     int exit_prog, exec_prog;    /* watches */
     int targets_map, counts_map, records_map, notices_map;

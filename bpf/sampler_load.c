@@ -79,6 +79,7 @@ static const struct loaded_fd sampler_fds[] = {
     {SAMPLER_PERF_PROG, "on_perf_event", NULL},
     {SAMPLER_PROBE_PROG, "on_probe", NULL},
     {SAMPLER_TRACEPOINT_PROG, "on_tracepoint", NULL},
+    {SAMPLER_RSS_PROG, "on_rss_stat", NULL},
     {SAMPLER_EXIT_PROG, "on_exit", NULL},
     {SAMPLER_EXEC_PROG, "on_exec", NULL},
     {SAMPLER_SESSIONS_MAP, NULL, "sessions"},

@@ -116,6 +116,8 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:
         return attach_tracepoint(q->sampler, q->slot, "task", "task_newtask", a);
+    case EVENT_GROWTH:
+        return attach_growth(q->sampler, q->slot, a);
     case EVENT_SCHED:
         return 0; /* the loop's */
     case EVENT_DUMP:
@@ -259,6 +261,7 @@ static const char *attacher_no_permission(enum event_kind event)
                "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";
     case EVENT_TRACEPOINT:
     case EVENT_NEW_THREAD:
+    case EVENT_GROWTH:
         return "tracefs can't be read: mount it on /sys/kernel/tracing and give the daemon CAP_DAC_READ_SEARCH, or run it as "
                "root";
     default:
@@ -316,6 +319,10 @@ int attacher_explain(const struct attacher_message *failed, const struct session
     }
     if (error == -EMFILE || error == -ENFILE) {
         (void)snprintf(message, message_len, "the daemon has no file descriptors left: raise LimitNOFILE");
+        return 503;
+    }
+    if (error == -ENOENT && params->event == EVENT_GROWTH) {
+        (void)snprintf(message, message_len, "growth: this kernel has no tracepoint kmem:rss_stat");
         return 503;
     }
     if (error == -ENOENT || error == -EOPNOTSUPP || error == -ENODEV || error == -EINVAL) {

@@ -54,5 +54,5 @@ static inline const struct kind *kind_watched(const struct kind *kind)
     return kind->watched_as ? kind->watched_as : kind;
 }
 
-extern const struct kind kind_allocs, kind_block, kind_cmdline, kind_goroutine, kind_heap, kind_mutex, kind_offcpu, kind_profile, kind_symbol,
-    kind_threadcreate, kind_threads, kind_trace, kind_wall;
+extern const struct kind kind_allocs, kind_block, kind_cmdline, kind_goroutine, kind_growth, kind_heap, kind_mutex, kind_offcpu, kind_profile,
+    kind_symbol, kind_threadcreate, kind_threads, kind_trace, kind_wall;

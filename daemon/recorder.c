@@ -446,9 +446,9 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
         .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
-    int keep[32] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
+    int keep[32] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, s->rss_prog};
     const int of_go[] = {s->go_prog, s->go_waits_map, s->go_locks_map, s->go_multi_prog};
-    size_t n = 6;
+    size_t n = 7;
     if (recorder_is_dump(r))
         return recorder_spawn_dumper(r);
     if (r->params.unwind == SESSION_UNWIND_COPY) {

@@ -49,6 +49,8 @@ int recorder_fill_ctl(struct recorder *r)
     ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
     ctl->at_entry = r->at_entry || p->event == EVENT_GO;
     ctl->new_threads = p->event == EVENT_NEW_THREAD;
+    ctl->grows = p->event == EVENT_GROWTH;
+    ctl->growth.anon = ctl->growth.swap = GROWTH_UNKNOWN;
     if (p->sched_kind != SCHED_NONE)
         recorder_fill_sched(r, ctl);
     if (p->event == EVENT_GO)

@@ -91,6 +91,8 @@ void recording_close(struct recording *rec)
     rec->exited = rec->exited || ctl->closed_ns; /* the notice may be still to come */
     uint64_t end_ns = ctl->closed_ns ? ctl->closed_ns : ctl->until_ns ? ctl->until_ns : monotonic_ns();
     rec->end_ns = monotonic_ns();
+    if (rec->params.event == EVENT_GROWTH)
+        recording_growth_close(&rec->growth, rec->pid, recording_ctl(rec));
     rec->window_ns = end_ns > ctl->opened_ns ? end_ns - ctl->opened_ns : 0;
     recording_read_cpu(rec);
     recording_take_execs(rec);
@@ -120,6 +122,8 @@ int recording_open(struct recording *rec)
     recording_unwind_on_open(rec);
     image_access_init(&rec->access);
     rec->exec_due = false;
+    if (rec->params.event == EVENT_GROWTH)
+        recording_growth_open(&rec->growth, rec->pid, recording_ctl(rec));
     recorder_open(rec->recorder);
     recording_budget_open(rec);
     return rec->exited || recording_ctl(rec)->state != SESSION_OPEN ? -ESRCH : 0;

@@ -17,6 +17,7 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
@@ -107,6 +108,7 @@ struct recording {
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
     } spent;
     uint64_t runtime_ns;            /* of a target that ended: all its CPU time; else 0 */
+    struct recording_growth growth; /* of growth */
     bool execed, exited, lost;
     struct image_access access;     /* whose samples count */
     const char *ended;              /* why it was closed early */

@@ -75,7 +75,7 @@ static void settle_types(struct session_params *params)
     struct raw_types *t = &params->types;
 
     if (params->event == EVENT_CPU_CLOCK || params->event == EVENT_NEW_THREAD || params->event == EVENT_DUMP || params->event == EVENT_SCHED ||
-        params->event == EVENT_HEAP)
+        params->event == EVENT_HEAP || params->event == EVENT_GROWTH)
         return;
     *t = (struct raw_types){.n = 2, .unit = {"count", "count"}, .period_unit = "count"};
     (void)snprintf(t->type[0], sizeof(t->type[0]), "%.50s_sample", params->event_name);

@@ -10,6 +10,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
@@ -360,6 +361,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : session_raw_sched(w, ctl);
     } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
+    } else if (p->event == EVENT_GROWTH) { /* a sample counts for all that it stands for */
+        e = e ? e : raw_writer_fact(w, "expected", "%llu", (unsigned long long)ctl->hits);
     } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
@@ -424,6 +427,8 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     r = r ? r : recording_go_write(facts->go, w);
     if (facts->heap)
         r = r ? r : recording_heap_facts(facts->heap, w);
+    if (facts->growth)
+        r = r ? r : recording_growth_facts(facts->growth, recorder_ctl(recorder), w);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

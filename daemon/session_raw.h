@@ -9,6 +9,7 @@
 
 struct recording;
 struct recording_go;
+struct recording_growth;
 struct recording_unwind;
 
 /* What a session knows of itself when its window is closed. */
@@ -29,6 +30,7 @@ struct session_facts {
     const struct recording_go *go;
     const struct recording_probe *probe;
     const struct recording *heap; /* of allocations; else NULL */
+    const struct recording_growth *growth; /* of growth; else NULL */
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
     const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */
