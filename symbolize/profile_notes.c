@@ -146,8 +146,9 @@ static int read_site(struct note_reader *reader, uint64_t unused, const uint8_t 
         return 0;
     memcpy(words, bytes, sizeof(words));
     struct note_probe wanted = {.address = words[0]};
-    const struct note_probe *probe
-        = bsearch(&wanted, reader->probes, reader->n_probes, sizeof(*reader->probes), compare_probes);
+    const struct note_probe *probe = NULL;
+    if (reader->n_probes)
+        probe = bsearch(&wanted, reader->probes, reader->n_probes, sizeof(*reader->probes), compare_probes);
     struct note_place place = {.address = words[1] + (probe ? probe->moved : 0)};
     const struct note_place *found
         = probe ? bsearch(&place, reader->places, reader->n_places, sizeof(place), compare_places) : NULL;
