@@ -120,6 +120,7 @@ int recording_growth_facts(const struct recording_growth *growth, const struct s
                                     "up to growth.swap_left_bytes");
     if (g->batched)
         e = e ? e : raw_writer_fact(w, "growth.batched", "this kernel (before Linux 6.2) tells of a thread's page faults by 64: "
-                                    "all of them have the stack of the last one");
+                                    "all of them have the stack of the last one, "
+                                    "and what came after that is not told yet");
     return e;
 }
