@@ -66,7 +66,8 @@ static int attacher_attach_heap(const struct attacher_request *q, struct attachm
     attacher_try_locks(q->progress);
     q->progress->stage = ATTACHER_EVENTS;
     r = r < 0 ? r : attacher_returns_check(q);
-    r = r < 0 ? r : attacher_price_learn(q);
+    if (r == 0)
+        attacher_price_learn(q);
     for (size_t i = 0; r == 0 && i < q->n_heap; i++)
         r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
     if (r < 0)
@@ -85,8 +86,8 @@ int attacher_probes(const struct attacher_request *q, struct attachment *a)
 
 static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
-    int r = attacher_price_learn(q);
-    r = r < 0 ? r : attacher_probes(q, a);
+    attacher_price_learn(q);
+    int r = attacher_probes(q, a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;

@@ -28,19 +28,15 @@ static double at_least(double value, double least)
     return value > least ? value : least;
 }
 
-int attacher_price_learn(const struct attacher_request *q)
+void attacher_price_learn(const struct attacher_request *q)
 {
-    struct uprobe_price measured = {0};
+    struct uprobe_price *price = q->sampler->price, measured = {0};
 
-    if (__atomic_load_n(&q->sampler->price->known, __ATOMIC_ACQUIRE))
-        return 0;
-    int r = uprobe_price_measure(q->sampler, q->slot, &measured);
-    if (r < 0)
-        return r;
-    q->sampler->price->emulated_ns = measured.emulated_ns;
-    q->sampler->price->stepped_ns = measured.stepped_ns;
-    __atomic_store_n(&q->sampler->price->known, 1, __ATOMIC_RELEASE);
-    return 0;
+    if (__atomic_load_n(&price->known, __ATOMIC_ACQUIRE) || uprobe_price_measure(q->sampler, q->slot, &measured) < 0)
+        return;
+    price->emulated_ns = measured.emulated_ns;
+    price->stepped_ns = measured.stepped_ns;
+    __atomic_store_n(&price->known, 1, __ATOMIC_RELEASE);
 }
 
 struct price_look {
@@ -69,6 +65,8 @@ int attacher_price_check(const struct attacher_request *q, struct attacher_price
     struct price_look first, now;
 
     *ret = (struct attacher_price){.hit_ns = q->stepped ? q->sampler->price->stepped_ns : q->sampler->price->emulated_ns};
+    if (ret->hit_ns == 0)
+        return 0;
     int r = price_look(q, &first);
     for (now = first; r == 0 && monotonic_ns() - began_ns < PRICE_TIME_NS && now.hits - first.hits < PRICE_HITS; r = price_look(q, &now))
         (void)nanosleep(&pause, NULL);

@@ -53,6 +53,8 @@ int recording_probe_facts(const struct recording_probe *probe, uint64_t hit_ns, 
     e = raw_writer_fact(w, "probe", "%s", probe->text);
     if (hit_ns > 0)
         e = e ? e : raw_writer_fact(w, "probe.hit_ns", "%llu", (unsigned long long)hit_ns);
+    else
+        e = e ? e : raw_writer_fact(w, "probe.unpriced", "what a hit costs could not be measured, so max_overhead does not bound it");
     if (probe->result) {
         e = e ? e : raw_writer_fact(w, "probe.tail_calls", "%u", probe->tail_calls);
         e = e ? e : raw_writer_fact(w, "probe.ways_in", "%u", probe->ways_in);
