@@ -120,11 +120,11 @@ def test_unwatched(daemon, program):
     assert reply.status == 409 and "seconds=" in reply.text and "watch" in reply.text
 
 
-def test_window(daemon, program):
-    """What is allocated in it, and live at its end."""
+def test_window(either, program):
+    """What is allocated in it, and live at its end. With the rights of the service, too."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(heap, daemon, program.pid, seconds=2, rate=1, max_overhead=10000)
-        daemon.wait_for_sessions(1)
+        pending = pool.submit(heap, either, program.pid, seconds=2, rate=1, max_overhead=10000)
+        either.wait_for_sessions(1)
         before = program.truth()["sites"]
         time.sleep(0.5)
         after = program.truth("20")["sites"]
@@ -449,6 +449,17 @@ def test_churn(daemon, start_target, watch, rate):
     else:
         sampled = profile.fact("heap.sampled")
         assert abs(found[1] / expected[1] - 1) < Z / math.sqrt(sampled) and abs(found[3] / expected[3] - 1) < 0.5, (found, expected)
+
+
+def test_ends_where_it_becomes_too_dear(daemon, start_target):
+    """A watch of a process that did nothing when it began."""
+    program = start_target("churn")
+    assert daemon.request("PUT", f"/pid/{program.pid}/watch?kinds=heap").status == 204
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(program.truth, "2000000")
+        wait_for(lambda: heap(daemon, program.pid).status == 409, "the watch ends", 60)
+        assert "overhead" in heap(daemon, program.pid).text
+        assert pending.result()["allocated"][0] == 4000000
 
 
 def test_no_allocator(daemon, start_target, tmp_path):
