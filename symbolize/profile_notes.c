@@ -151,7 +151,7 @@ static int read_site(struct note_reader *reader, uint64_t unused, const uint8_t 
         probe = bsearch(&wanted, reader->probes, reader->n_probes, sizeof(*reader->probes), compare_probes);
     struct note_place place = {.address = words[1] + (probe ? probe->moved : 0)};
     const struct note_place *found
-        = probe ? bsearch(&place, reader->places, reader->n_places, sizeof(place), compare_places) : NULL;
+        = probe && reader->n_places ? bsearch(&place, reader->places, reader->n_places, sizeof(place), compare_places) : NULL;
     struct profile_note_site site = {0};
     if (!found || !elf_segments_offset(&reader->segments, words[0] + probe->moved, &site.file_offset)
         || notes->n_sites == PROFILE_NOTES_MAX_SITES) {
