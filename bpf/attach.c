@@ -19,7 +19,6 @@
 #include "util/cleanup.h"
 
 /* Newer than the headers that we build against (Linux 6.6). */
-#define ATTACH_TRACE_UPROBE_MULTI 48
 struct uprobe_multi_attr {
     __u32 prog_fd, target_fd, attach_type, flags;
     __u64 path, offsets, ref_ctr_offsets, cookies;
@@ -133,38 +132,25 @@ int attach_perf(const struct sampler *s, uint32_t slot, uint32_t type, uint64_t 
 
 /* ---- probes */
 
-/* Which programs the places are for, and what their cookies count from. */
-struct probe_programs {
-    int prog, multi_prog;
-    uint32_t first;  /* of the first place; */
-    bool numbered;   /* and one more for each after it */
-};
-
-static uint64_t probe_cookie(const struct sampler *s, uint32_t slot, const struct probe_programs *p, size_t i)
+static int attach_probes_multi(const struct probe_set *set, const char *path, uint32_t pid, struct attachment *ret)
 {
-    return COOKIE(slot, p->numbered ? p->first + i : 0, s->ctl[slot].instance);
-}
-
-static int attach_probes_multi(const struct sampler *s, uint32_t slot, const struct probe_programs *p, const char *path, uint32_t pid,
-                               const struct probe_place *places, size_t n, struct attachment *ret)
-{
-    AUTO_FREE uint64_t *columns = calloc(3 * n, sizeof(uint64_t));
+    AUTO_FREE uint64_t *columns = calloc(2 * set->n, sizeof(uint64_t));
     if (!columns)
         return -ENOMEM;
     bool semaphores = false;
-    for (size_t i = 0; i < n; i++) {
-        columns[i] = places[i].offset;
-        columns[n + i] = places[i].semaphore;
-        columns[2 * n + i] = probe_cookie(s, slot, p, i);
-        semaphores = semaphores || places[i].semaphore;
+    for (size_t i = 0; i < set->n; i++) {
+        columns[i] = set->places[i].offset;
+        columns[set->n + i] = set->places[i].semaphore;
+        semaphores = semaphores || set->places[i].semaphore;
     }
     union {
         struct uprobe_multi_attr multi;
         char room[128];
     } attr = {.multi = {
-        .prog_fd = (__u32)p->multi_prog, .attach_type = ATTACH_TRACE_UPROBE_MULTI,
-        .path = (uintptr_t)path, .offsets = (uintptr_t)columns, .cookies = (uintptr_t)(columns + 2 * n),
-        .ref_ctr_offsets = semaphores ? (uintptr_t)(columns + n) : 0, .cnt = (__u32)n, .pid = pid,
+        .prog_fd = (__u32)set->multi_prog, .attach_type = set->multi_type,
+        .path = (uintptr_t)path, .offsets = (uintptr_t)columns, .cookies = (uintptr_t)set->cookies,
+        .ref_ctr_offsets = semaphores ? (uintptr_t)(columns + set->n) : 0, .cnt = (__u32)set->n, .pid = pid,
+        .multi_flags = set->at_return ? ATTACH_UPROBE_MULTI_RETURN : 0,
     }};
     return attach_keep(ret, (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr.multi)));
 }
@@ -179,50 +165,54 @@ static int uprobe_pmu_type(void)
     return fscanf(f, "%d", &type) == 1 ? type : -ENODATA;
 }
 
-static int attach_probes_perf(const struct sampler *s, uint32_t slot, const struct probe_programs *p, const char *path, uint32_t pid,
-                              const struct probe_place *places, size_t n, struct attachment *ret)
+static int attach_probes_perf(const struct probe_set *set, const char *path, uint32_t pid, struct attachment *ret)
 {
     int type = uprobe_pmu_type();
     if (type < 0)
         return type;
-    for (size_t i = 0; i < n; i++) {
-        /* The semaphore's offset goes into the upper half of config (PMU_FORMAT_ATTR ref_ctr_offset). */
+    for (size_t i = 0; i < set->n; i++) {
+        /* The semaphore's offset goes into the upper half of config (PMU_FORMAT_ATTR ref_ctr_offset), its first bit says that it is at the
+         * return. */
         struct perf_event_attr attr = {
-            .type = (__u32)type, .size = sizeof(attr), .config = places[i].semaphore << 32,
-            .config1 = (uintptr_t)path, .config2 = places[i].offset,
+            .type = (__u32)type, .size = sizeof(attr), .config = set->places[i].semaphore << 32 | set->at_return,
+            .config1 = (uintptr_t)path, .config2 = set->places[i].offset,
         };
         int fd = attach_perf_open(&attr, (pid_t)pid, -1);
         if (fd < 0)
             return -errno;
-        int r = attach_link(p->prog, fd, probe_cookie(s, slot, p, i), ret);
+        int r = attach_link(set->prog, fd, set->cookies[i], ret);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-static int attach_probes_by(const struct sampler *s, uint32_t slot, const struct probe_programs *p, int file_fd, uint32_t pid,
-                            const struct probe_place *places, size_t n, struct attachment *ret)
+int attach_probe_set(const struct probe_set *set, int file_fd, uint32_t pid, struct attachment *ret)
 {
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file_fd);
     int r = -EOPNOTSUPP;
-    if (p->multi_prog >= 0)
-        r = attach_probes_multi(s, slot, p, path, pid, places, n, ret);
-    if (r == -EOPNOTSUPP || r == -EINVAL)
-        r = attach_probes_perf(s, slot, p, path, pid, places, n, ret);
+    if (set->multi_prog >= 0)
+        r = attach_probes_multi(set, path, pid, ret);
+    if ((r == -EOPNOTSUPP || r == -EINVAL) && set->prog >= 0)
+        r = attach_probes_perf(set, path, pid, ret);
     return r;
 }
 
 int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places,
                   size_t n, struct attachment *ret)
 {
-    const struct probe_programs p = {.prog = s->probe_prog, .multi_prog = s->probe_multi_prog};
-    return attach_probes_by(s, slot, &p, file_fd, pid, places, n, ret);
+    AUTO_FREE uint64_t *cookies = calloc(n, sizeof(*cookies));
+    if (!cookies)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        cookies[i] = COOKIE(slot, 0, s->ctl[slot].instance);
+    const struct probe_set set = {.prog = s->probe_prog, .multi_prog = s->probe_multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI,
+                                  .places = places, .cookies = cookies, .n = n};
+    return attach_probe_set(&set, file_fd, pid, ret);
 }
 
-/* Which stays as long as the session's other maps: the outer one holds it. */
-static int attach_go_map(int outer, uint32_t slot, const char *name, uint32_t value_bytes, uint32_t entries)
+int attach_own_map(int outer, uint32_t slot, const char *name, uint32_t value_bytes, uint32_t entries)
 {
     AUTO_CLOSE int map = bpf_map_create(BPF_MAP_TYPE_HASH, name, sizeof(uint64_t), value_bytes, entries, NULL);
     if (map < 0)
@@ -232,12 +222,17 @@ static int attach_go_map(int outer, uint32_t slot, const char *name, uint32_t va
 
 int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret)
 {
-    const struct probe_programs p = {.prog = s->go_prog, .multi_prog = s->go_multi_prog, .first = GO_PLACE_PARK, .numbered = true};
+    uint64_t cookies[GO_PLACES - GO_PLACE_PARK];
+    const size_t n = sizeof(cookies) / sizeof(cookies[0]);
+    const struct probe_set set = {.prog = s->go_prog, .multi_prog = s->go_multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI,
+                                  .places = places, .cookies = cookies, .n = n};
     if (s->go_prog < 0)
         return -EOPNOTSUPP;
-    int r = attach_go_map(s->go_waits_map, slot, "cprofd_go_waits", sizeof(struct go_wait), GO_MAX_WAITS);
-    r = r < 0 ? r : attach_go_map(s->go_locks_map, slot, "cprofd_go_locks", sizeof(struct go_lock), GO_MAX_LOCKS);
-    return r < 0 ? r : attach_probes_by(s, slot, &p, file_fd, pid, places, GO_PLACES - GO_PLACE_PARK, ret);
+    for (size_t i = 0; i < n; i++)
+        cookies[i] = COOKIE(slot, GO_PLACE_PARK + i, s->ctl[slot].instance);
+    int r = attach_own_map(s->go_waits_map, slot, "cprofd_go_waits", sizeof(struct go_wait), GO_MAX_WAITS);
+    r = r < 0 ? r : attach_own_map(s->go_locks_map, slot, "cprofd_go_locks", sizeof(struct go_lock), GO_MAX_LOCKS);
+    return r < 0 ? r : attach_probe_set(&set, file_fd, pid, ret);
 }
 
 /* ---- tracepoints */
@@ -300,8 +295,8 @@ static int tracepoint_entry(int prog, struct attachment *ret)
     return entry < 0 ? -errno : entry;
 }
 
-int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
-                      struct attachment *ret)
+static int attach_tracepoint_prog(const struct sampler *s, uint32_t slot, const char *category, const char *name, int prog,
+                                  struct attachment *ret)
 {
     int id = tracepoint_id(category, name);
     if (id < 0)
@@ -313,7 +308,7 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
     int fd = attach_perf_open(&attr, -1, 0);
     if (fd < 0)
         return -errno;
-    AUTO_CLOSE int entry = tracepoint_entry(s->tracepoint_prog, ret);
+    AUTO_CLOSE int entry = tracepoint_entry(prog, ret);
     if (entry < 0) {
         (void)close(fd);
         return entry;
@@ -321,13 +316,28 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
     return attach_link(entry, fd, COOKIE(slot, 0, s->ctl[slot].instance), ret);
 }
 
+int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name, struct attachment *ret)
+{
+    return attach_tracepoint_prog(s, slot, category, name, s->tracepoint_prog, ret);
+}
+
+int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret)
+{
+    return attach_tracepoint_prog(s, slot, "kmem", "rss_stat", s->rss_prog, ret);
+}
+
 /* ---- the end */
 
-void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
+void attach_pause(struct attachment *a)
 {
     /* Links before their events: in the order of opening an event comes first. */
     while (a->n_fds > 0)
         (void)close(a->fds[--a->n_fds]);
+}
+
+void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
+{
+    attach_pause(a);
     free(a->fds);
     a->fds = NULL;
     a->cap_fds = 0;
@@ -339,4 +349,6 @@ void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
         (void)bpf_map_delete_elem(s->go_waits_map, &slot);
         (void)bpf_map_delete_elem(s->go_locks_map, &slot);
     }
+    if (s->ctl[slot].heap)
+        (void)bpf_map_delete_elem(s->heap.live_map, &slot);
 }

@@ -52,9 +52,32 @@ int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t 
  * these need. 0; -EOPNOTSUPP: they are not loaded; -errno. */
 int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret);
 
+/* A function of an allocator. */
+struct heap_place {
+    uint64_t offset, semaphore; /* in its file; 0: it has none */
+    uint32_t kind; /* enum heap_call_kind (bpf/heap.h) */
+};
+
+/* Those of one file; fd -1: none. */
+struct heap_file {
+    int fd;
+    const struct heap_place *places;
+    size_t n;
+};
+
+/* What is kept of a session's live objects. 0 or -errno. */
+int attach_heap_maps(const struct sampler *s, uint32_t slot);
+/* The functions of one file, by the programs of bpf/heap.h, for a session that has these maps. 0; -EOPNOTSUPP: they are not loaded; -errno. */
+int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret);
+
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,
                       struct attachment *ret);
+/* What is added to the target's memory. As attach_tracepoint. */
+int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret);
+
+/* Detaches all for a while; what was counted stays. */
+void attach_pause(struct attachment *a);
 
 /* Detaches all; on return no program runs for the slot any more, so its maps may be read out. The maps' fds stay open. */
 void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a);

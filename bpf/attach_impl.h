@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/perf_event.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -15,3 +16,25 @@ int attach_link(int prog, int event_fd, uint64_t cookie, struct attachment *ret)
 int attach_each_cpu(int (*open_one)(int cpu, void *arg), void *arg);
 
 void timer_events_free(struct timer_events *t); /* closes nothing: descriptors are the attachment's */
+
+/* ---- probes */
+
+/* Newer than the headers that we build against (Linux 6.6, 6.13). */
+#define ATTACH_TRACE_UPROBE_MULTI 48
+#define ATTACH_TRACE_UPROBE_SESSION 57
+#define ATTACH_UPROBE_MULTI_RETURN 1
+
+/* Probes of one program on places of a file, for one process. */
+struct probe_set {
+    int prog, multi_prog; /* for perf uprobes; for links of many; -1: none */
+    uint32_t multi_type;  /* ATTACH_TRACE_* of the latter */
+    bool at_return;
+    const struct probe_place *places;
+    const uint64_t *cookies;
+    size_t n;
+};
+
+/* By one link, or where the kernel has none by a perf uprobe each. 0 or -errno. */
+int attach_probe_set(const struct probe_set *set, int file_fd, uint32_t pid, struct attachment *ret);
+/* A map of a session's own, put in the slot of the outer one, which holds it. 0 or -errno. */
+int attach_own_map(int outer, uint32_t slot, const char *name, uint32_t value_bytes, uint32_t entries);

@@ -48,6 +48,24 @@ enum go_waits_kind { GO_WAITS_NONE = 0, GO_WAITS_BLOCK, GO_WAITS_MUTEX };
 /* Copied in one window, at most. */
 #define AUDIT_MAX_SAMPLES 256
 
+#define GROWTH_UNKNOWN (~0ull)
+
+/* A target's anonymous memory and swap, bytes. Each of the first two is GROWTH_UNKNOWN until it is known: by the loop, which looks as the window
+ * opens, or by an event before that. */
+struct session_growth {
+    __u64 anon;          /* now */
+    __u64 swap;
+    __u32 mm_id;         /* what the tracepoint calls the address space; 0: not known yet */
+    __u32 batched;       /* 1: this kernel counts pages of a thread apart, and adds them up now and then */
+    __u64 process;       /* the target's struct signal_struct *; 0: not known yet */
+    __u64 added;         /* by the target's own threads: what the samples show, before any is left out; */
+    __u64 freed;         /* and given back by them */
+    __u64 others_added;  /* for the target, by others: the kernel's threads, processes that share its memory, debuggers; */
+    __u64 others_freed;
+    __u64 swap_left;     /* less of it is swapped out: it came back, or was given up */
+    __u64 exec_bytes;    /* what was there of a new image when it was first seen */
+};
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -58,7 +76,7 @@ struct session_ctl {
     __u32 thin;     /* only one sample in so many is taken, and stands for all of them: the session costs too much. Any time */
     __u32 at_entry; /* 1: samples are taken at a function's first instruction */
     __u32 new_threads; /* 1: of tracepoint task:task_newtask new threads alone count, not new processes */
-    __u32 pad;
+    __u32 paused;   /* probes: 1: their hits do not count, since they are being attached or detached. The attacher's, any time */
     __u64 every;    /* probes and tracepoints: one hit in so many */
     __u32 unwind;   /* enum unwind_mode */
     __u32 standing; /* 1: it goes on for as long as it is let: threads are not told apart, and a stack that finds no room is lost */
@@ -77,6 +95,10 @@ struct session_ctl {
     __u32 pad_go;
     __u64 go_reasons; /* GO_WAITS_*: a bit for each thing that goroutines wait for and that counts, by Go's own number, */
     __u64 go_sema_reasons; /* and of those that are semaphores: of them it depends on what semacquire1 said */
+    __u32 heap;       /* 1: its probes are on an allocator (bpf/heap.h), and rate is in bytes */
+    __u32 heap_index; /* which of a thread's places is the session's: below HEAP_MAX_SESSIONS, and no other session's of the same target */
+    __u32 grows;      /* 1: of tracepoint kmem:rss_stat what is added to the target's anonymous memory counts */
+    __u32 pad_grows;
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
 
     /* written by BPF */
@@ -88,7 +110,8 @@ struct session_ctl {
     __u32 pending_exec;  /* of the oldest exec that the loop has not taken (it then stores 0) */
     __u32 exec_unseen;   /* 1: what is pending is no exec that was seen, but records were lost, and one may have been among them */
     __u64 samples;
-    __u64 hits;          /* probes and tracepoints: events of the target in the window */
+    __u64 hits;          /* probes and tracepoints: events of the target in the window, */
+    __u64 armed_hits;    /* and before it */
     __u64 late_weight;   /* ticks and overflows that the kernel refused or delayed, and that may have been the target's: not counted, but
                           * for overflows that were its own for certain, which are made up for */
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */
@@ -108,9 +131,13 @@ struct session_ctl {
     __u64 lost_locks;       /* SCHED_BLOCK, SCHED_MUTEX: waits whose lock found no room: they are in no release */
     __u64 abandoned_ns;     /* SCHED_MUTEX: waits that ended by no release, in holds that nobody else waited for */
     __u64 foreign_releases; /* releases by other processes */
+    __u64 lost_live;        /* heap: objects that found no room among those that live; */
+    __u64 lost_frees;       /* frees that found none in the counts; */
+    __u64 replaced;         /* and live objects in whose place another one was allocated: a free that was not seen */
     __u64 began_before;     /* waits that began before the window, and are left out */
     __u64 full_ns;          /* SCHED_TRACE: monotonic: when an event or its stack first found no room: nothing is told from then on; else 0.
                              * The loop writes it, too, where its own room ends */
+    struct session_growth growth;
 };
 
 /* What a timer does on one CPU since its interval began: written by the attacher, which knows. */

@@ -81,6 +81,14 @@ struct task_struct {
     char comm[16];
 };
 
+struct task_rss_stat {
+    int events;
+};
+
+struct task_struct___before_6_2 {
+    struct task_rss_stat rss_stat;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {
@@ -96,6 +104,12 @@ struct linux_binprm;
 
 struct trace_event_raw_task_newtask {
     __u64 clone_flags;
+};
+
+struct trace_event_raw_rss_stat {
+    unsigned int mm_id, curr;
+    int member;
+    long size;
 };
 
 /* The saved user registers, by architecture; a suffix after ___ is no part of a type's name to CO-RE. */

@@ -37,7 +37,7 @@ static __always_inline void take_sample(void *ctx, __u32 slot, struct session_ct
         if (bpf_get_prandom_u32() % thin)
             return;
         weight *= thin;
-        if (s->new_threads) /* which are counted, not weighed */
+        if (s->new_threads || s->grows) /* which are counted, too */
             samples *= thin;
     }
     x = scratch_take(&level);
@@ -141,7 +141,19 @@ int on_perf_event(struct bpf_perf_event_data *ctx)
     return 0;
 }
 
-/* Probes and tracepoints: here we count to the period, each CPU from a random start. */
+/* Of probes and tracepoints: here we count to the period, each CPU from a random start. */
+static __always_inline bool hit_is_due(const struct session_ctl *s, struct hit_count *h)
+{
+    if (h->instance != s->instance) {
+        h->instance = s->instance;
+        h->left = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) % s->every + 1;
+    }
+    if (--h->left)
+        return false;
+    h->left = s->every;
+    return true;
+}
+
 static __always_inline int on_hit(void *ctx, __u64 cookie)
 {
     __u64 now_ns = bpf_ktime_get_ns();
@@ -150,17 +162,15 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
     struct hit_count *h = bpf_map_lookup_elem(&hit_counts, &slot);
     struct task_struct *task = bpf_get_current_task_btf();
 
-    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || s->state != SESSION_OPEN || task_tgid(task) != s->tgid || s->every == 0)
+    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(task) != s->tgid || s->every == 0 || s->paused)
+        return 0;
+    if (s->state == SESSION_ARMED)
+        __sync_fetch_and_add(&s->armed_hits, 1);
+    if (s->state != SESSION_OPEN)
         return 0;
     __sync_fetch_and_add(&s->hits, 1);
-    if (h->instance != s->instance) {
-        h->instance = s->instance;
-        h->left = ((__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32()) % s->every + 1;
-    }
-    if (--h->left)
-        return 0;
-    h->left = s->every;
-    take_sample(ctx, slot, s, task, 1, s->weight, now_ns);
+    if (hit_is_due(s, h))
+        take_sample(ctx, slot, s, task, 1, s->weight, now_ns);
     return 0;
 }
 
@@ -199,6 +209,130 @@ int on_tracepoint(void *ctx)
     if (is_new_process(ctx))
         return 0;
     return on_hit(ctx, bpf_get_attach_cookie(ctx));
+}
+
+/* ---- growth: kmem:rss_stat, which the kernel hits behind each change of a process's counts of pages, with the count of one sort, in bytes */
+
+#define MM_ANONPAGES 1 /* include/linux/mm_types_task.h */
+#define MM_SWAPENTS 2
+
+struct rss_event {
+    __u64 bytes;
+    __s32 member;
+    __u32 mm_id;
+    __u32 curr; /* of the process that runs */
+    __u32 pad;
+};
+
+/* By a helper: see is_new_process. */
+#define RSS_READ(to, ctx, field) \
+    bpf_probe_read_kernel(&(to), sizeof(to), (ctx) + bpf_core_field_offset(struct trace_event_raw_rss_stat, field))
+
+#define RSS_TRIES 16
+
+/* Takes note of a count, and tells by how much it changed. rising: it can't have shrunk. The kernel reads the count before we come, so that of two
+ * threads the later one may bring the older count: one that can't have shrunk did not, and the other's event had this one's page, too. */
+static __always_inline __s64 rss_change(__u64 *last, __u64 bytes, bool rising)
+{
+    for (__u32 i = 0; i < RSS_TRIES; i++) {
+        __u64 old = *(volatile __u64 *)last;
+        if (old != GROWTH_UNKNOWN && rising && bytes <= old)
+            return 0;
+        if (__sync_val_compare_and_swap(last, old, bytes) == old)
+            return old == GROWTH_UNKNOWN ? 0 : (__s64)(bytes - old);
+    }
+    return 0; /* others bring news all the time: the next one's has this, too */
+}
+
+/* Another address space than before: of a new image, whose first pages were there before anybody touched them. */
+static __always_inline void rss_new_image(struct session_ctl *s, const struct rss_event *e)
+{
+    if (s->growth.mm_id) {
+        if (s->state == SESSION_OPEN && s->growth.anon != GROWTH_UNKNOWN)
+            __sync_fetch_and_add(&s->growth.freed, s->growth.anon);
+        if (s->state == SESSION_OPEN)
+            __sync_fetch_and_add(&s->growth.exec_bytes, e->bytes);
+        s->growth.anon = e->bytes;
+        s->growth.swap = 0;
+    }
+    s->growth.batched = bpf_core_field_exists(struct task_struct___before_6_2, rss_stat);
+    s->growth.mm_id = e->mm_id;
+}
+
+/* What an event adds that counts. own: by a thread of the target. */
+static __always_inline __u64 rss_added(struct session_ctl *s, const struct rss_event *e, bool own, bool rising)
+{
+    bool anon = e->member == MM_ANONPAGES;
+    __s64 change = rss_change(anon ? &s->growth.anon : &s->growth.swap, e->bytes, anon && rising);
+
+    if (s->state != SESSION_OPEN)
+        return 0;
+    if (!anon) {
+        if (change < 0)
+            __sync_fetch_and_add(&s->growth.swap_left, -change);
+        return 0;
+    }
+    if (change < 0)
+        __sync_fetch_and_add(own ? &s->growth.freed : &s->growth.others_freed, -change);
+    else if (change > 0)
+        __sync_fetch_and_add(own ? &s->growth.added : &s->growth.others_added, change);
+    return own && change > 0 ? change : 0;
+}
+
+/* A task's signal_struct is its process's for as long as that lives, and costs less to ask for than its number: most events are other processes'. */
+static __always_inline bool rss_is_of(struct session_ctl *s, struct task_struct *task)
+{
+    if (s->growth.process)
+        return s->growth.process == (__u64)task->signal;
+    if (task_tgid(task) != s->tgid)
+        return false;
+    s->growth.process = (__u64)task->signal;
+    return true;
+}
+
+static __noinline __u64 rss_follow(void *ctx, struct session_ctl *s)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct rss_event e = {};
+    bool own;
+
+    RSS_READ(e.member, ctx, member);
+    if (!s || (e.member != MM_ANONPAGES && e.member != MM_SWAPENTS))
+        return 0;
+    RSS_READ(e.mm_id, ctx, mm_id);
+    own = rss_is_of(s, task);
+    if (!own && e.mm_id != s->growth.mm_id)
+        return 0;
+    RSS_READ(e.bytes, ctx, size);
+    RSS_READ(e.curr, ctx, curr);
+    own = own && e.curr;
+    if (own && e.member == MM_ANONPAGES && e.mm_id != s->growth.mm_id)
+        rss_new_image(s, &e);
+    if (e.mm_id != s->growth.mm_id)
+        return 0;
+    /* A thread in no system call touches memory: pages are added then, and none is taken away. */
+    return rss_added(s, &e, own, own && task_syscall(task) == -1);
+}
+
+SEC("tracepoint")
+int on_rss_stat(void *ctx)
+{
+    __u64 cookie = bpf_get_attach_cookie(ctx), added, now_ns;
+    __u32 slot = COOKIE_SLOT(cookie);
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct hit_count *h;
+
+    if (!s || s->instance != COOKIE_INSTANCE(cookie) || s->every == 0 || (s->state != SESSION_ARMED && s->state != SESSION_OPEN))
+        return 0;
+    added = rss_follow(ctx, s);
+    if (added == 0)
+        return 0;
+    now_ns = bpf_ktime_get_ns();
+    __sync_fetch_and_add(&s->hits, 1);
+    h = bpf_map_lookup_elem(&hit_counts, &slot);
+    if (h && hit_is_due(s, h))
+        take_sample(ctx, slot, s, bpf_get_current_task_btf(), s->every, added * s->every, now_ns);
+    return 0;
 }
 
 /* ---- watches */

@@ -11,6 +11,7 @@
 
 #include "bpf/sampler_load.h"
 #include "bpf/sched.h"
+#include "bpf/uprobe_price.h"
 #include "util/cleanup.h"
 
 static size_t sampler_phases_bytes(const struct sampler *s)
@@ -22,6 +23,13 @@ static size_t sampler_phases_bytes(const struct sampler *s)
 static void *sampler_map(int map, size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Shared with children; NULL with errno set. */
+static void *sampler_shared(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -43,7 +51,8 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
     AUTO_CLOSE int filter = fds[SAMPLER_SCHED_FILTER_MAP];
     struct sampler s = {
         .timer_prog = fds[SAMPLER_TIMER_PROG], .perf_prog = fds[SAMPLER_PERF_PROG], .probe_prog = fds[SAMPLER_PROBE_PROG],
-        .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
+        .tracepoint_prog = fds[SAMPLER_TRACEPOINT_PROG], .rss_prog = fds[SAMPLER_RSS_PROG],
+        .probe_multi_prog = fds[SAMPLER_PROBE_MULTI_PROG],
         .exit_prog = fds[SAMPLER_EXIT_PROG], .exec_prog = fds[SAMPLER_EXEC_PROG], .targets_map = fds[SAMPLER_TARGETS_MAP],
         .counts_map = fds[SAMPLER_COUNTS_MAP], .records_map = fds[SAMPLER_RECORDS_MAP],
         .notices_map = fds[SAMPLER_NOTICES_MAP], .slabs_map = fds[SAMPLER_SLABS_MAP], .n_cpus = (uint32_t)n_cpus, .exit_link = -1,
@@ -51,12 +60,18 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
         .new_task_prog = fds[SAMPLER_NEW_TASK_PROG], .threads_map = fds[SAMPLER_THREADS_MAP],
         .go_prog = fds[SAMPLER_GO_PROG],
         .go_multi_prog = fds[SAMPLER_GO_MULTI_PROG], .go_waits_map = fds[SAMPLER_GO_WAITS_MAP], .go_locks_map = fds[SAMPLER_GO_LOCKS_MAP],
+        .heap = {.prog = fds[SAMPLER_HEAP_PROG], .return_prog = fds[SAMPLER_HEAP_RETURN_PROG], .multi_prog = fds[SAMPLER_HEAP_MULTI_PROG],
+                 .return_multi_prog = fds[SAMPLER_HEAP_RETURN_MULTI_PROG], .session_prog = fds[SAMPLER_HEAP_SESSION_PROG],
+                 .live_map = fds[SAMPLER_HEAP_LIVE_MAP], .hits_map = fds[SAMPLER_HEAP_HITS_MAP],
+                 .site_prog = fds[SAMPLER_HEAP_SITE_PROG], .site_multi_prog = fds[SAMPLER_HEAP_SITE_MULTI_PROG]},
     };
     (void)snprintf(s.sched_error, sizeof(s.sched_error), "%s", loaded.errors[SAMPLER_OBJECT_SCHED]);
     (void)snprintf(s.go_error, sizeof(s.go_error), "%s", loaded.errors[SAMPLER_OBJECT_GO]);
+    (void)snprintf(s.heap_error, sizeof(s.heap_error), "%s", loaded.errors[SAMPLER_OBJECT_HEAP]);
     s.ctl = sampler_map(sessions, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     s.phases = s.ctl ? sampler_map(phases, sampler_phases_bytes(&s)) : NULL;
-    if (!s.phases) {
+    s.price = s.phases ? sampler_shared(sizeof(*s.price)) : NULL;
+    if (!s.price) {
         r = -errno;
         (void)snprintf(error, error_len, "the sessions' control arrays can't be mapped: %s", strerror(errno));
         sampler_close(&s);
@@ -74,15 +89,16 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
 
 int sampler_open_bare(struct sampler *ret)
 {
-    void *ctl = mmap(NULL, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (ctl == MAP_FAILED)
+    struct session_ctl *ctl = sampler_shared(CPROFD_MAX_SESSIONS * sizeof(*ctl));
+    if (!ctl)
         return -errno;
     *ret = (struct sampler){
-        .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
+        .timer_prog = -1, .perf_prog = -1, .probe_prog = -1, .tracepoint_prog = -1, .rss_prog = -1, .probe_multi_prog = -1, .exit_prog = -1,
         .exec_prog = -1, .targets_map = -1, .counts_map = -1, .records_map = -1, .notices_map = -1, .slabs_map = -1,
         .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
         .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
         .go_prog = -1, .go_multi_prog = -1, .go_waits_map = -1, .go_locks_map = -1,
+        .heap = {-1, -1, -1, -1, -1, -1, -1, -1, -1},
     };
     sched_init(ret, -1);
     return 0;
@@ -90,11 +106,13 @@ int sampler_open_bare(struct sampler *ret)
 
 void sampler_close(struct sampler *s)
 {
-    int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog,
+    int *fds[] = {&s->timer_prog, &s->perf_prog,  &s->probe_prog,  &s->tracepoint_prog, &s->probe_multi_prog, &s->rss_prog,
                   &s->exit_prog,  &s->exec_prog,  &s->targets_map, &s->counts_map,      &s->records_map,
                   &s->notices_map, &s->slabs_map, &s->exit_link, &s->exec_link, &s->switch_prog, &s->waking_prog,
                   &s->new_task_prog, &s->threads_map, &s->go_prog, &s->go_multi_prog,
-                  &s->go_waits_map, &s->go_locks_map};
+                  &s->go_waits_map, &s->go_locks_map, &s->heap.prog, &s->heap.return_prog, &s->heap.multi_prog,
+                  &s->heap.return_multi_prog, &s->heap.session_prog, &s->heap.live_map, &s->heap.hits_map, &s->heap.site_prog,
+                  &s->heap.site_multi_prog};
     sched_deinit(s);
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close_fd(fds[i]);
@@ -103,8 +121,11 @@ void sampler_close(struct sampler *s)
         (void)munmap(s->ctl, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     if (s->phases)
         (void)munmap(s->phases, sampler_phases_bytes(s));
+    if (s->price)
+        (void)munmap(s->price, sizeof(*s->price));
     s->ctl = NULL;
     s->phases = NULL;
+    s->price = NULL;
 }
 
 int sampler_watch(struct sampler *s)

@@ -12,8 +12,10 @@
 #include "bpf/control.h"
 #include "bpf/dump.h"
 
+struct uprobe_price;
+
 struct sampler {
-    int timer_prog, perf_prog, probe_prog, tracepoint_prog;
+    int timer_prog, perf_prog, probe_prog, tracepoint_prog, rss_prog;
     int probe_multi_prog;        /* -1: this kernel has no uprobe_multi */
     int exit_prog, exec_prog;    /* watches */
     int targets_map, counts_map, records_map, notices_map;
@@ -21,9 +23,13 @@ struct sampler {
     int switch_prog, waking_prog, new_task_prog; /* the scheduler's events, see bpf/sched.h; -1: sched_error says why not */
     int threads_map;
     int go_prog, go_multi_prog, go_waits_map, go_locks_map; /* probes of Go programs, see bpf/go_waits.h; -1: go_error says why not */
+    struct sampler_heap {        /* probes of allocators, see bpf/heap.h; -1: heap_error says why not, or the kernel lacks that way to attach them */
+        int prog, return_prog, multi_prog, return_multi_prog, session_prog, live_map, hits_map, site_prog, site_multi_prog;
+    } heap;
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */
     uint32_t n_cpus;             /* possible ones */
+    struct uprobe_price *price;  /* shared with attachers, the first of which that needs it measures it */
     int exit_link, exec_link;    /* while a session runs; else -1 */
     uint32_t watchers;           /* sessions that need the watches */
     struct dump_programs dump;   /* of threads */
@@ -34,7 +40,7 @@ struct sampler {
         struct sched_filter_table *filter; /* shared with BPF; NULL: the programs are not there */
         uint64_t seed[2];        /* of the stacks' hashes: one for all sessions, as each stack is walked once for all */
     } sched;
-    char sched_error[512], go_error[512];
+    char sched_error[512], go_error[512], heap_error[512];
 };
 
 /* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */

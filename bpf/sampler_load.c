@@ -15,7 +15,9 @@
 
 #include "bpf/control.h"
 #include "bpf/syscall_states.h"
+#include "bpf/heap.h"
 #include "go.skel.h"
+#include "heap.skel.h"
 #include "sampler.skel.h"
 #include "threads.skel.h"
 #include "sched.skel.h"
@@ -24,6 +26,8 @@
 
 /* BPF_TRACE_UPROBE_MULTI, Linux 6.6: newer than the headers that we build against. */
 #define ATTACH_TRACE_UPROBE_MULTI 48
+/* BPF_TRACE_UPROBE_SESSION, Linux 6.13. */
+#define ATTACH_TRACE_UPROBE_SESSION 57
 
 /* libbpf's last words, for the error message. */
 static char last_warning[256];
@@ -43,23 +47,27 @@ struct loaded_fd {
     const char *program, *map; /* one of them is NULL */
 };
 
+/* What only newer kernels have: the most is tried first. */
+enum load_level { LOAD_PLAIN, LOAD_MULTI /* links of many uprobes */, LOAD_SESSIONS /* and of such that see the return where the entry wants it */ };
+
 /* A BPF object. Maps whose names an object before it has too are shared with that. To add one: a line in enum sampler_object, and here
  * in the same order. Its `whoami` is run behind its loading. */
 struct loaded_object {
-    /* modern: with what only newer kernels have; tried first. What the skeleton takes beside the object is the child's to its end. */
-    struct bpf_object *(*open)(uint32_t n_cpus, bool modern);
+    /* What the skeleton takes beside the object is the child's to its end. */
+    struct bpf_object *(*open)(uint32_t n_cpus, enum load_level level);
     const struct loaded_fd *fds;
     size_t n_fds;
+    enum load_level most; /* PLAIN: as MULTI */
 };
 
-static struct bpf_object *open_sampler(uint32_t n_cpus, bool modern)
+static struct bpf_object *open_sampler(uint32_t n_cpus, enum load_level level)
 {
     struct sampler_bpf *s = sampler_bpf__open();
     if (!s)
         return NULL;
     s->rodata->n_cpus = n_cpus;
     (void)bpf_map__set_max_entries(s->maps.timer_phases, CPROFD_MAX_SESSIONS * CPROFD_TIMERS_PER_CPU * n_cpus);
-    if (modern)
+    if (level >= LOAD_MULTI)
         (void)bpf_program__set_expected_attach_type(s->progs.on_probe_multi, ATTACH_TRACE_UPROBE_MULTI);
     else
         (void)bpf_program__set_autoload(s->progs.on_probe_multi, false);
@@ -71,6 +79,7 @@ static const struct loaded_fd sampler_fds[] = {
     {SAMPLER_PERF_PROG, "on_perf_event", NULL},
     {SAMPLER_PROBE_PROG, "on_probe", NULL},
     {SAMPLER_TRACEPOINT_PROG, "on_tracepoint", NULL},
+    {SAMPLER_RSS_PROG, "on_rss_stat", NULL},
     {SAMPLER_EXIT_PROG, "on_exit", NULL},
     {SAMPLER_EXEC_PROG, "on_exec", NULL},
     {SAMPLER_SESSIONS_MAP, NULL, "sessions"},
@@ -83,7 +92,7 @@ static const struct loaded_fd sampler_fds[] = {
     {SAMPLER_PROBE_MULTI_PROG, "on_probe_multi", NULL},
 };
 
-static struct bpf_object *open_threads(uint32_t n_cpus, bool modern)
+static struct bpf_object *open_threads(uint32_t n_cpus, enum load_level level)
 {
     struct threads_bpf *s = threads_bpf__open();
     return s ? s->obj : NULL;
@@ -97,7 +106,7 @@ static const struct loaded_fd threads_fds[] = {
     {SAMPLER_DUMP_MAP, NULL, "dump"},
 };
 
-static struct bpf_object *open_sched(uint32_t n_cpus, bool modern)
+static struct bpf_object *open_sched(uint32_t n_cpus, enum load_level level)
 {
     struct sched_bpf *s = sched_bpf__open();
     if (!s)
@@ -114,12 +123,12 @@ static const struct loaded_fd sched_fds[] = {
     {SAMPLER_SCHED_FILTER_MAP, NULL, "sched_filter"},
 };
 
-static struct bpf_object *open_go(uint32_t n_cpus, bool modern)
+static struct bpf_object *open_go(uint32_t n_cpus, enum load_level level)
 {
     struct go_bpf *s = go_bpf__open();
     if (!s)
         return NULL;
-    if (modern)
+    if (level >= LOAD_MULTI)
         (void)bpf_program__set_expected_attach_type(s->progs.on_go_multi, ATTACH_TRACE_UPROBE_MULTI);
     else
         (void)bpf_program__set_autoload(s->progs.on_go_multi, false);
@@ -133,11 +142,40 @@ static const struct loaded_fd go_fds[] = {
     {SAMPLER_GO_LOCKS_MAP, NULL, "go_locks"},
 };
 
+static struct bpf_object *open_heap(uint32_t n_cpus, enum load_level level)
+{
+    struct heap_bpf *s = heap_bpf__open();
+    if (!s)
+        return NULL;
+    heap_tables_fill(&s->rodata->tables);
+    struct bpf_program *const multi[] = {s->progs.on_heap_multi, s->progs.on_heap_return_multi, s->progs.on_heap_site_multi};
+    for (size_t i = 0; i < sizeof(multi) / sizeof(multi[0]); i++) {
+        (void)bpf_program__set_expected_attach_type(multi[i], ATTACH_TRACE_UPROBE_MULTI);
+        (void)bpf_program__set_autoload(multi[i], level >= LOAD_MULTI);
+    }
+    (void)bpf_program__set_expected_attach_type(s->progs.on_heap_session, ATTACH_TRACE_UPROBE_SESSION);
+    (void)bpf_program__set_autoload(s->progs.on_heap_session, level >= LOAD_SESSIONS);
+    return s->obj;
+}
+
+static const struct loaded_fd heap_fds[] = {
+    {SAMPLER_HEAP_PROG, "on_heap", NULL},
+    {SAMPLER_HEAP_RETURN_PROG, "on_heap_return", NULL},
+    {SAMPLER_HEAP_LIVE_MAP, NULL, "heap_live"},
+    {SAMPLER_HEAP_HITS_MAP, NULL, "heap_hits"},
+    {SAMPLER_HEAP_SITE_PROG, "on_heap_site", NULL},
+    {SAMPLER_HEAP_SITE_MULTI_PROG, "on_heap_site_multi", NULL},
+    {SAMPLER_HEAP_MULTI_PROG, "on_heap_multi", NULL},
+    {SAMPLER_HEAP_RETURN_MULTI_PROG, "on_heap_return_multi", NULL},
+    {SAMPLER_HEAP_SESSION_PROG, "on_heap_session", NULL},
+};
+
 static const struct loaded_object objects[] = {
     [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
     [SAMPLER_OBJECT_THREADS] = {open_threads, threads_fds, sizeof(threads_fds) / sizeof(threads_fds[0])},
     [SAMPLER_OBJECT_SCHED] = {open_sched, sched_fds, sizeof(sched_fds) / sizeof(sched_fds[0])},
     [SAMPLER_OBJECT_GO] = {open_go, go_fds, sizeof(go_fds) / sizeof(go_fds[0])},
+    [SAMPLER_OBJECT_HEAP] = {open_heap, heap_fds, sizeof(heap_fds) / sizeof(heap_fds[0]), LOAD_SESSIONS},
 };
 _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");
 
@@ -174,9 +212,9 @@ static int learn_namespace(const struct bpf_object *object)
     return r < 0 ? r : opts.retval ? -EIO : 0;
 }
 
-static int load_one(const struct loaded_object *o, const struct bpf_object *first, uint32_t n_cpus, bool modern, struct bpf_object **ret)
+static int load_one(const struct loaded_object *o, const struct bpf_object *first, uint32_t n_cpus, enum load_level level, struct bpf_object **ret)
 {
-    struct bpf_object *object = o->open(n_cpus, modern);
+    struct bpf_object *object = o->open(n_cpus, level);
     if (!object)
         return -errno;
     int r = first ? share_maps(first, object) : 0;
@@ -235,10 +273,11 @@ static int answer_fds(int sock, uint32_t which, const struct bpf_object *object)
 static struct bpf_object *load_and_answer(int sock, uint32_t which, const struct bpf_object *first, uint32_t n_cpus)
 {
     struct bpf_object *object = NULL;
+    int level = objects[which].most > LOAD_MULTI ? (int)objects[which].most : LOAD_MULTI, error;
 
-    int error = load_one(&objects[which], first, n_cpus, true, &object);
-    if (error < 0 && error != -EPERM)
-        error = load_one(&objects[which], first, n_cpus, false, &object);
+    do {
+        error = load_one(&objects[which], first, n_cpus, (enum load_level)level, &object);
+    } while (error < 0 && error != -EPERM && level-- > LOAD_PLAIN);
     int r = error < 0 ? answer_error(sock, which, error) : answer_fds(sock, which, object);
     return r < 0 ? NULL : object;
 }

@@ -10,6 +10,7 @@ enum sampler_fd {
     SAMPLER_PERF_PROG,
     SAMPLER_PROBE_PROG,
     SAMPLER_TRACEPOINT_PROG,
+    SAMPLER_RSS_PROG,
     SAMPLER_EXIT_PROG,
     SAMPLER_EXEC_PROG,
     SAMPLER_SESSIONS_MAP,
@@ -34,6 +35,15 @@ enum sampler_fd {
     SAMPLER_GO_MULTI_PROG, /* or where this kernel has no uprobe_multi */
     SAMPLER_GO_WAITS_MAP,
     SAMPLER_GO_LOCKS_MAP,
+    SAMPLER_HEAP_PROG, /* these: -1 where probes of allocators can't be had, */
+    SAMPLER_HEAP_RETURN_PROG,
+    SAMPLER_HEAP_LIVE_MAP,
+    SAMPLER_HEAP_HITS_MAP,
+    SAMPLER_HEAP_SITE_PROG,
+    SAMPLER_HEAP_SITE_MULTI_PROG,
+    SAMPLER_HEAP_MULTI_PROG, /* where this kernel has no uprobe_multi, */
+    SAMPLER_HEAP_RETURN_MULTI_PROG,
+    SAMPLER_HEAP_SESSION_PROG, /* or where it has no sessions of these (before Linux 6.13) */
     SAMPLER_FDS,
 };
 
@@ -43,6 +53,7 @@ enum sampler_object {
     SAMPLER_OBJECT_THREADS,
     SAMPLER_OBJECT_SCHED,
     SAMPLER_OBJECT_GO,
+    SAMPLER_OBJECT_HEAP,
     SAMPLER_OBJECTS,
 };
 

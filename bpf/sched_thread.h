@@ -176,15 +176,6 @@ static __always_inline struct thread_state *thread_of(struct task_struct *task, 
 
 /* ---- what a thread waits for */
 
-static __always_inline __s32 task_syscall(struct task_struct *task)
-{
-#if defined(__TARGET_ARCH_arm64)
-    return ((struct pt_regs___a64 *)bpf_task_pt_regs(task))->syscallno;
-#else
-    return (__s32)((struct pt_regs___x86 *)bpf_task_pt_regs(task))->orig_ax;
-#endif
-}
-
 /* Whether the task that leaves its CPU could run on. Of its state it is too late to ask: one that has gone to sleep may have been woken
  * since, by another CPU, which waits for this switch to be over before it puts it on a queue again. */
 static __always_inline bool task_is_queued(struct task_struct *task)

@@ -13,6 +13,9 @@
 #include <unistd.h>
 
 #include "bpf/copy_events.h"
+#include "daemon/attacher_duty.h"
+#include "daemon/attacher_price.h"
+#include "daemon/attacher_returns.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -55,7 +58,43 @@ static int attacher_attach_tracepoint(const struct attacher_request *q, struct a
     return attach_tracepoint(q->sampler, q->slot, category, name, a);
 }
 
-static int attacher_attach(const struct attacher_request *q, struct attachment *a)
+static int attacher_attach_heap(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+{
+    int r = attach_heap_maps(q->sampler, q->slot);
+
+    q->progress->stage = ATTACHER_LOCKS;
+    attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    r = r < 0 ? r : attacher_returns_check(q);
+    if (r == 0)
+        attacher_price_learn(q);
+    for (size_t i = 0; r == 0 && i < q->n_heap; i++)
+        r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
+    if (r < 0)
+        return r;
+    q->progress->stage = ATTACHER_PRICE;
+    return attacher_price_check(q, ret_price);
+}
+
+int attacher_probes(const struct attacher_request *q, struct attachment *a)
+{
+    q->progress->stage = ATTACHER_LOCKS;
+    attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+}
+
+static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+{
+    attacher_price_learn(q);
+    int r = attacher_probes(q, a);
+    if (r < 0)
+        return r;
+    q->progress->stage = ATTACHER_PRICE;
+    return attacher_price_check(q, ret_price);
+}
+
+static int attacher_attach(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     const struct session_params *p = q->params;
 
@@ -66,19 +105,20 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         return attach_perf(q->sampler, q->slot, p->perf_type, p->perf_config, p->period, p->kernel, a);
     case EVENT_UPROBE:
     case EVENT_USDT:
-        q->progress->stage = ATTACHER_LOCKS;
-        attacher_try_locks(q->progress);
-        q->progress->stage = ATTACHER_EVENTS;
-        return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+        return attacher_attach_probes(q, a, ret_price);
     case EVENT_GO:
         q->progress->stage = ATTACHER_LOCKS;
         attacher_try_locks(q->progress);
         q->progress->stage = ATTACHER_EVENTS;
         return attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
+    case EVENT_HEAP:
+        return attacher_attach_heap(q, a, ret_price);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:
         return attach_tracepoint(q->sampler, q->slot, "task", "task_newtask", a);
+    case EVENT_GROWTH:
+        return attach_growth(q->sampler, q->slot, a);
     case EVENT_SCHED:
         return 0; /* the loop's */
     case EVENT_DUMP:
@@ -87,25 +127,31 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
     return -EINVAL;
 }
 
-static int attacher_say(int sock, enum attacher_message_type type, uint32_t stage, int error, const int *fds, size_t n)
+static int attacher_say(int sock, const struct attacher_message *m, const int *fds, size_t n)
 {
-    struct attacher_message m = {.type = type, .stage = stage, .error = error};
-    return fdmsg_send(sock, &m, sizeof(m), fds, n) < 0;
+    return fdmsg_send(sock, m, sizeof(*m), fds, n) < 0;
 }
 
-/* Renews timers, where there are any, until the loop says something, or is gone. */
-static void attacher_hold(int sock, struct attachment *a)
+/* Renews timers, where there are any, and attaches probes and detaches them by turns, until the loop says something, or is gone. 0, or
+ * -errno: probes could not be attached again. */
+static int attacher_hold(int sock, const struct attacher_request *q, struct attachment *a)
 {
     struct pollfd from_loop = {.fd = sock, .events = POLLIN};
-    int n;
+    struct attacher_duty duty;
+    int n, r = 0;
 
+    attacher_duty_begin(q, &duty);
     do {
-        uint64_t next_ns = attach_renewal_ns(a), now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+        uint64_t renewal_ns = attach_renewal_ns(a), next_ns = renewal_ns < duty.next_ns ? renewal_ns : duty.next_ns;
+        uint64_t now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
         struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
         n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
-        if (n == 0)
+        if (n == 0 && next_ns == duty.next_ns)
+            r = attacher_duty_turn(q, &duty, a);
+        else if (n == 0)
             attach_renew(a);
-    } while (n == 0 || (n < 0 && errno == EINTR));
+    } while (r == 0 && (n == 0 || (n < 0 && errno == EINTR)));
+    return r;
 }
 
 /* ---- events that copy stacks */
@@ -145,7 +191,7 @@ static int attacher_copies(int sock, const struct attacher_request *q)
     q->progress->stage = ATTACHER_COPIES;
     int r = copy_events_open(q->copy, &e);
     if (r < 0)
-        return attacher_say(sock, ATTACHER_FAILED, ATTACHER_COPIES, r, NULL, 0);
+        return attacher_say(sock, &(struct attacher_message){.type = ATTACHER_FAILED, .stage = ATTACHER_COPIES, .error = r}, NULL, 0);
     if (attacher_send_copies(sock, &e) < 0)
         return 1;
     (void)fdmsg_recv(sock, &m, sizeof(m), NULL, NULL); /* END, or the loop is gone */
@@ -156,7 +202,7 @@ int attacher_main(int sock, void *arg)
 {
     const struct attacher_request *q = arg;
     struct attachment a = ATTACHMENT_INIT;
-    struct attacher_message m;
+    struct attacher_message m = {0};
 
     if (q->copy)
         return attacher_copies(sock, q);
@@ -164,15 +210,20 @@ int attacher_main(int sock, void *arg)
     int r = attach_maps(q->sampler, q->slot, q->max_samples, q->ring_bytes, &a);
     if (r == 0) {
         q->progress->stage = ATTACHER_EVENTS;
-        r = attacher_attach(q, &a);
+        r = attacher_attach(q, &a, &m.price);
     }
     if (r < 0) {
         attach_end(q->sampler, q->slot, &a);
-        return attacher_say(sock, ATTACHER_FAILED, q->progress->stage, r, NULL, 0);
+        m.type = ATTACHER_FAILED;
+        m.stage = q->progress->stage;
+        m.error = r;
+        return attacher_say(sock, &m, NULL, 0);
     }
-    if (attacher_say(sock, ATTACHER_READY, 0, 0, (int[]){a.counts_fd, a.records_fd}, 2))
+    m.type = ATTACHER_READY;
+    if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd}, 2))
         return 1;
-    attacher_hold(sock, &a);
+    if (attacher_hold(sock, q, &a) < 0)
+        return 1;
     if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
         return 0; /* the loop is gone, or does not care any more */
     attach_end(q->sampler, q->slot, &a);
@@ -206,15 +257,29 @@ static const char *attacher_no_permission(enum event_kind event)
     switch (event) {
     case EVENT_UPROBE:
     case EVENT_USDT:
+    case EVENT_HEAP:
         return "the kernel has no uprobe_multi links (before Linux 6.6), and without them uprobes need CAP_SYS_ADMIN: enable the "
                "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";
     case EVENT_TRACEPOINT:
     case EVENT_NEW_THREAD:
+    case EVENT_GROWTH:
         return "tracefs can't be read: mount it on /sys/kernel/tracing and give the daemon CAP_DAC_READ_SEARCH, or run it as "
                "root";
     default:
         return "perf events on all CPUs need CAP_PERFMON: run the daemon as root or by its systemd unit";
     }
+}
+
+/* What may be done about it, beside the figures. */
+static void attacher_explain_price(const struct attacher_price *price, const struct session_params *params, char *message, size_t message_len)
+{
+    double duty = params->duty > 0 ? params->duty : 100;
+
+    (void)snprintf(message, message_len, "event %.200s: overhead: it happens about %.0f times a second of the process's CPU time, and each "
+                   "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; attach them for a part of the time alone "
+                   "(duty=%.2g), raise max_overhead=, or probe what is called less often; for allocations, the library libcprofd-heap.so costs less",
+                   params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead,
+                   duty * params->max_overhead / price->percent);
 }
 
 int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,
@@ -240,12 +305,25 @@ int attacher_explain(const struct attacher_message *failed, const struct session
                        "LimitMEMLOCK, or end another profile");
         return 503;
     }
+    if (error == -EUCLEAN) {
+        (void)snprintf(message, message_len, "the process runs under seccomp, and this kernel kills such a process at a return probe (Linux 6.11 to "
+                       "6.13 do): another kernel, or the library libcprofd-heap.so in the process, makes this possible");
+        return 503;
+    }
+    if (failed->stage == ATTACHER_PRICE && error == -EDQUOT) {
+        attacher_explain_price(&failed->price, params, message, message_len);
+        return 409;
+    }
     if (error == -EACCES || error == -EPERM) {
         (void)snprintf(message, message_len, "event %.200s: %s", params->event_text, attacher_no_permission(params->event));
         return 503;
     }
     if (error == -EMFILE || error == -ENFILE) {
         (void)snprintf(message, message_len, "the daemon has no file descriptors left: raise LimitNOFILE");
+        return 503;
+    }
+    if (error == -ENOENT && params->event == EVENT_GROWTH) {
+        (void)snprintf(message, message_len, "growth: this kernel has no tracepoint kmem:rss_stat");
         return 503;
     }
     if (error == -ENOENT || error == -EOPNOTSUPP || error == -ENODEV || error == -EINVAL) {

@@ -1,14 +1,22 @@
 /* The attacher: the child that attaches a recorder's events, holds them, and detaches them (daemon/child.h). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bpf/attach.h"
 #include "daemon/session_params.h"
 
-enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES, ATTACHER_DUMP };
+enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES, ATTACHER_DUMP, ATTACHER_PRICE };
 
 struct copy_request;
+
+/* What probes cost their target, before the window. */
+struct attacher_price {
+    uint64_t hit_ns;   /* each; 0: it is not known */
+    double per_second; /* hits in a second of the target's CPU time */
+    double percent;    /* of its CPU time, which is taken to be a fifth of a CPU at least, as long as they are attached for (duty=) */
+};
 
 /* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends.
  *
@@ -22,10 +30,13 @@ struct attacher_message {
     int32_t error;  /* FAILED: -errno */
     uint32_t reach; /* READY: enum copy_reach */
     uint64_t ring_bytes; /* RINGS: of each */
+    struct attacher_price price; /* READY, and FAILED at ATTACHER_PRICE */
 };
 
 /* Shared with the loop, so that it can tell whose lock an attacher hangs on. */
 struct attacher_progress {
+    uint64_t attached_ns;       /* how long probes were attached, until they were taken away last; */
+    uint64_t attached_since_ns; /* and since when they are, monotonic; 0: they are not, or always */
     uint32_t stage;
     int32_t lock_of; /* the process whose memory lock is being tried; 0: none */
 };
@@ -39,9 +50,15 @@ struct attacher_request {
     int probe_fd;
     const struct probe_place *places;
     size_t n_places;
+    bool stepped; /* the kernel single-steps the instruction of some place */
+    const struct heap_file *heap; /* EVENT_HEAP */
+    size_t n_heap;
     struct attacher_progress *progress;
     const struct copy_request *copy; /* events that copy stacks, in place of programs; NULL: none */
 };
+
+/* Attaches the session's probes, once each process's memory lock was tried. 0 or -errno. */
+int attacher_probes(const struct attacher_request *q, struct attachment *a);
 
 int attacher_main(int sock, void *arg); /* arg: struct attacher_request */
 

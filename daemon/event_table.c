@@ -15,7 +15,7 @@
 #include "daemon/session_params.h"
 #include "util/cleanup.h"
 
-#define GRAMMAR "raw:HEX, uprobe:PATH:SYMBOL[+0xOFF], usdt:PATH:PROVIDER:NAME, tracepoint:CATEGORY:NAME"
+#define GRAMMAR "raw:HEX, uprobe:PATH:SYMBOL[+0xOFF][:ret], usdt:PATH:PROVIDER:NAME, tracepoint:CATEGORY:NAME"
 
 static const struct event_periods hardware_periods = {.fallback = 1000000, .least = 10000};
 static const struct event_periods software_periods = {.fallback = 1, .least = 1};
@@ -174,14 +174,14 @@ static int parse_path(const char *text, struct session_params *p, const char **r
 }
 
 /* The "+0xOFF" at the end; a query that was not encoded has a space where the plus was. NULL where there is none. */
-static const char *find_offset(const char *symbol)
+static char *find_offset(char *symbol)
 {
     size_t len = strlen(symbol), digits = 0;
     while (digits < len && strchr("0123456789abcdefABCDEF", symbol[len - 1 - digits]))
         digits++;
     if (digits == 0 || digits + 3 > len)
         return NULL;
-    const char *plus = symbol + len - digits - 3;
+    char *plus = symbol + len - digits - 3;
     return (*plus == '+' || *plus == ' ') && plus[1] == '0' && (plus[2] | 0x20) == 'x' ? plus : NULL;
 }
 
@@ -193,22 +193,36 @@ static uint64_t parse_hex(const char *digits)
     return value;
 }
 
+/* Cuts a ":ret" off the end. */
+static bool cut_result(char *symbol)
+{
+    size_t len = strlen(symbol);
+    if (len < 5 || strcmp(symbol + len - 4, ":ret") != 0 || symbol[len - 5] == ':')
+        return false;
+    symbol[len - 4] = '\0';
+    return true;
+}
+
 static int parse_uprobe(const char *rest, struct session_params *p, const struct event_error *error)
 {
     int r = parse_path(rest, p, &rest, error);
     if (r < 0)
         return r;
-    const char *offset = find_offset(rest);
-    size_t len = offset ? (size_t)(offset - rest) : strlen(rest);
-    if (offset && strlen(offset + 3) > 16)
-        return refuse(error, "event: the offset has more than 16 digits");
-    r = copy_part(p->symbol, sizeof(p->symbol), rest, len, "SYMBOL", error);
+    r = copy_part(p->symbol, sizeof(p->symbol), rest, strlen(rest), "SYMBOL", error);
     if (r < 0)
         return r;
-    if (find_separator(p->symbol))
-        return refuse(error, "event: a single colon in SYMBOL; write uprobe:PATH:SYMBOL[+0xOFF], where ns::f is a name");
-    p->event = EVENT_UPROBE;
+    p->symbol_result = cut_result(p->symbol);
+    char *offset = find_offset(p->symbol);
+    if (offset && strlen(offset + 3) > 16)
+        return refuse(error, "event: the offset has more than 16 digits");
     p->symbol_offset = offset ? parse_hex(offset + 3) : 0;
+    if (offset)
+        *offset = '\0';
+    if (!p->symbol[0])
+        return refuse(error, "event: SYMBOL is empty");
+    if (find_separator(p->symbol))
+        return refuse(error, "event: a single colon in SYMBOL; write uprobe:PATH:SYMBOL[+0xOFF][:ret], where ns::f is a name");
+    p->event = EVENT_UPROBE;
     set_event_name(p, p->symbol);
     return 0;
 }

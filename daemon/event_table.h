@@ -5,8 +5,10 @@
 #include <stdint.h>
 
 enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT,
-                  EVENT_NEW_THREAD /* in its maker's place */, EVENT_DUMP /* none: what all threads do now */,
+                  EVENT_NEW_THREAD /* in its maker's place */, EVENT_GROWTH /* of anonymous memory */,
+                  EVENT_DUMP /* none: what all threads do now */,
                   EVENT_GO /* waits of goroutines, go_kind */,
+                  EVENT_HEAP /* allocations, by probes on the allocator */,
                   EVENT_SCHED /* none of its own: what the scheduler does with the threads, sched_kind */ };
 
 struct session_params;

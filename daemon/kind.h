@@ -22,6 +22,7 @@ struct kind {
     bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
     bool cumulative;           /* accrues while the process is watched (daemon/watch.h); with `seconds`, in a window */
+    const struct kind *watched_as; /* the kind whose watch this one is read of; NULL: its own */
     /* Of cumulative kinds: what is recorded, on top of session_params_init: event, rate, fraction where a query says nothing, ... */
     void (*record)(struct session_params *params);
     /* Of cumulative kinds: the answer without a window where the process is not watched; NULL: 409. */
@@ -47,5 +48,11 @@ bool kind_parse_query(struct server *server, struct http_request *request, const
 /* The start of cumulative kinds: a window of its own, or what a watch has so far. */
 void cumulative_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind);
 
-extern const struct kind kind_block, kind_cmdline, kind_goroutine, kind_mutex, kind_offcpu, kind_profile, kind_symbol,
-    kind_threadcreate, kind_threads, kind_trace, kind_wall;
+/* The kind that is watched for it. */
+static inline const struct kind *kind_watched(const struct kind *kind)
+{
+    return kind->watched_as ? kind->watched_as : kind;
+}
+
+extern const struct kind kind_allocs, kind_block, kind_cmdline, kind_goroutine, kind_growth, kind_heap, kind_mutex, kind_offcpu, kind_profile,
+    kind_symbol, kind_threadcreate, kind_threads, kind_trace, kind_wall;

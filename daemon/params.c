@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf/heap.h"
 #include "daemon/quote.h"
 #include "daemon/raw_profile.h"
 #include "util/clock.h"
@@ -108,6 +109,18 @@ static int parse_bounded(struct param_parse *p, const struct param_spec *spec, c
 int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     return parse_bounded(p, spec, value, MAX_PERIOD, &p->params.rate);
+}
+
+int param_heap_rate(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    uint64_t rate = 0;
+    int r = parse_bounded(p, spec, value, HEAP_MAX_RATE, &rate);
+
+    if (r == 0 && rate == 0)
+        r = param_refuse_value(p, spec, value, "out of bounds");
+    if (r == 0)
+        p->params.rate = rate;
+    return r;
 }
 
 int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value)
@@ -318,6 +331,17 @@ int param_unwind(struct param_parse *p, const struct param_spec *spec, const cha
         {"auto", SESSION_UNWIND_AUTO}, {"eh", SESSION_UNWIND_TABLES}, {"fp", SESSION_UNWIND_FP}, {"copy", SESSION_UNWIND_COPY},
     };
     return parse_choice(p, spec, value, choices, sizeof(choices) / sizeof(choices[0]), &p->params.unwind);
+}
+
+int param_duty(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    double percent;
+    if (parse_number(value, &percent) < 0)
+        return param_refuse_value(p, spec, value, "not a number");
+    if (percent == 0 || percent > 100)
+        return param_refuse_value(p, spec, value, "out of bounds");
+    p->params.duty = percent < 100 ? percent : 0;
+    return 0;
 }
 
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value)

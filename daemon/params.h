@@ -48,7 +48,10 @@ int param_unwind(struct param_parse *p, const struct param_spec *spec, const cha
 /* As Go has it where a profile has accrued: whole seconds, and in its words. */
 int param_delta_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
+/* Bytes. */
+int param_heap_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_duty(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* As Go reads it: what is no number is 0. 1 and 2: texts. */
 int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value);
@@ -83,6 +86,9 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
     {"max_overhead", "number", "(0, 1000000]", "the setting max-overhead", \
      "per cent of the process's CPU time that sampling may take: above it, fewer samples are taken, or the window ends", param_max_overhead, \
      .watch = true}
+#define PARAM_DUTY \
+    {"duty", "number", "(0, 100]", "100", \
+     "per cent of the time that probes are attached, a part of each second: what is seen then stands for the rest as well", param_duty}
 #define PARAM_DELTA_SECONDS \
     {"seconds", "integer", "[1, 3600]", "all since the process is watched", "only what accrues in so many seconds from now on", \
      param_delta_seconds}

@@ -21,34 +21,58 @@ static void probe_free_symbolizer(struct symbolizer **s)
     symbolizer_free(*s);
 }
 
-static int probe_usdt(struct module *module, const char *symbol, struct usdt_site **ret_sites, size_t *ret_n)
+/* The answer while it is collected. */
+struct probe_answer {
+    struct probe_found found;
+    struct probe_site *sites;
+};
+
+static void probe_answer_deinit(struct probe_answer *answer)
+{
+    free(answer->sites);
+}
+
+static int probe_usdt(struct module *module, const char *symbol, struct probe_answer *ret)
 {
     char provider[sizeof(((struct worker_probe *)0)->symbol)];
     const char *colon = strchr(symbol, ':');
+    AUTO_FREE struct usdt_site *sites = NULL;
+    size_t n;
 
     if (!colon)
         return -ENOENT;
     (void)snprintf(provider, sizeof(provider), "%.*s", (int)(colon - symbol), symbol);
-    return module_find_usdt(module, provider, colon + 1, ret_sites, ret_n);
-}
-
-static int probe_function(struct module *module, const struct worker_probe *probe,
-                          struct usdt_site **ret_sites, size_t *ret_n)
-{
-    AUTO_FREE struct usdt_site *site = calloc(1, sizeof(*site));
-
-    if (!site)
-        return -ENOMEM;
-    int r = module_find_function(module, probe->symbol, probe->offset, &site->file_offset);
+    int r = module_find_usdt(module, provider, colon + 1, &sites, &n);
     if (r < 0)
         return r;
-    *ret_sites = TAKE_PTR(site);
-    *ret_n = 1;
+    ret->sites = calloc(n, sizeof(*ret->sites));
+    if (!ret->sites)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        module_probe_point(module, sites[i].file_offset, &ret->sites[i].point);
+        ret->sites[i].semaphore = sites[i].semaphore_file_offset;
+    }
+    ret->found.n = (uint32_t)n;
     return 0;
 }
 
-static int probe_sites(int elf_fd, const struct worker_probe *probe, struct usdt_site **ret_sites,
-                       size_t *ret_n)
+static int probe_function(struct module *module, const struct worker_probe *probe, struct probe_answer *ret)
+{
+    CLEANUP(probe_points_deinit) struct probe_points points = {0};
+
+    int r = module_find_probe(module, probe->symbol, probe->offset, probe->result ? PROBE_RESULT : PROBE_ARGS, probe->args, &points);
+    if (r < 0)
+        return r;
+    ret->sites = calloc(points.n, sizeof(*ret->sites));
+    if (!ret->sites)
+        return -ENOMEM;
+    for (size_t i = 0; i < points.n; i++)
+        ret->sites[i].point = points.list[i];
+    ret->found = (struct probe_found){.n = (uint32_t)points.n, .tail_calls = points.tail_calls, .ways_in = points.ways_in};
+    return 0;
+}
+
+static int probe_sites(int elf_fd, const struct worker_probe *probe, struct probe_answer *ret)
 {
     static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
     AUTO_CLOSE int fd = elf_fd;
@@ -60,8 +84,7 @@ static int probe_sites(int elf_fd, const struct worker_probe *probe, struct usdt
     int r = symbolizer_module(symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &module);
     if (r < 0)
         return r;
-    return probe->usdt ? probe_usdt(module, probe->symbol, ret_sites, ret_n)
-                       : probe_function(module, probe, ret_sites, ret_n);
+    return probe->usdt ? probe_usdt(module, probe->symbol, ret) : probe_function(module, probe, ret);
 }
 
 static const char *probe_why(int error, const struct worker_probe *probe)
@@ -76,6 +99,11 @@ static const char *probe_why(int error, const struct worker_probe *probe)
         return "the offset lies outside of the function";
     case -ENOEXEC:
         return "not an ELF file, or a malformed one";
+    case -EILSEQ:
+        return probe->offset ? "no instruction begins at that offset" : "its code can't be understood, so no place in it is safe for a probe";
+    case -ENODATA:
+        return probe->offset ? "there is no ret at that offset"
+                             : "it has no ret of its own: it ends by jumps into other functions, whose results must be read there";
     case -E2BIG:
         return "too many sites";
     default:
@@ -86,19 +114,19 @@ static const char *probe_why(int error, const struct worker_probe *probe)
 int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,
                size_t message_len)
 {
-    AUTO_FREE struct usdt_site *sites = NULL;
-    size_t n = 0;
+    CLEANUP(probe_answer_deinit) struct probe_answer answer = {0};
 
-    int r = probe_sites(elf_fd, probe, &sites, &n);
-    if (r == 0 && n > PROBE_MAX_SITES)
+    int r = probe_sites(elf_fd, probe, &answer);
+    if (r == 0 && answer.found.n > PROBE_MAX_SITES)
         r = -E2BIG;
-    size_t len = n * sizeof(*sites);
-    if (r == 0 && write(out_fd, sites, len) != (ssize_t)len)
+    size_t len = answer.found.n * sizeof(*answer.sites);
+    if (r == 0 && (write(out_fd, &answer.found, sizeof(answer.found)) != sizeof(answer.found)
+                   || write(out_fd, answer.sites, len) != (ssize_t)len))
         r = -EIO;
     if (r < 0) {
         (void)snprintf(message, message_len, "%s: %s", probe->symbol, probe_why(r, probe));
         return r;
     }
-    *ret_len = len;
+    *ret_len = sizeof(answer.found) + len;
     return 0;
 }

@@ -5,11 +5,22 @@
 #include <stdint.h>
 
 #include "daemon/worker_proto.h"
+#include "symbolize/probe_place.h"
 
 #define PROBE_MAX_SITES 4096
 
-/* Writes struct usdt_site[] to out_fd (a function: one site, without a semaphore). elf_fd becomes the
- * callee's. 0 with the bytes written, or -errno with a message for the user: -ENOENT, -ENOTUNIQ, -ERANGE,
- * -ENOEXEC, -E2BIG (more than PROBE_MAX_SITES). */
+/* A worker's answer: this, and behind it n sites. */
+struct probe_found {
+    uint32_t n;
+    uint32_t tail_calls, ways_in; /* struct probe_points */
+    uint32_t pad;
+};
+struct probe_site {
+    struct probe_point point;
+    uint64_t semaphore; /* file offset; 0: none */
+};
+
+/* Writes struct probe_found and its sites to out_fd. elf_fd becomes the callee's. 0 with the bytes written, or -errno with a message
+ * for the user: -ENOENT, -ENOTUNIQ, -ERANGE, -ENOEXEC, -EILSEQ, -ENODATA, -E2BIG (more than PROBE_MAX_SITES). */
 int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,
                size_t message_len);

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "daemon/child.h"
@@ -40,6 +39,8 @@ static size_t recorders_bytes, recorders_standing_bytes;
 
 static uint32_t recorder_keys(const struct session_params *p, bool standing)
 {
+    if (p->event == EVENT_HEAP) /* each stack takes three */
+        return RECORDER_MAX_KEYS;
     if (standing)
         return RECORDER_STANDING_KEYS;
     if (p->event != EVENT_CPU_CLOCK || p->sched_kind != SCHED_NONE)
@@ -50,56 +51,6 @@ static uint32_t recorder_keys(const struct session_params *p, bool standing)
     return keys < RECORDER_MIN_KEYS ? RECORDER_MIN_KEYS : keys > RECORDER_MAX_KEYS ? RECORDER_MAX_KEYS : (uint32_t)keys;
 }
 
-static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ctl)
-{
-    struct sampler_sched *sched = &r->sampler->sched;
-
-    ctl->sched_kind = r->params.sched_kind;
-    ctl->generation = ++sched->generation;
-    memcpy(ctl->seed, sched->seed, sizeof(ctl->seed));
-    ctl->rate = r->params.rate;
-    ctl->fraction = r->params.fraction;
-    ctl->waker = r->params.waker;
-}
-
-static void recorder_fill_go(const struct recorder *r, struct session_ctl *ctl)
-{
-    ctl->go_kind = r->params.go_kind;
-    ctl->go_reasons = r->params.go_reasons;
-    ctl->go_sema_reasons = r->params.go_sema_reasons;
-    ctl->rate = r->params.rate;
-    ctl->fraction = r->params.fraction;
-}
-
-static int recorder_fill_ctl(struct recorder *r)
-{
-    const struct session_params *p = &r->params;
-    struct session_ctl *ctl = &r->sampler->ctl[r->slot];
-    uint32_t instance = ctl->instance;
-
-    memset(ctl, 0, sizeof(*ctl));
-    ctl->instance = instance + 1;
-    if (p->unwind != SESSION_UNWIND_COPY) /* else no program is to take note of it */
-        ctl->tgid = (uint32_t)r->pid;
-    ctl->unwind = p->unwind == SESSION_UNWIND_FP ? UNWIND_BY_FRAME_POINTERS : UNWIND_BY_TABLES;
-    ctl->standing = r->standing;
-    ctl->kernel = p->kernel;
-    ctl->weight = p->period;
-    ctl->every = p->period;
-    if (getrandom(ctl->seed, sizeof(ctl->seed), 0) != sizeof(ctl->seed))
-        return -EIO;
-    ctl->thin = 1;
-    ctl->audit_gap_ns = p->audit ? p->duration_ns / AUDIT_MAX_SAMPLES + 1 : 0;
-    ctl->at_entry = (p->event == EVENT_UPROBE && p->symbol_offset == 0) || p->event == EVENT_GO;
-    ctl->new_threads = p->event == EVENT_NEW_THREAD;
-    if (p->sched_kind != SCHED_NONE)
-        recorder_fill_sched(r, ctl);
-    if (p->event == EVENT_GO)
-        recorder_fill_go(r, ctl);
-    __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);
-    return 0;
-}
-
 const struct session_ctl *recorder_ctl(const struct recorder *r)
 {
     return &r->sampler->ctl[r->slot];
@@ -107,6 +58,8 @@ const struct session_ctl *recorder_ctl(const struct recorder *r)
 
 double recorder_period(const struct recorder *r)
 {
+    if (r->params.event == EVENT_HEAP)
+        return (double)r->params.rate;
     return r->copy ? recorder_copy_period(r->copy) : (double)r->params.period;
 }
 
@@ -126,6 +79,7 @@ void recorder_open(struct recorder *r)
     uint32_t armed = SESSION_ARMED;
 
     ctl->opened_ns = monotonic_ns();
+    recorder_duty_open(r);
     /* The target's end may have closed it already. */
     (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     if (recorder_is_dump(r)) {
@@ -169,6 +123,7 @@ static void recorder_set_end(struct session_ctl *ctl)
 
 void recorder_close(struct recorder *r)
 {
+    recorder_duty_close(r);
     if (r->copy)
         recorder_copy_close(r->copy);
     if (r->params.sched_kind != SCHED_NONE && r->sampler->ctl[r->slot].until_ns == 0)
@@ -394,6 +349,7 @@ static int recorder_take(struct recorder *r, const struct attacher_message *m, i
     if (m->type == ATTACHER_READY && n_fds == due && !r->ready && !r->orphaned) {
         int e = recorder_is_dump(r) ? 0 : r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
         r->ready = e == 0;
+        r->hit_ns = m->price.hit_ns;
         return e;
     }
     int e = -EPROTO;
@@ -486,12 +442,13 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
-        .n_places = config->n_places, .progress = r->progress,
+        .n_places = config->n_places, .stepped = config->stepped, .heap = config->heap, .n_heap = config->n_heap,
+        .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
-    int keep[12] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map};
+    int keep[32] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, s->rss_prog};
     const int of_go[] = {s->go_prog, s->go_waits_map, s->go_locks_map, s->go_multi_prog};
-    size_t n = 6;
+    size_t n = 7;
     if (recorder_is_dump(r))
         return recorder_spawn_dumper(r);
     if (r->params.unwind == SESSION_UNWIND_COPY) {
@@ -505,6 +462,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     }
     for (size_t i = 0; r->params.event == EVENT_GO && i < sizeof(of_go) / sizeof(of_go[0]) && of_go[i] >= 0; i++)
         keep[n++] = of_go[i];
+    n += r->params.event == EVENT_HEAP ? recorder_heap_keep(s, config, keep + n) : 0;
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
     return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r, &r->attacher);
@@ -518,7 +476,7 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
     if (!r)
         return -ENOMEM;
     *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
-                           .pid = config->pid, .slot = config->slot, .standing = config->standing,
+                           .pid = config->pid, .slot = config->slot, .standing = config->standing, .at_entry = config->at_entry,
                            .max_keys = recorder_keys(config->params, config->standing), .counts_fd = -1, .records_fd = -1};
     r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->progress == MAP_FAILED) {

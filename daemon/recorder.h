@@ -42,6 +42,10 @@ struct recorder_config {
     int probe_fd;                        /* uprobe, usdt: the file; becomes the recorder's; else -1 */
     const struct probe_place *places;
     size_t n_places;
+    bool at_entry;                       /* each place is one where the return address is at the stack's top */
+    bool stepped;                        /* the kernel single-steps the instruction of some place */
+    const struct heap_file *heap;        /* EVENT_HEAP; the fds stay the caller's */
+    size_t n_heap;
 };
 
 /* 0 or -errno. The slot's ctl is free before and belongs to the recorder until recorder_free. */
@@ -65,6 +69,10 @@ void recorder_tidy(struct recorder *r);
 void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);
+/* Once ready: what a hit of its probes costs, a sample aside; 0: it has none, or nobody knows. */
+uint64_t recorder_hit_ns(const struct recorder *r);
+/* With duty=, once closed: how much of the window its probes were attached for; else 0. */
+uint64_t recorder_attached_ns(const struct recorder *r);
 /* Stacks that have come so far. */
 size_t recorder_stacks(const struct recorder *r);
 /* What a sample stands for, exactly. */

@@ -34,7 +34,9 @@ struct recorder {
     uint32_t slot, max_keys;
     struct child *attacher;
     struct attacher_progress *progress; /* shared with the attacher */
-    bool ready, ending, standing;
+    bool ready, ending, standing, at_entry;
+    uint64_t hit_ns;
+    uint64_t attached_before_ns, attached_ns; /* before the window, and in it */
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
     struct ring_buffer *ring;
@@ -75,6 +77,17 @@ static inline size_t recorder_record_bytes(const struct stack_record *record)
     }
 }
 
+/* ---- recorder_ctl.c */
+
+/* Fills in the slot's ctl, and arms it. 0 or -errno. */
+int recorder_fill_ctl(struct recorder *r);
+
+/* ---- recorder_duty.c */
+
+/* The window opens, and closes (may be told again). */
+void recorder_duty_open(struct recorder *r);
+void recorder_duty_close(struct recorder *r);
+
 /* ---- recorder_elders.c */
 
 /* Each event is recorded. */
@@ -93,6 +106,12 @@ void recorder_sched_free(struct recorder *r);
 void recorder_sched_close(struct recorder *r);
 /* Nothing is counted any more, and the counts were read. 0 or -errno. */
 int recorder_sched_settle(struct recorder *r);
+
+/* ---- recorder_heap.c: EVENT_HEAP */
+
+void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl);
+/* The descriptors that probes of allocators take. Their number. */
+size_t recorder_heap_keep(const struct sampler *s, const struct recorder_config *config, int *ret);
 
 /* ---- recorder_past.c */
 

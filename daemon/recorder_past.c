@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "bpf/heap.h"
 #include "daemon/recorder_impl.h"
 #include "util/cleanup.h"
 
@@ -29,13 +30,19 @@ static int past_make_room(struct recorder *r, size_t more)
     return 0;
 }
 
+/* What was allocated in an epoch is freed in any later one. */
+static bool past_goes_on(const struct recorder *r, const struct sample_key *key)
+{
+    return r->params.event == EVENT_HEAP && key->state == HEAP_COUNT_FREE;
+}
+
 /* Out of the n that were read at *keys: those that have ended come first then, and their number is returned. */
-static size_t past_select(struct sample_key *keys, struct sample_value *values, size_t n, uint32_t epoch)
+static size_t past_select(const struct recorder *r, struct sample_key *keys, struct sample_value *values, size_t n, uint32_t epoch)
 {
     size_t n_ended = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (keys[i].tgid == 0 || keys[i].epoch >= epoch)
+        if (keys[i].tgid == 0 || keys[i].epoch >= epoch || past_goes_on(r, &keys[i]))
             continue;
         keys[n_ended] = keys[i];
         values[n_ended++] = values[i];
@@ -56,7 +63,7 @@ static ssize_t past_find(const struct recorder *r, uint32_t epoch, struct sample
         result = bpf_map_lookup_batch(r->counts_fd, first ? NULL : &position, &position, keys + n_found, values + n_found, &n, NULL);
         if (result < 0 && result != -ENOENT)
             return result == -ENOSPC ? (ssize_t)n_found : result; /* no room for what a bucket holds: the next time */
-        n_found += past_select(keys + n_found, values + n_found, n, epoch);
+        n_found += past_select(r, keys + n_found, values + n_found, n, epoch);
         first = false;
     } while (result == 0 && n > 0);
     return (ssize_t)n_found;

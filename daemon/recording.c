@@ -53,6 +53,9 @@ void recording_free(struct recording *rec)
     close_fd(&rec->table_fd);
     close_fd(&rec->probe_fd);
     close_fd(&rec->go.fd);
+    if (rec->heap)
+        recording_heap_deinit(rec->heap);
+    free(rec->heap);
     free(rec);
 }
 
@@ -88,6 +91,8 @@ void recording_close(struct recording *rec)
     rec->exited = rec->exited || ctl->closed_ns; /* the notice may be still to come */
     uint64_t end_ns = ctl->closed_ns ? ctl->closed_ns : ctl->until_ns ? ctl->until_ns : monotonic_ns();
     rec->end_ns = monotonic_ns();
+    if (rec->params.event == EVENT_GROWTH)
+        recording_growth_close(&rec->growth, rec->pid, recording_ctl(rec));
     rec->window_ns = end_ns > ctl->opened_ns ? end_ns - ctl->opened_ns : 0;
     recording_read_cpu(rec);
     recording_take_execs(rec);
@@ -117,6 +122,8 @@ int recording_open(struct recording *rec)
     recording_unwind_on_open(rec);
     image_access_init(&rec->access);
     rec->exec_due = false;
+    if (rec->params.event == EVENT_GROWTH)
+        recording_growth_open(&rec->growth, rec->pid, recording_ctl(rec));
     recorder_open(rec->recorder);
     recording_budget_open(rec);
     return rec->exited || recording_ctl(rec)->state != SESSION_OPEN ? -ESRCH : 0;
@@ -140,6 +147,10 @@ void recording_notice(struct recording *rec, const struct session_notice *notice
         return;
     case NOTICE_EXEC:
         recording_take_execs(rec);
+        if (rec->heap && rec->phase == PHASE_OPEN) {
+            recording_heap_exec(rec);
+            return;
+        }
         break;
     default:
         rec->epoch_due = true;
@@ -174,6 +185,10 @@ static int recording_choose_unwind(const struct server *server, const struct ses
 
     if (params->sched_kind != SCHED_NONE && server->can_sample && server->sampler.sched_error[0]) {
         (void)snprintf(message, message_len, "what threads wait for can't be seen here: %s", server->sampler.sched_error);
+        return 503;
+    }
+    if (params->event == EVENT_HEAP && server->can_sample && server->sampler.heap_error[0]) {
+        (void)snprintf(message, message_len, "what a process allocates can't be seen here: %s", server->sampler.heap_error);
         return 503;
     }
     if (server->can_sample || params->unwind == SESSION_UNWIND_COPY) {

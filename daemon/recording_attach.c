@@ -1,4 +1,4 @@
-/* From a target that may be profiled to events that tick: the places of probes, then the recorder. Owns nothing: the recording does. */
+/* From a target that may be profiled, and the places of its probes, to events that tick. Owns nothing: the recording does. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include "daemon/notices.h"
 #include "daemon/recording_impl.h"
 #include "daemon/server.h"
-#include "symbolize/symbolizer.h"
 #include "util/cleanup.h"
 
 /* ---- the recorder */
@@ -99,6 +98,8 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
     struct recorder_config config = {
         .slot = rec->slot, .pid = rec->pid, .standing = rec->watch, .params = &rec->params,
         .probe_fd = TAKE_FD(rec->probe_fd), .places = places, .n_places = n_places,
+        .at_entry = rec->probe.at_entry, .stepped = rec->heap ? rec->heap->stepped : rec->probe.stepped,
+        .heap = rec->heap ? rec->heap->files : NULL, .n_heap = rec->heap ? rec->heap->n_files : 0,
     };
 
     rec->phase = PHASE_ATTACHING;
@@ -112,67 +113,4 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
         return;
     }
     recording_unwind_publish(rec);
-}
-
-/* ---- places of probes */
-
-static void recording_on_places(struct worker_job *job, const struct worker_result *result, void *userdata)
-{
-    struct recording *rec = userdata;
-    struct usdt_site sites[256];
-    struct probe_place places[256];
-    char message[1024];
-
-    rec->placing = NULL;
-    if (result->error) {
-        (void)snprintf(message, sizeof(message), "event %.300s: %s", rec->params.event_text, result->message);
-        recording_fail(rec, 400, message);
-        return;
-    }
-    ssize_t len = pread(result->body_fd, sites, sizeof(sites), 0);
-    if (len <= 0) {
-        recording_fail(rec, 503, "the places of the probe could not be read");
-        return;
-    }
-    if (result->body.len > sizeof(sites)) {
-        (void)snprintf(message, sizeof(message), "event %.300s: it has more than %zu places", rec->params.event_text,
-                       sizeof(sites) / sizeof(sites[0]));
-        recording_fail(rec, 400, message);
-        return;
-    }
-    size_t n = (size_t)len / sizeof(sites[0]);
-    for (size_t i = 0; i < n; i++)
-        places[i] = (struct probe_place){sites[i].file_offset, sites[i].semaphore_file_offset};
-    recording_attach(rec, places, n);
-}
-
-/* The probed file has come from the collector. */
-void recording_find_places(struct recording *rec, int error, int fd)
-{
-    static const struct worker_job_ops ops = {.done = recording_on_places};
-    struct worker_probe probe = {.usdt = rec->params.event == EVENT_USDT, .offset = rec->params.symbol_offset};
-    char message[512];
-
-    (void)snprintf(probe.symbol, sizeof(probe.symbol), "%s", rec->params.symbol);
-    if (error < 0) {
-        (void)snprintf(message, sizeof(message), "event %.300s: the process's file can't be opened: %s",
-                       rec->params.event_text, strerror(-error));
-        recording_fail(rec, 400, message);
-        return;
-    }
-    rec->probe_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    rec->placing = worker_pool_probe(rec->server->pool, fd, &probe, &ops, rec);
-    if (!rec->placing || rec->probe_fd < 0)
-        recording_fail(rec, 503, "too much to do: no worker is free to look for the probe's place");
-}
-
-void recording_ask_probe_file(struct recording *rec)
-{
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
-
-    rec->phase = PHASE_PLACING;
-    m.u.file.u.need.kind = WORKER_FILE_PATH;
-    (void)snprintf(m.u.file.u.need.name, sizeof(m.u.file.u.need.name), "%s", rec->params.object);
-    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
-    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
 }

@@ -22,14 +22,19 @@
 /* What a target is taken to use at least: one part in so many of one CPU; and in a window of waits. A watch goes on for days. */
 #define BUDGET_IDLE_PART 5
 #define BUDGET_WAITS_IDLE_PART 1
+/* What a target is taken to use itself, at least, of the time in which probes are hit. */
+#define BUDGET_LEAST_PART 1000
 /* Beyond this nothing is left that were worth the name of a profile. */
 #define BUDGET_MAX_THIN 256
 
-static void recording_spend_less(struct recording *rec, double share)
+/* may: what hits leave of the budget. */
+static void recording_spend_less(struct recording *rec, double share, double may)
 {
     uint32_t thin = rec->spent.thin;
 
-    while (share > rec->params.max_overhead / 100 && thin <= BUDGET_MAX_THIN) {
+    if (rec->heap) /* whose samples are few: what costs is every call */
+        thin = BUDGET_MAX_THIN + 1;
+    while (share > may && thin <= BUDGET_MAX_THIN) {
         thin *= 2;
         share /= 2;
     }
@@ -59,6 +64,13 @@ static uint64_t recording_idle_part(const struct recording *rec)
     return of_waits && !rec->watch ? BUDGET_WAITS_IDLE_PART : BUDGET_IDLE_PART;
 }
 
+/* What the target pays for hits alone: no sample that is not taken makes it less. */
+static double recording_hits_share(const struct recording *rec, uint64_t hits, uint64_t used_ns)
+{
+    double cost_ns = (double)(hits * recorder_hit_ns(rec->recorder)), own_ns = (double)used_ns - cost_ns;
+    return cost_ns / (own_ns > (double)used_ns / BUDGET_LEAST_PART ? own_ns : (double)used_ns / BUDGET_LEAST_PART);
+}
+
 static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
@@ -75,23 +87,26 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
         return;
     uint64_t rest_ns = (monotonic_ns() - now_ns) * BUDGET_READING_PART;
     rec->spent.again_ns = now_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
+    uint64_t hits = recorder_ctl(rec->recorder)->hits;
     uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / recording_idle_part(rec);
     if (used_ns < least_ns)
         used_ns = least_ns;
     if (used_ns < BUDGET_LEAST_CPU_NS)
         return;
-    double share = (double)(overhead_ns - rec->spent.overhead_ns) / (double)used_ns;
+    double share = (double)(overhead_ns - rec->spent.overhead_ns) / (double)used_ns, may = rec->params.max_overhead / 100;
+    double hits_share = recording_hits_share(rec, hits - rec->spent.hits, used_ns);
     bool twice = rec->spent.exceeded;
-    rec->spent.exceeded = share > rec->params.max_overhead / 100;
+    rec->spent.exceeded = share + hits_share > may;
+    rec->spent.hits = hits;
     rec->spent.cpu_ns = cpu_ns;
     rec->spent.overhead_ns = overhead_ns;
     rec->spent.compared_ns = now_ns;
     if (rec->spent.exceeded && twice) {
         rec->spent.exceeded = false;
-        recording_spend_less(rec, share);
+        recording_spend_less(rec, share, may - hits_share);
         return;
     }
-    recording_spend_more(rec, share);
+    recording_spend_more(rec, share + hits_share);
 }
 
 int recording_budget_new(struct recording *rec)
@@ -105,7 +120,7 @@ void recording_budget_open(struct recording *rec)
 {
     struct timeval interval = {.tv_usec = BUDGET_INTERVAL_US};
 
-    if (rec->watch)
+    if (rec->watch || rec->params.duty > 0) /* a whole cycle of its probes */
         interval = (struct timeval){.tv_sec = BUDGET_STANDING_INTERVAL_S};
     rec->spent.cpu_ns = rec->cpu_open_ns;
     rec->spent.compared_ns = monotonic_ns();

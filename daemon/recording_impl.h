@@ -1,5 +1,6 @@
 /* What the files of a recording share: recording.c (its beginning and end), recording_attach.c (probe places, recorder),
  * recording_collector.c (the talk with the collector), recording_unwind*.c (unwinding tables), recording_go.c (goroutines),
+ * recording_heap.c (allocators),
  * recording_budget.c (its price) and recording_view.c (what sessions read of it). Private to these. */
 #pragma once
 
@@ -16,6 +17,9 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_growth.h"
+#include "daemon/recording_heap.h"
+#include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "daemon/worker_pool.h"
 #include "util/clock.h"
@@ -83,7 +87,9 @@ struct recording {
     bool drained, tabled;           /* CLOSING is over when both are */
     int table_fd, probe_fd;
     struct worker_job *placing;     /* looks for the places of a probe */
+    struct recording_probe probe;
     struct recording_go go;
+    struct recording_heap *heap;    /* of allocations; else NULL */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */
     bool epoch_due, exec_due;       /* the collector has not been told of the newest epoch, exec */
@@ -96,11 +102,13 @@ struct recording {
     bool cpu_known;
     struct recording_budget {
         uint64_t cpu_ns, overhead_ns, compared_ns; /* when it was compared last, and when that was */
+        uint64_t hits;                /* and how many there were */
         uint64_t again_ns;            /* not before */
         uint32_t thin;                /* one sample in so many is taken */
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */
     } spent;
     uint64_t runtime_ns;            /* of a target that ended: all its CPU time; else 0 */
+    struct recording_growth growth; /* of growth */
     bool execed, exited, lost;
     struct image_access access;     /* whose samples count */
     const char *ended;              /* why it was closed early */
@@ -125,11 +133,14 @@ void recording_ready(struct recording *rec);
 void recording_check_done(struct recording *rec);
 struct session_ctl *recording_ctl(const struct recording *rec);
 
-/* ---- recording_attach.c */
+/* ---- recording_probe.c */
 
 void recording_ask_probe_file(struct recording *rec);
 /* The probed file has come from the collector, or an error. fd becomes the recording's. */
 void recording_find_places(struct recording *rec, int error, int fd);
+
+/* ---- recording_attach.c */
+
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places);
 /* The window need not wait for unwinding tables any more. May end the recording. */
 void recording_unwind_ready(struct recording *rec);

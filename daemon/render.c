@@ -93,6 +93,7 @@ static void render_job_deinit(struct render_job *job)
     free(job->objects);
     free(job->mapping_ids);
     free(job->samples);
+    free(job->heaps);
     render_copies_deinit(job);
     render_trace_deinit(job);
     code_names_free(job->jit);
@@ -220,7 +221,9 @@ static void render_profile_cleanup(struct profile **p)
 static struct profile *render_new_profile(const struct raw_params *params)
 {
     const struct raw_types *t = &params->types;
-    const struct profile_value_type types[RAW_MAX_TYPES] = {{t->type[0], t->unit[0]}, {t->type[1], t->unit[1]}};
+    struct profile_value_type types[RAW_MAX_TYPES];
+    for (size_t i = 0; i < RAW_MAX_TYPES; i++)
+        types[i] = (struct profile_value_type){t->type[i], t->unit[i]};
     struct profile *p = profile_new(types, t->n, render_default_type(t));
 
     if (p) {
@@ -239,6 +242,7 @@ static int render_fill(struct render_job *job, struct profile *p)
     render_settle_goroutines(job);
     render_prove_roots(job);
     render_show_starts(job);
+    render_hide_allocators(job);
     /* The first mapping: readers take it for the main binary. */
     if (job->main_binary && frame_mapping(job, p, job->main_binary) == 0)
         return -ENOMEM;

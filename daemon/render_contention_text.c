@@ -54,23 +54,8 @@ static size_t contentions_make(const struct render_sample **samples, size_t n, s
 
 static int text_contention(FILE *out, struct render_job *job, const struct contention *c)
 {
-    size_t n = render_frame_count(c->sample);
-    struct text_frame f;
-    int r = 0;
-
     fprintf(out, "%" PRIu64 " %" PRIu64 " @", c->ns, c->n);
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        r = text_frame_get(job, c->sample, i, &f);
-        if (r == 0)
-            fprintf(out, " 0x%" PRIx64, f.address);
-    }
-    fputc('\n', out);
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        r = text_frame_get(job, c->sample, i, &f);
-        r = r ? r : text_frame_lines(out, job, &f);
-    }
-    fputc('\n', out);
-    return r;
+    return text_stack(out, job, c->sample);
 }
 
 int text_contentions(FILE *out, struct render_job *job, const struct render_sample **samples, size_t n)

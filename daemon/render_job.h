@@ -60,6 +60,12 @@ void frame_table_free(struct frame_table *t);
 
 /* ---- a job */
 
+/* Of one stack of allocations. */
+struct render_heap {
+    struct sample_value value; /* all objects, and their bytes */
+    uint64_t live_objects, live_bytes;
+};
+
 struct render_sample {
     const struct sample_key *key;
     const struct sample_value *value;
@@ -69,6 +75,8 @@ struct render_sample {
     const struct raw_goroutine *goroutine; /* NULL: it is a thread's */
     const struct stack_record *on_thread;  /* of a goroutine that ran: what its thread was in, which may be something else; or NULL */
     bool earlier;       /* the stack is of a thread that was made earlier, in place of the one that made it */
+    const struct render_heap *heap; /* what was allocated, and is live; NULL: it is of something else */
+    size_t hidden;      /* innermost frames that are not shown */
     bool started;       /* once frames have names: shown are one frame that says that the thread was made earlier, and those from `first` on */
     size_t first;
     uint64_t alike[2];  /* the same in samples that show the same stack */
@@ -129,10 +137,12 @@ struct render_job {
     uint64_t *mapping_ids;         /* raw->n_mappings; 0: not in the profile yet */
     struct render_sample *samples; /* that passed tid and thread */
     size_t n_samples, room_samples;
+    struct render_heap *heaps;     /* raw->n_counts; NULL: it is no profile of allocations */
     struct sample_key goroutine_key; /* of all of them */
     struct verdict verdict;
     uint64_t filtered;                   /* samples that a filter left out */
     uint64_t signals;                    /* samples of wakings that release no lock */
+    uint64_t unscaled;                   /* thousandths of weights that were put into no sample yet */
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
     regex_t thread, focus;
@@ -200,6 +210,13 @@ int render_put_goroutine(const struct render_job *job, struct profile *p, const 
 struct frame *render_own_frame(struct render_job *job, const struct render_sample *sample, size_t own);
 /* Which of the stack's own frames the i-th that is shown is; -1: none of them. */
 ptrdiff_t render_frame_index(const struct render_sample *sample, size_t i);
+
+/* ---- render_heap.c: where counts are of allocations */
+
+/* 0 or -ENOMEM. */
+int render_join_heap(struct render_job *job, const struct stack_index *index);
+/* Hides C++'s operators beside the allocator's own functions, once frames have names. */
+void render_hide_allocators(struct render_job *job);
 
 /* ---- render_starts.c */
 

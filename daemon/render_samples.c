@@ -215,6 +215,8 @@ static int render_join_with(struct render_job *job, const struct stack_index *in
 
     if (raw->n_goroutines > 0)
         return render_join_goroutines(job, index);
+    if (raw->params.heap)
+        return render_join_heap(job, index);
     for (size_t i = 0; r == 0 && i < raw->n_counts; i++)
         r = render_add_count(job, index, &raw->counts[i].key, &raw->counts[i].value);
     for (size_t i = 0; r == 0 && i < raw->n_records; i++) {
@@ -255,7 +257,7 @@ const char *render_end_name(enum stack_end end)
 
 static size_t whole_frame_count(const struct render_sample *sample)
 {
-    return sample->stack->n_kernel + sample->n_user + (sample->end != STACK_END_ROOT);
+    return sample->stack->n_kernel + sample->n_user - sample->hidden + (sample->end != STACK_END_ROOT);
 }
 
 size_t render_frame_count(const struct render_sample *sample)
@@ -265,7 +267,7 @@ size_t render_frame_count(const struct render_sample *sample)
 
 ptrdiff_t render_frame_index(const struct render_sample *sample, size_t i)
 {
-    size_t own = sample->started ? i + sample->first - 1 : i;
+    size_t own = sample->started ? i + sample->first - 1 : i + sample->hidden;
 
     if ((sample->started && i == 0) || own >= sample->stack->n_kernel + sample->n_user)
         return -1;
@@ -340,12 +342,26 @@ static int64_t render_value(uint64_t value)
     return value > INT64_MAX ? INT64_MAX : (int64_t)value;
 }
 
-static int render_put_sample(const struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids,
+/* In whole numbers, what is left over goes to the next, so that their sum is right. */
+static uint64_t render_scaled(struct render_job *job, uint64_t weight)
+{
+    uint64_t scale = job->raw->params.scale;
+
+    if (scale == 0 || weight > (UINT64_MAX - 1000) / scale)
+        return weight;
+    weight = weight * scale + job->unscaled;
+    job->unscaled = weight % 1000;
+    return weight / 1000;
+}
+
+static int render_put_sample(struct render_job *job, struct profile *p, const struct render_sample *sample, const uint64_t *ids,
                              size_t n)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
-    uint32_t state = job->raw->params.releases ? SAMPLE_STATE_NONE : sample->key->state;
-    const int64_t values[] = {render_value(sample->value->samples), render_value(sample->value->weight)};
+    uint32_t state = job->raw->params.releases || sample->heap ? SAMPLE_STATE_NONE : sample->key->state;
+    const struct render_heap *heap = sample->heap;
+    const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(render_scaled(job, sample->value->weight)),
+                                           heap ? render_value(heap->live_objects) : 0, heap ? render_value(heap->live_bytes) : 0};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
     struct profile_label labels[4] = {{.key = "pid", .num = sample->key->tgid}};

@@ -161,6 +161,26 @@ int text_frame_lines(FILE *out, const struct render_job *job, const struct text_
     return r;
 }
 
+int text_stack(FILE *out, struct render_job *job, const struct render_sample *sample)
+{
+    size_t n = render_frame_count(sample);
+    struct text_frame f;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = text_frame_get(job, sample, i, &f);
+        if (r == 0)
+            fprintf(out, " 0x%" PRIx64, f.address);
+    }
+    fputc('\n', out);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = text_frame_get(job, sample, i, &f);
+        r = r ? r : text_frame_lines(out, job, &f);
+    }
+    fputc('\n', out);
+    return r;
+}
+
 static int text_group(FILE *out, struct render_job *job, const struct text_group *g)
 {
     const struct render_sample *sample = g->samples[0];
@@ -405,6 +425,8 @@ static int text_write(FILE *out, struct render_job *job)
     for (size_t i = 0; i < job->n_samples; i++)
         if (render_is_shown(job, &job->samples[i]))
             samples[n++] = &job->samples[i];
+    if (job->raw->params.heap)
+        return text_heaps(out, job, samples, n);
     if (text_has_contentions(job))
         return text_contentions(out, job, samples, n);
     return job->raw->params.format == RAW_FORMAT_COUNTS ? text_counts(out, job, samples, n) : text_stacks(out, job, samples, n);

@@ -21,6 +21,8 @@ int text_call(FILE *out, const struct render_job *job, const struct text_frame *
 
 /* All functions of a frame, the innermost inlined one first. */
 int text_frame_lines(FILE *out, const struct render_job *job, const struct text_frame *f);
+/* Behind a record's numbers: the addresses of its frames, on lines of their own what these are, and an empty line. */
+int text_stack(FILE *out, struct render_job *job, const struct render_sample *sample);
 int text_facts(FILE *out, const struct facts *facts);
 /* What readers need to say where addresses are from. */
 int text_mappings(FILE *out, const struct raw_profile *raw);
@@ -31,6 +33,11 @@ int text_mappings(FILE *out, const struct raw_profile *raw);
 bool text_has_contentions(const struct render_job *job);
 /* Changes the order of samples. */
 int text_contentions(FILE *out, struct render_job *job, const struct render_sample **samples, size_t n);
+
+/* ---- render_heap_text.c */
+
+/* Of allocations. Changes the order of samples. */
+int text_heaps(FILE *out, struct render_job *job, const struct render_sample **samples, size_t n);
 
 /* ---- render_goroutine_text.c */
 

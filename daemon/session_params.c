@@ -31,6 +31,7 @@ static const struct param_spec specs[] = {
     PARAM_UNWIND,
     {"audit", "boolean", "0|1", "0", "unwind some samples a second time, by other means, and say how many agreed", param_audit},
     PARAM_MAX_OVERHEAD,
+    PARAM_DUTY,
     PARAM_IGNORED("debug", "0"),
     PARAM_IGNORED("gc", "none"),
 };
@@ -73,7 +74,8 @@ static void settle_types(struct session_params *params)
 {
     struct raw_types *t = &params->types;
 
-    if (params->event == EVENT_CPU_CLOCK || params->event == EVENT_NEW_THREAD || params->event == EVENT_DUMP || params->event == EVENT_SCHED)
+    if (params->event == EVENT_CPU_CLOCK || params->event == EVENT_NEW_THREAD || params->event == EVENT_DUMP || params->event == EVENT_SCHED ||
+        params->event == EVENT_HEAP || params->event == EVENT_GROWTH)
         return;
     *t = (struct raw_types){.n = 2, .unit = {"count", "count"}, .period_unit = "count"};
     (void)snprintf(t->type[0], sizeof(t->type[0]), "%.50s_sample", params->event_name);
@@ -93,6 +95,8 @@ static int settle(struct param_parse *p, uint32_t max_hz)
     settle_types(&p->params);
     if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))
         return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes, tracepoints and waits need BPF");
+    if (params->duty > 0 && params->event != EVENT_UPROBE && params->event != EVENT_USDT)
+        return param_refuse(p, "\"duty\" goes with probes (uprobe, usdt) alone");
     if (params->waker && params->kernel)
         return param_refuse(p, "\"waker=1\" shows the user stacks of who waits and who wakes: not with \"kernel=1\"");
     if (copy && params->audit)

@@ -20,6 +20,8 @@ struct session_params {
     bool waker;            /* waker= */
     uint32_t sched_kind;   /* enum sched_kind (bpf/control.h): what is wanted of the scheduler's events, beside event */
     uint32_t go_kind;      /* EVENT_GO, what EVENT_SCHED becomes for a Go program: enum go_waits_kind */
+    bool heap_sites;       /* EVENT_HEAP: the allocator samples by itself */
+    uint32_t heap_index;   /* EVENT_HEAP: as in struct session_ctl */
     uint64_t go_reasons, go_sema_reasons; /* as in struct session_ctl */
     char event_text[4096]; /* as asked: "cpu-clock", "cycles", "raw:1a2", "uprobe:/usr/lib/libc.so.6:malloc" */
     char event_name[128];  /* for sample types: "cycles", the SYMBOL of a uprobe, the NAME of usdt and tracepoint */
@@ -28,6 +30,7 @@ struct session_params {
     char object[2048];     /* EVENT_UPROBE, EVENT_USDT: PATH as the target sees it; "" = its main binary */
     char symbol[512];      /* EVENT_UPROBE: SYMBOL; EVENT_USDT: "PROVIDER:NAME"; EVENT_TRACEPOINT: "CATEGORY:NAME" */
     uint64_t symbol_offset;
+    bool symbol_result;    /* EVENT_UPROBE: where the function returns, not where it begins */
     uint64_t period;       /* ns for cpu-clock, events otherwise; after raising */
     bool period_raised;    /* it was below the least, and raised */
     bool kernel;           /* kernel= */
@@ -44,6 +47,7 @@ struct session_params {
     uint64_t rate;         /* rate=, block_rate=: ns or bytes that one sample stands for on average; 0: none are taken */
     uint64_t fraction;     /* fraction=: one event in so many; 0: none */
     bool starts;           /* EVENT_DUMP: of each thread but the first its start function alone */
+    double duty;           /* duty=: probes are attached for so many per cent of the time; 0: always */
     double max_overhead;   /* per cent of the target's CPU time that sampling may take; 0: as the setting says */
 };
 

@@ -10,6 +10,9 @@
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_growth.h"
+#include "daemon/recording_heap.h"
+#include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -27,16 +30,26 @@ static const char *session_raw_unwind(const struct session_ctl *ctl, const struc
     return session_raw_by_fp(ctl, p) ? "fp" : "eh";
 }
 
+/* Thousandths. */
+static uint32_t session_raw_scale(uint64_t window_ns, uint64_t attached_ns)
+{
+    double scale = 1000.0 * (double)window_ns / (double)attached_ns;
+    return scale < 1000 ? 1000 : scale > UINT32_MAX ? UINT32_MAX : (uint32_t)scale;
+}
+
 static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                               const struct session_facts *facts)
 {
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK && p->sched_kind == SCHED_NONE,
-        .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits,
+        .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits, .heap = p->event == EVENT_HEAP,
+        .exec_epoch = recorder_ctl(r)->exec_epoch,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
+    if (recorder_attached_ns(r) > 0)
+        params.scale = session_raw_scale(facts->window_ns, recorder_attached_ns(r));
     params.period = llround(recorder_period(r));
     params.date = facts->since_ns ? RAW_DATE_NOW : p->delta ? RAW_DATE_END : RAW_DATE_BEGIN;
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
@@ -198,19 +211,21 @@ static uint64_t session_raw_cost(const struct session_ctl *ctl, double share)
     return cost_bucket_ns(bucket);
 }
 
-static int session_raw_overhead(struct raw_writer *w, const struct session_ctl *ctl, const struct session_facts *facts)
+static int session_raw_overhead(struct raw_writer *w, const struct recorder *r, const struct session_facts *facts)
 {
+    const struct session_ctl *ctl = recorder_ctl(r);
+    uint64_t overhead_ns = ctl->overhead_ns + ctl->hits * recorder_hit_ns(r);
     int e = 0;
 
     if (facts->thin > 1)
         e = e ? e : raw_writer_fact(w, "thinned", "%u", facts->thin);
     if (facts->cpu_actual_known && facts->cpu_actual_ns > 0)
-        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)ctl->overhead_ns / (double)facts->cpu_actual_ns);
+        e = e ? e : raw_writer_fact(w, "overhead_percent", "%.3f", 100.0 * (double)overhead_ns / (double)facts->cpu_actual_ns);
     if (ctl->samples > 0) {
         e = e ? e : raw_writer_fact(w, "overhead.p50_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.5));
         e = e ? e : raw_writer_fact(w, "overhead.p99_ns", "%llu", (unsigned long long)session_raw_cost(ctl, 0.99));
     }
-    return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)ctl->overhead_ns);
+    return e ? e : raw_writer_fact(w, "overhead_ns", "%llu", (unsigned long long)overhead_ns);
 }
 
 /* What a copied profile can't show. */
@@ -331,6 +346,11 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
 
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : recording_unwind_facts(facts->unwind, w);
+    e = e ? e : recording_probe_facts(facts->probe, recorder_hit_ns(r), w);
+    if (p->duty > 0) {
+        e = e ? e : raw_writer_fact(w, "duty", "%g", p->duty);
+        e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)recorder_attached_ns(r));
+    }
     if (p->event == EVENT_DUMP)
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : session_raw_since(w, facts);
@@ -343,7 +363,9 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : session_raw_sched(w, ctl);
     } else if (p->event == EVENT_CPU_CLOCK && facts->cpu_actual_known) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
-    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF) {
+    } else if (p->event == EVENT_GROWTH) { /* a sample counts for all that it stands for */
+        e = e ? e : raw_writer_fact(w, "expected", "%llu", (unsigned long long)ctl->hits);
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", facts->cut ? 0 : (unsigned long long)ctl->lost_ring);
@@ -358,7 +380,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     if (p->period_raised)
         e = e ? e : raw_writer_fact(w, "period_raised", "%llu", (unsigned long long)p->period);
     e = e ? e : session_raw_audit(w, ctl, p);
-    e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, ctl, facts);
+    e = e ? e : p->unwind == SESSION_UNWIND_COPY ? session_raw_copy(w, r) : session_raw_overhead(w, r, facts);
     return e ? e : session_raw_common_facts(w, facts, data, lost_access);
 }
 
@@ -405,6 +427,10 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     if (table_fd >= 0)
         r = r ? r : session_raw_table(w, table_fd, facts->access);
     r = r ? r : recording_go_write(facts->go, w);
+    if (facts->heap)
+        r = r ? r : recording_heap_facts(facts->heap, w);
+    if (facts->growth)
+        r = r ? r : recording_growth_facts(facts->growth, recorder_ctl(recorder), w);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

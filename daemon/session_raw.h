@@ -7,7 +7,9 @@
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
 
+struct recording;
 struct recording_go;
+struct recording_growth;
 struct recording_unwind;
 
 /* What a session knows of itself when its window is closed. */
@@ -26,6 +28,9 @@ struct session_facts {
     const char *mappings;         /* why the target's mappings are not known, or NULL */
     const struct recording_unwind *unwind;
     const struct recording_go *go;
+    const struct recording_probe *probe;
+    const struct recording *heap; /* of allocations; else NULL */
+    const struct recording_growth *growth; /* of growth; else NULL */
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */
     const char *anew;             /* why it began then, or NULL */
     const struct image_access *access; /* samples of other images than these do not count */

@@ -23,7 +23,7 @@ struct watch *watch_find(struct watches *ws, pid_t pid, const struct kind *kind)
     struct watch *w;
 
     TAILQ_FOREACH(w, &ws->all, link)
-        if (w->pid == pid && w->kind == kind)
+        if (w->pid == pid && w->kind == kind_watched(kind))
             return w;
     return NULL;
 }

@@ -77,6 +77,19 @@ static void query_add_kind(struct watch_query *q, const char *name)
         q->kinds[q->n++] = kind;
 }
 
+/* Kinds that are read of one watch become that one. */
+static void query_merge_kinds(struct watch_query *q)
+{
+    size_t n = q->n;
+
+    q->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct kind *kind = kind_watched(q->kinds[i]);
+        if (!watch_query_has(q, kind))
+            q->kinds[q->n++] = kind;
+    }
+}
+
 static void query_parse_kinds(struct watch_query *q, const char *value)
 {
     AUTO_FREE char *copy = strdup(value);
@@ -86,6 +99,7 @@ static void query_parse_kinds(struct watch_query *q, const char *value)
         (void)snprintf(q->error, sizeof(q->error), "no memory for the query");
     while (!q->error[0] && (name = strsep(&rest, ",")))
         query_add_kind(q, name);
+    query_merge_kinds(q);
 }
 
 /* A parameter beside kinds must be some kind's, of those that are named. */

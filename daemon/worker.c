@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/go_job.h"
+#include "daemon/heap_job.h"
 #include "daemon/probe.h"
 #include "daemon/raw_profile.h"
 #include "daemon/render.h"
@@ -121,6 +122,8 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
         done.u.done.error = table_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_GO)
         done.u.done.error = go_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
+    else if (job->u.job.kind == WORKER_HEAP)
+        done.u.done.error = heap_make(TAKE_FD(*input), output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else
         worker_render(w, job, *input, output, &done);
     done.u.done.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_ns;

@@ -81,7 +81,7 @@ static bool worker_job_learn(struct worker_job *job, enum worker_blame blame, ui
 {
     if (job->message.u.job.kind == WORKER_PROBE)
         return ++job->tries < WORKER_MAX_PROBE_TRIES;
-    if (job->message.u.job.kind == WORKER_TABLE || job->message.u.job.kind == WORKER_GO)
+    if (job->message.u.job.kind != WORKER_RENDER)
         return false;
     if (job->message.u.job.no_symbols)
         return false;

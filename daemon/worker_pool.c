@@ -293,6 +293,11 @@ struct worker_job *worker_pool_go(struct worker_pool *pool, int elf_fd, uint64_t
     return worker_pool_add_within(pool, elf_fd, WORKER_GO, timeout_ns, ops, userdata);
 }
 
+struct worker_job *worker_pool_heap(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops, void *userdata)
+{
+    return worker_pool_add_within(pool, elf_fd, WORKER_HEAP, timeout_ns, ops, userdata);
+}
+
 void worker_pool_stats(const struct worker_pool *pool, struct worker_pool_stats *ret)
 {
     const struct worker *w;

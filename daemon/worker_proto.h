@@ -17,8 +17,9 @@ enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FIL
 
 enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
-    WORKER_PROBE,      /* ELF file + struct worker_probe -> struct usdt_site[] (uprobe: one site) */
+    WORKER_PROBE,      /* ELF file + struct worker_probe -> struct probe_found (daemon/probe.h) */
     WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h) */
+    WORKER_HEAP,       /* ELF file -> struct heap_function[] (symbolize/heap_functions.h) */
     WORKER_GO,         /* ELF file of a Go program -> struct go_runtime (symbolize/go_runtime.h), and behind it its struct unwind_image */
 };
 
@@ -35,7 +36,8 @@ enum worker_file_kind {
 
 struct worker_probe {
     uint32_t usdt; /* 1: symbol is "PROVIDER:NAME"; 0: a function */
-    uint32_t pad;
+    uint16_t result; /* of a function: 1: where it returns; 0: its entry, or the instruction at offset, */
+    uint16_t args;   /* with these argument registers as at the entry (symbolize/probe_place.h) */
     uint64_t offset;
     char symbol[512];
 };

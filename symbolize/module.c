@@ -239,16 +239,21 @@ static void module_note_lookup(struct module *m)
         module_drop_pages(m);
 }
 
+const struct code_starts *module_need_starts(struct module *m)
+{
+    if (!m->starts_tried) {
+        m->starts_tried = true;
+        m->incomplete = code_starts_load(&m->file, &m->starts) < 0 || m->incomplete;
+    }
+    return &m->starts;
+}
+
 uint64_t module_code_start(struct module *m, uint64_t file_offset)
 {
     struct go_function function;
     if (m->go.module.table.data && go_pclntab_find(&m->go.module.table, module_vaddr(m, file_offset), &function))
         return function.start;
-    if (!m->starts_tried) {
-        m->starts_tried = true;
-        m->incomplete = code_starts_load(&m->file, &m->starts) < 0 || m->incomplete;
-    }
-    return code_starts_find(&m->starts, module_vaddr(m, file_offset));
+    return code_starts_find(module_need_starts(m), module_vaddr(m, file_offset));
 }
 
 size_t module_resolve(struct module *m, uint64_t file_offset, enum symbolize_mode mode,

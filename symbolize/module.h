@@ -1,5 +1,5 @@
-/* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c
- * (addresses, by the sources that symbol_sources.h ranks), module_find.c (functions by name) and usdt.c (probe sites). */
+/* One file as the cache keeps it. The public face is symbolizer.h; its functions are in module.c (addresses, by the sources that
+ * symbol_sources.h ranks), module_find.c (functions by name), module_probe.c (and where they are probed) and usdt.c (probe sites). */
 #pragma once
 
 #include <stdbool.h>
@@ -66,6 +66,10 @@ const struct mini_debug *module_need_mini(struct module *m);
  * call is counted as a lookup, since libdw keeps what it looked up. */
 Dwarf_CFI *module_cfi(struct module *m);
 Dwarf_CFI *module_debug_cfi(struct module *m);
+/* Where functions begin by unwind information, read once. */
+const struct code_starts *module_need_starts(struct module *m);
+/* The one function of a name, as module_find_function finds it: addresses. 0, or its errors. */
+int module_search_function(struct module *m, const char *name, struct probe_range *ret);
 /* True where what it knows should not be kept for the next job. */
 bool module_is_incomplete(const struct module *m);
 /* Memory that the module holds, pages of its files aside. */

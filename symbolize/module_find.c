@@ -63,10 +63,9 @@ static void search_module(struct function_search *s, struct module *m)
     }
 }
 
-int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset)
+int module_search_function(struct module *m, const char *name, struct probe_range *ret)
 {
     struct function_search s = {.name = name, .name_len = strlen(name)};
-    uint64_t file_offset;
     if (s.name_len == 0)
         return -ENOENT;
     int r = module_need_debug(m);
@@ -81,9 +80,20 @@ int module_find_function(struct module *m, const char *name, uint64_t offset, ui
         return -ENOENT;
     if (s.several)
         return -ENOTUNIQ;
-    if (offset >= s.found->end - s.found->start)
+    *ret = (struct probe_range){s.found->start, s.found->end};
+    return 0;
+}
+
+int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset)
+{
+    struct probe_range found;
+    uint64_t file_offset;
+    int r = module_search_function(m, name, &found);
+    if (r < 0)
+        return r;
+    if (offset >= found.end - found.start)
         return -ERANGE;
-    if (!elf_segments_offset(&m->segments, s.found->start + offset, &file_offset))
+    if (!elf_segments_offset(&m->segments, found.start + offset, &file_offset))
         return -ENOENT;
     *ret_file_offset = file_offset;
     return 0;

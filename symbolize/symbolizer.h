@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "symbolize/probe_place.h"
+
 struct symbolizer;
 struct module;
 
@@ -116,6 +118,15 @@ uint64_t module_code_start(struct module *m, uint64_t file_offset);
  * chooser, a PLT stub somebody else's. 0; -ENOENT: no such symbol; -ENOTUNIQ: several; -ERANGE: offset
  * outside of it. */
 int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset);
+
+/* The same, as places that are cheap (symbolize/probe_place.h): for the whole function, or the one instruction `offset` bytes into it, which
+ * must be one. args: argument registers that must be as they were at the entry. *ret is the caller's to deinit. 0; module_find_function's
+ * errors; probe_place_find's; -EILSEQ: no instruction begins at that offset; -ENODATA: it is no ret. */
+int module_find_probe(struct module *m, const char *name, uint64_t offset, enum probe_want want, uint32_t args, struct probe_points *ret);
+/* What is known of the instruction at a file offset; of none: stepped, without a name. */
+void module_probe_point(const struct module *m, uint64_t file_offset, struct probe_point *ret);
+/* True for a Go program: its stacks move, and no return probe survives that. */
+bool module_is_go(const struct module *m);
 
 /* A USDT probe site (.note.stapsdt). */
 struct usdt_site {

@@ -6,17 +6,15 @@
 #include <string.h>
 
 #include "symbolize/module.h"
+#include "symbolize/usdt.h"
 #include "util/cleanup.h"
 
 #define NT_STAPSDT 3
 #define USDT_MAX_SITES 65536u
 
-struct usdt_note {
-    uint64_t address, base, semaphore;
-    const char *provider, *name;
-};
-
 struct usdt_list {
+    const struct elf_segments *segments;
+    const char *provider, *name; /* that are wanted */
     struct usdt_site *sites;
     size_t n, room;
 };
@@ -56,7 +54,7 @@ static const char *note_string(const char *note, size_t len, size_t *offset)
     return s;
 }
 
-static bool note_parse(Elf *elf, const char *note, size_t len, struct usdt_note *ret)
+static bool note_parse(Elf *elf, const char *note, size_t len, const GElf_Shdr *base, struct usdt_note *ret)
 {
     uint64_t words[3] = {0};
     size_t word_bytes = gelf_fsize(elf, ELF_T_ADDR, 1, EV_CURRENT), offset = 3 * word_bytes;
@@ -74,28 +72,19 @@ static bool note_parse(Elf *elf, const char *note, size_t len, struct usdt_note 
         return false;
     for (int i = 0; i < 3; i++)
         words[i] = word_bytes == 8 ? addresses.wide[i] : addresses.narrow[i];
-    *ret = (struct usdt_note){.address = words[0], .base = words[1], .semaphore = words[2]};
+    uint64_t moved = base && words[1] ? base->sh_addr - words[1] : 0;
+    *ret = (struct usdt_note){
+        .address = words[0] + moved, .semaphore = words[2] ? words[2] + moved : 0, .moved = moved};
     ret->provider = note_string(note, len, &offset);
     ret->name = ret->provider ? note_string(note, len, &offset) : NULL;
+    const char *arguments = ret->name ? note_string(note, len, &offset) : NULL;
+    ret->arguments = arguments ? arguments : "";
     return ret->name != NULL;
 }
 
-static int usdt_add(struct module *m, const struct usdt_note *note, uint64_t moved, struct usdt_list *list)
+static int usdt_each_of(Elf *elf, Elf_Data *data, const GElf_Shdr *base,
+                        int (*visit)(void *userdata, const struct usdt_note *note), void *userdata)
 {
-    struct usdt_site site = {0};
-    if (!elf_segments_offset(&m->segments, note->address + moved, &site.file_offset))
-        return 0;
-    if (note->semaphore
-        && !elf_segments_offset(&m->segments, note->semaphore + moved, &site.semaphore_file_offset))
-        return 0;
-    return usdt_list_add(list, site);
-}
-
-static int usdt_collect(struct module *m, Elf_Data *data, const char *provider, const char *name,
-                        struct usdt_list *list)
-{
-    GElf_Shdr base_header;
-    bool based = elf_file_section(&m->file, ".stapsdt.base", &base_header) != NULL;
     size_t offset = 0, name_offset, note_offset;
     GElf_Nhdr header;
     while (offset < data->d_size
@@ -105,30 +94,52 @@ static int usdt_collect(struct module *m, Elf_Data *data, const char *provider, 
         if (header.n_type != NT_STAPSDT || header.n_namesz != sizeof("stapsdt")
             || memcmp(bytes + name_offset, "stapsdt", sizeof("stapsdt")) != 0)
             continue;
-        if (!note_parse(m->file.elf, bytes + note_offset, header.n_descsz, &note)
-            || strcmp(note.provider, provider) != 0 || strcmp(note.name, name) != 0)
+        if (!note_parse(elf, bytes + note_offset, header.n_descsz, base, &note))
             continue;
-        int r = usdt_add(m, &note, based && note.base ? base_header.sh_addr - note.base : 0, list);
-        if (r < 0)
+        int r = visit(userdata, &note);
+        if (r)
             return r;
     }
     return 0;
 }
 
-int module_find_usdt(struct module *m, const char *provider, const char *name, struct usdt_site **ret_sites,
-                     size_t *ret_n)
+int usdt_each(const struct elf_file *file, int (*visit)(void *userdata, const struct usdt_note *note), void *userdata)
 {
-    CLEANUP(usdt_list_deinit) struct usdt_list list = {0};
+    GElf_Shdr base;
+    bool based = elf_file_section(file, ".stapsdt.base", &base) != NULL;
     Elf_Scn *section = NULL;
-    while ((section = elf_nextscn(m->file.elf, section))) {
+    while ((section = elf_nextscn(file->elf, section))) {
         GElf_Shdr header;
         if (!gelf_getshdr(section, &header) || header.sh_type != SHT_NOTE || (header.sh_flags & SHF_ALLOC))
             continue;
         Elf_Data *data = elf_getdata(section, NULL);
-        int r = data && data->d_buf ? usdt_collect(m, data, provider, name, &list) : 0;
-        if (r < 0)
+        int r = data && data->d_buf ? usdt_each_of(file->elf, data, based ? &base : NULL, visit, userdata) : 0;
+        if (r)
             return r;
     }
+    return 0;
+}
+
+static int usdt_list_visit(void *userdata, const struct usdt_note *note)
+{
+    struct usdt_list *list = userdata;
+    struct usdt_site site = {0};
+    if (strcmp(note->provider, list->provider) != 0 || strcmp(note->name, list->name) != 0
+        || !elf_segments_offset(list->segments, note->address, &site.file_offset))
+        return 0;
+    if (note->semaphore && !elf_segments_offset(list->segments, note->semaphore, &site.semaphore_file_offset))
+        return 0;
+    return usdt_list_add(list, site);
+}
+
+int module_find_usdt(struct module *m, const char *provider, const char *name, struct usdt_site **ret_sites,
+                     size_t *ret_n)
+{
+    CLEANUP(usdt_list_deinit) struct usdt_list list = {
+        .segments = &m->segments, .provider = provider, .name = name};
+    int r = usdt_each(&m->file, usdt_list_visit, &list);
+    if (r < 0)
+        return r;
     if (list.n == 0)
         return -ENOENT;
     *ret_n = list.n;

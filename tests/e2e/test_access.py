@@ -57,6 +57,7 @@ PATHS = [
     "/pid/{}/debug/pprof/cmdline",
     "/pid/{}/debug/pprof/goroutine?debug=2",
     "/pid/{}/debug/pprof/threadcreate",
+    "/pid/{}/debug/pprof/growth?seconds=0.1",
     "/pid/{}/debug/pprof/symbol?0x1",
     "/pid/{}/debug/quality?seconds=0.1",
     "/pid/{}/debug/pprof/?format=json",

@@ -50,21 +50,22 @@ class Install(unittest.TestCase):
     def test_everything_and_nothing_else(self):
         expected = ("/sbin/cprofd", "/system/cprofd.service", "/system/cprofd.socket", "/sysusers.d/cprofd.conf",
                     "/cprofd/cprofd.service.d/sys-admin.conf", "/cprofd/cprofd.service.d/debuginfod.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
-                    "/licenses/cprofd/LICENSE")
+                    "/licenses/cprofd/LICENSE", "/libcprofd-heap.so", "/libcprofd-heap-cxx.so", "/libcprofd-heap-static.a", "/pkgconfig/cprofd.pc",
+                    "/pkgconfig/cprofd-heap.pc", "/pkgconfig/cprofd-heap-cxx.pc",
+                    "/pkgconfig/cprofd-heap-static.pc", "/include/cprofd/profile.h", "/include/cprofd/labels.h")
         found = {self.find(ending) for ending in expected}
-        ours = {path for path in self.files if not path.startswith(self.prefix + "/include")}
-        self.assertEqual(ours, found)
+        self.assertEqual(set(self.files), found)
 
     def test_modes(self):
         for path, real in self.files.items():
             mode = os.stat(real).st_mode & 0o7777
-            self.assertEqual(mode, 0o755 if path.endswith("/sbin/cprofd") else 0o644, path)
+            self.assertEqual(mode, 0o755 if path.endswith(("/sbin/cprofd", ".so")) else 0o644, path)
 
     def test_service_names_what_is_installed(self):
         service = self.text(self.find("/cprofd.service"))
         self.assertIn(f"ExecStart={self.find('/sbin/cprofd')} --config {self.find('etc/cprofd/cprofd.conf')}\n", service)
         for path in self.files:
-            if not path.endswith("/cprofd"):
+            if not path.endswith(("/cprofd", ".so", ".a")):
                 self.assertNotRegex(self.text(path), "@[A-Z]+@", path)
 
     def test_manuals_and_drop_in_name_the_drop_in(self):

@@ -17,6 +17,7 @@
 
 /* BPF_TRACE_UPROBE_MULTI, Linux 6.6: newer than the headers that we build against. */
 #define ATTACH_TRACE_UPROBE_MULTI 48
+#define ATTACH_TRACE_UPROBE_SESSION 57 /* Linux 6.13 */
 
 static char verifier_log[LOG_BYTES];
 static char warnings[4096];
@@ -33,7 +34,7 @@ static int keep_warnings(enum libbpf_print_level level, const char *fmt, va_list
 /* Loaded for links of a kind that older kernels lack; the daemon has another program for those. */
 static bool can_be_missing(const char *name)
 {
-    return strcmp(name, "on_probe_multi") == 0;
+    return strcmp(name, "on_probe_multi") == 0 || strcmp(name, "on_heap_session") == 0;
 }
 
 static int load_one(const char *path, const char *name, unsigned log_level)
@@ -51,7 +52,7 @@ static int load_one(const char *path, const char *name, unsigned log_level)
         if (chosen)
             (void)bpf_program__set_log_buf(program, verifier_log, sizeof(verifier_log));
         if (chosen && can_be_missing(name))
-            (void)bpf_program__set_expected_attach_type(program, ATTACH_TRACE_UPROBE_MULTI);
+            (void)bpf_program__set_expected_attach_type(program, strstr(name, "_session") ? ATTACH_TRACE_UPROBE_SESSION : ATTACH_TRACE_UPROBE_MULTI);
     }
     verifier_log[0] = warnings[0] = '\0';
     int r = bpf_object__load(object);

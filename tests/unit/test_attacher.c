@@ -69,6 +69,8 @@ START_TEST(test_other_faults)
     ck_assert_ptr_nonnull(strstr(message, "LimitNOFILE"));
     ck_assert_int_eq(explain(-ESRCH, false, EVENT_CPU_CLOCK), 404);
     ck_assert_int_eq(explain(-ENOENT, false, EVENT_PERF), 400);
+    ck_assert_int_eq(explain(-ENOENT, false, EVENT_GROWTH), 503);
+    ck_assert_ptr_nonnull(strstr(message, "kmem:rss_stat"));
 }
 END_TEST
 

@@ -28,6 +28,28 @@ static const Perftools__Profiles__Label *label_of(const Perftools__Profiles__Pro
     ck_abort_msg("no label %s", key);
 }
 
+/* What each is short of whole numbers, the next one has. */
+START_TEST(test_weights_stand_for_more)
+{
+    uint64_t before = 0;
+    int64_t samples = 0, weight = 0;
+    b.params.scale = 3333;
+    for (uint64_t i = 0; i < 3; i++)
+        build_user(&b, (uint64_t[]){0x10010 + i, 0x10081}, 2, STACK_END_ROOT, 5);
+    for (size_t i = 0; i < b.n_counts; i++)
+        before += b.counts[i].value.weight;
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    for (size_t i = 0; i < pb->n_sample; i++) {
+        samples += pb->sample[i]->value[0];
+        weight += pb->sample[i]->value[1];
+    }
+    ck_assert_uint_gt(before, 0);
+    ck_assert_int_eq(samples, 15);
+    ck_assert_int_eq(weight, (int64_t)(before * 3333 / 1000));
+    reader_free(pb);
+}
+END_TEST
+
 START_TEST(test_counts_and_late_samples_are_one)
 {
     uint64_t stack = build_stack(&b, NULL, 0, (uint64_t[]){0x10010}, 1, STACK_END_ROOT);
@@ -435,6 +457,7 @@ int main(void)
     TCase *tc = tcase_create("render_facts");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, test_weights_stand_for_more);
     tcase_add_test(tc, test_counts_and_late_samples_are_one);
     tcase_add_test(tc, test_counts_without_a_stack_are_lost_and_said);
     tcase_add_test(tc, test_names_of_threads_are_any_bytes);

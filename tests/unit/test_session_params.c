@@ -68,7 +68,10 @@ static const struct {
     {"event=raw:", "hexadecimal"}, {"event=raw:0x1", "hexadecimal"}, {"event=raw:11111111111111111", "1 to 16"}, {"event=raw:g", "raw:1a2"},
     {"event=uprobe:", "separator is missing"}, {"event=uprobe:main", "separator is missing"}, {"event=uprobe:ns::f", "separator"},
     {"event=uprobe:lib.so:f", "must be absolute"}, {"event=uprobe::", "SYMBOL is empty"}, {"event=uprobe:/x:", "SYMBOL is empty"},
-    {"event=uprobe:/x:a:b", "single colon in SYMBOL"}, {"event=uprobe:/x:f%2B0x11111111111111111", "16 digits"},
+    {"event=uprobe:/x:a:b", "single colon in SYMBOL"},
+    {"duty=5", "goes with probes"}, {"event=uprobe:/x:f&duty=0", "out of bounds"}, {"event=uprobe:/x:f&duty=101", "out of bounds"},
+    {"event=uprobe:/x:f&duty=x", "not a number"},
+    {"event=uprobe:/x::ret", "separator"}, {"event=uprobe:/x:f:ret%2B0x4", "single colon"}, {"event=uprobe:/x:f%2B0x11111111111111111", "16 digits"},
     {"event=uprobe:/x:%2B0x1", "SYMBOL is empty"}, {"event=uprobe:/x:%0a", "control characters"}, {"event=uprobe:/x:%ff", "not UTF-8"},
     {"event=usdt:/x:p", "PROVIDER:NAME"}, {"event=usdt:/x::n", "PROVIDER:NAME"}, {"event=usdt:/x:p:", "PROVIDER:NAME"},
     {"event=usdt:/x:p:n:m", "PROVIDER:NAME"}, {"event=usdt:p:n", "must be absolute"}, {"event=usdt:x", "separator is missing"},
@@ -130,6 +133,10 @@ START_TEST(test_taken)
     ck_assert_uint_eq(good("").unwind, SESSION_UNWIND_AUTO);
     ck_assert_uint_eq(good("unwind=auto").unwind, SESSION_UNWIND_AUTO);
     ck_assert_uint_eq(good("unwind=eh&event=uprobe:/x:f").unwind, SESSION_UNWIND_TABLES);
+    ck_assert(good("event=uprobe:/x:f:ret").symbol_result);
+    ck_assert(good("event=uprobe:/x:f").duty == 0 && good("event=uprobe:/x:f&duty=100").duty == 0);
+    ck_assert(good("event=usdt:/x:p:f&duty=2.5").duty == 2.5);
+    ck_assert(!good("event=uprobe:/x:ns::ret").symbol_result);
     ck_assert_uint_eq(good("unwind=fp").unwind, SESSION_UNWIND_FP);
     ck_assert_uint_eq(good("unwind=copy&event=page-faults").unwind, SESSION_UNWIND_COPY);
     ck_assert(!good("kernel=0&thread=&focus=").kernel);
@@ -196,6 +203,8 @@ static const struct {
     {"event=uprobe:/a::b:f", EVENT_UPROBE, "f", "/a::b", "f", 0},
     {"event=uprobe:/x:operator%2B", EVENT_UPROBE, "operator+", "/x", "operator+", 0},
     {"event=uprobe:/x:operator%2B%2B0x10", EVENT_UPROBE, "operator+", "/x", "operator+", 16},
+    {"event=uprobe:/x:f%2B0x4:ret", EVENT_UPROBE, "f", "/x", "f", 4},
+    {"event=uprobe:/x:ns::ret", EVENT_UPROBE, "ns::ret", "/x", "ns::ret", 0},
     {"event=uprobe:/x:f%2Bbeef", EVENT_UPROBE, "f+beef", "/x", "f+beef", 0},
     {"event=usdt:/x:python:function__entry", EVENT_USDT, "function__entry", "/x", "python:function__entry", 0},
     {"event=usdt::p:n", EVENT_USDT, "n", "", "p:n", 0},

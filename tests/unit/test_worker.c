@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "daemon/log.h"
+#include "daemon/probe.h"
 #include "daemon/worker_pool.h"
 #include "tests/unit/render_fixture.h"
 #include "util/unwind_table.h"
@@ -186,26 +187,45 @@ static const char *libc_path(void)
     return b.strings + b.objects[b.n_objects - 1].path;
 }
 
+/* Never run: the entry is single-stepped, the jump behind it is not. */
+__asm__(".text\n.globl cprofd_test_probed\n.type cprofd_test_probed, @function\n"
+        "cprofd_test_probed: test %rdi, %rdi\n  je 1f\n  lea 1(%rdi), %rdi\n1: ret\n"
+        ".size cprofd_test_probed, . - cprofd_test_probed\n");
+void cprofd_test_probed(void);
+
+static void check_site(const struct outcome *o, uint32_t n, uint64_t offset, const char *insn)
+{
+    const struct probe_found *found = (const void *)o->body;
+    const struct probe_site *sites = (const struct probe_site *)(found + 1);
+    ck_assert_msg(o->error == 0, "%s", o->message);
+    ck_assert_uint_eq(found->n, n);
+    ck_assert_uint_eq(o->len, sizeof(*found) + n * sizeof(*sites));
+    ck_assert_uint_eq(sites[0].point.file_offset, offset);
+    ck_assert_str_eq(sites[0].point.insn, insn);
+}
+
 START_TEST(test_probe_places)
 {
-    struct worker_probe p = {.symbol = "malloc"};
-    struct outcome o = probe(libc_path(), p);
+    struct worker_probe p = {.symbol = "cprofd_test_probed"};
+    struct raw_mapping *own = build_own(&b, (void *)cprofd_test_probed);
+    uint64_t entry = (uint64_t)(uintptr_t)cprofd_test_probed - own->start + own->offset;
+    struct outcome o = probe("/proc/self/exe", p);
     ck_assert_msg(o.error == 0, "%s", o.message);
-    ck_assert_uint_eq(o.len, sizeof(struct usdt_site));
-    uint64_t malloc_offset = ((struct usdt_site *)o.body)->file_offset;
-    ck_assert_uint_ne(malloc_offset, 0);
+    check_site(&o, 1, entry + 3, "je");
     free(o.body);
-    p.offset = 4;
-    o = probe(libc_path(), p);
-    ck_assert_uint_eq(((struct usdt_site *)o.body)->file_offset, malloc_offset + 4);
+    p.offset = 5;
+    o = probe("/proc/self/exe", p);
+    check_site(&o, 1, entry + 5, "lea");
+    free(o.body);
+    p = (struct worker_probe){.symbol = "cprofd_test_probed", .result = 1};
+    o = probe("/proc/self/exe", p);
+    check_site(&o, 1, entry + 9, "ret");
     free(o.body);
     p = (struct worker_probe){.usdt = 1, .symbol = "cprofd_test:site"};
     o = probe("/proc/self/exe", p);
     ck_assert_msg(o.error == 0, "%s", o.message);
-    ck_assert_uint_eq(o.len, sizeof(struct usdt_site));
-    struct raw_mapping *own = build_own(&b, (void *)cprofd_test_site);
-    ck_assert_uint_eq(((struct usdt_site *)o.body)->file_offset,
-                      (uint64_t)(uintptr_t)cprofd_test_site - own->start + own->offset);
+    own = build_own(&b, (void *)cprofd_test_site);
+    check_site(&o, 1, (uint64_t)(uintptr_t)cprofd_test_site - own->start + own->offset, "nop");
     free(o.body);
 }
 END_TEST
@@ -220,6 +240,8 @@ START_TEST(test_probe_errors_help)
     } cases[] = {
         {NULL, {.symbol = "no_such_function"}, -ENOENT, "no_such_function: the file has no such function"},
         {NULL, {.symbol = "malloc", .offset = 1 << 30}, -ERANGE, "outside of the function"},
+        {"/proc/self/exe", {.symbol = "cprofd_test_probed", .offset = 4}, -EILSEQ, "no instruction begins at that offset"},
+        {"/proc/self/exe", {.symbol = "cprofd_test_probed", .offset = 5, .result = 1}, -ENODATA, "there is no ret at that offset"},
         {NULL, {.symbol = "libc:nothing", .usdt = 1}, -ENOENT, "no such USDT probe"},
         {NULL, {.symbol = "nocolon", .usdt = 1}, -ENOENT, "no such USDT probe"},
         {"/etc/passwd", {.symbol = "malloc"}, -ENOEXEC, "not an ELF file"},

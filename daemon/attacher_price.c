@@ -1,0 +1,81 @@
+/* Probes are attached for a moment in which nothing counts but their hits, against the CPU time that the target uses meanwhile. Few hits tell
+ * enough where the price is high, so a target that can't bear them is rid of them within milliseconds. Runs in the attacher. */
+#include "daemon/attacher_price.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "bpf/sampler.h"
+#include "bpf/uprobe_price.h"
+#include "daemon/attacher.h"
+#include "daemon/cpu_clock.h"
+#include "util/clock.h"
+
+/* How long hits are counted at most, and how many. */
+#define PRICE_TIME_NS (100 * NSEC_PER_MSEC)
+#define PRICE_HITS 2000
+/* How far apart, of the target's CPU time, two things may be read that belong together, and how often that is tried. */
+#define PRICE_LOOK_MOST_NS 20000
+#define PRICE_LOOKS 8
+/* What a target is taken to use at least: one part in so many of one CPU. As in the window. */
+#define PRICE_IDLE_PART 5
+
+/* Of the CPU time that it uses under probes, what is taken to be its own at least: nearer than that a hit's price is not known. */
+#define PRICE_LEAST_PART 50
+
+static double at_least(double value, double least)
+{
+    return value > least ? value : least;
+}
+
+void attacher_price_learn(const struct attacher_request *q)
+{
+    struct uprobe_price *price = q->sampler->price, measured = {0};
+
+    if (__atomic_load_n(&price->known, __ATOMIC_ACQUIRE) || uprobe_price_measure(q->sampler, q->slot, &measured) < 0)
+        return;
+    price->emulated_ns = measured.emulated_ns;
+    price->stepped_ns = measured.stepped_ns;
+    __atomic_store_n(&price->known, 1, __ATOMIC_RELEASE);
+}
+
+struct price_look {
+    uint64_t hits, before_ns, after_ns; /* CPU time, read before and after the hits */
+};
+
+/* Both at one moment, as far as this process is let: between the two it may lose its CPU, and the target goes on. 0 or -ESRCH. */
+static int price_look(const struct attacher_request *q, struct price_look *ret)
+{
+    int r = 0;
+
+    for (int i = 0; i < PRICE_LOOKS; i++) {
+        r = process_cpu_ns(q->pid, &ret->before_ns);
+        ret->hits = __atomic_load_n(&q->sampler->ctl[q->slot].armed_hits, __ATOMIC_RELAXED);
+        r = r < 0 ? r : process_cpu_ns(q->pid, &ret->after_ns);
+        if (r < 0 || ret->after_ns - ret->before_ns < PRICE_LOOK_MOST_NS)
+            break;
+    }
+    return r;
+}
+
+int attacher_price_check(const struct attacher_request *q, struct attacher_price *ret)
+{
+    const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
+    uint64_t began_ns = monotonic_ns();
+    struct price_look first, now;
+
+    *ret = (struct attacher_price){.hit_ns = q->stepped ? q->sampler->price->stepped_ns : q->sampler->price->emulated_ns};
+    if (ret->hit_ns == 0)
+        return 0;
+    int r = price_look(q, &first);
+    for (now = first; r == 0 && monotonic_ns() - began_ns < PRICE_TIME_NS && now.hits - first.hits < PRICE_HITS; r = price_look(q, &now))
+        (void)nanosleep(&pause, NULL);
+    if (r < 0 || now.hits == first.hits)
+        return 0; /* the end of a target is told by others */
+    double hits = (double)(now.hits - first.hits), cost_ns = hits * (double)ret->hit_ns, used_ns = (double)(now.after_ns - first.before_ns);
+    double own_ns = at_least(used_ns - cost_ns, at_least(used_ns, NSEC_PER_MSEC) / PRICE_LEAST_PART); /* without probes */
+    double idle_ns = (double)(monotonic_ns() - began_ns) / PRICE_IDLE_PART - cost_ns;
+    ret->per_second = hits / own_ns * NSEC_PER_SEC;
+    ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(idle_ns, own_ns);
+    return ret->percent > q->params->max_overhead ? -EDQUOT : 0;
+}

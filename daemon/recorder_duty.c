@@ -1,0 +1,38 @@
+/* What probes cost, and how much of the window they were attached for: what the attacher notes in the page that it shares with the loop. */
+#include "daemon/recorder_impl.h"
+#include "util/clock.h"
+
+/* Up to now, since the attacher began. */
+static uint64_t attached_ns(const struct attacher_progress *progress)
+{
+    uint64_t sum_ns, since_ns, now_ns;
+
+    do {
+        sum_ns = __atomic_load_n(&progress->attached_ns, __ATOMIC_ACQUIRE);
+        since_ns = __atomic_load_n(&progress->attached_since_ns, __ATOMIC_ACQUIRE);
+        now_ns = monotonic_ns();
+    } while (sum_ns != __atomic_load_n(&progress->attached_ns, __ATOMIC_ACQUIRE)
+             || since_ns != __atomic_load_n(&progress->attached_since_ns, __ATOMIC_ACQUIRE));
+    return sum_ns + (since_ns && now_ns > since_ns ? now_ns - since_ns : 0);
+}
+
+void recorder_duty_open(struct recorder *r)
+{
+    r->attached_before_ns = attached_ns(r->progress);
+}
+
+void recorder_duty_close(struct recorder *r)
+{
+    if (r->attached_ns == 0)
+        r->attached_ns = attached_ns(r->progress) - r->attached_before_ns;
+}
+
+uint64_t recorder_hit_ns(const struct recorder *r)
+{
+    return r->hit_ns;
+}
+
+uint64_t recorder_attached_ns(const struct recorder *r)
+{
+    return r->params.duty > 0 ? r->attached_ns : 0;
+}

@@ -1,0 +1,280 @@
+/* Before a recording of allocations is attached: which functions of the target's files allocate? A worker looks at each file that is mapped
+ * executable. Owns the list and the files that have some. */
+#include "daemon/recording_heap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpf/heap.h"
+#include "daemon/quote.h"
+#include "daemon/raw_profile.h"
+#include "daemon/recording_impl.h"
+#include "daemon/server.h"
+#include "util/cleanup.h"
+
+#define RECORDING_HEAP_TIMEOUT_NS (2 * NSEC_PER_SEC)
+
+void recording_heap_deinit(struct recording_heap *heap)
+{
+    for (size_t i = 0; i < heap->n_files; i++)
+        close_fd(&heap->files[i].fd);
+    heap->n_files = 0;
+    free(TAKE_PTR(heap->objects));
+}
+
+/* ---- the session's place in what is kept of threads */
+
+static int heap_find_index(const struct recording *rec, uint32_t *ret)
+{
+    uint32_t used = 0;
+
+    for (uint32_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
+        const struct session_ctl *ctl = &rec->server->sampler.ctl[i];
+        if (i != rec->slot && ctl->heap && ctl->state != SESSION_FREE && ctl->tgid == (uint32_t)rec->pid)
+            used |= 1u << ctl->heap_index;
+    }
+    for (uint32_t i = 0; i < HEAP_MAX_SESSIONS; i++) {
+        if (used >> i & 1)
+            continue;
+        *ret = i;
+        return 0;
+    }
+    return -EBUSY;
+}
+
+static void heap_attach(struct recording *rec)
+{
+    char message[256];
+
+    if (rec->heap->n_files == 0) {
+        (void)snprintf(message, sizeof(message), "no functions that allocate were found in the files that process %d maps, of which %u could not be "
+                       "read: are they stripped? (A Go program without cgo allocates by itself, and serves its own heap profile.)", rec->pid,
+                       rec->heap->n_unread);
+        recording_fail(rec, rec->heap->n_unread > 0 ? 503 : 400, message);
+        return;
+    }
+    if (heap_find_index(rec, &rec->params.heap_index) < 0) {
+        (void)snprintf(message, sizeof(message), "too many: %d recordings of the allocations of process %d run", HEAP_MAX_SESSIONS, rec->pid);
+        recording_fail(rec, 429, message);
+        return;
+    }
+    rec->params.heap_sites = rec->heap->sites;
+    recording_attach(rec, NULL, 0);
+}
+
+/* ---- one file after another */
+
+static void heap_next(struct recording *rec)
+{
+    struct recording_heap *heap = rec->heap;
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
+
+    if (heap->next == heap->n_objects) {
+        heap_attach(rec);
+        return;
+    }
+    m.u.file.u.need.kind = WORKER_FILE_OBJECT;
+    m.u.file.u.need.object = heap->objects[heap->next++];
+    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+}
+
+static void heap_note(char *text, size_t size, const struct heap_function *f)
+{
+    size_t len = strlen(text);
+
+    if (f->kind >= HEAP_SITE_ALLOC && strstr(text, f->name)) /* one of many */
+        return;
+    (void)snprintf(text + len, size - len, "%s%.47s", len ? "," : "", f->name);
+    len = strlen(text);
+    if (f->into > 0)
+        (void)snprintf(text + len, size - len, "+%#x", f->into);
+    len = strlen(text);
+    (void)snprintf(text + len, size - len, "(%.15s%s)", f->insn, f->stepped ? ", single-stepped" : "");
+}
+
+/* What programs call all the time. */
+static bool heap_is_frequent(uint32_t kind)
+{
+    return kind == HEAP_MALLOC || kind == HEAP_CALLOC || kind == HEAP_REALLOC || kind == HEAP_FREE || kind == HEAP_NEW || kind == HEAP_NEW_RETURN;
+}
+
+/* A worker's answer may be anything. */
+static bool heap_is_sound(const struct heap_function *f)
+{
+    return memchr(f->name, '\0', sizeof(f->name)) && memchr(f->insn, '\0', sizeof(f->insn)) && is_plain_utf8(f->name) && is_plain_utf8(f->insn);
+}
+
+/* An allocator that samples by itself stands before the others, which would tell the same once more. */
+static void heap_forget(struct recording_heap *heap)
+{
+    for (size_t i = 0; i < heap->n_files; i++)
+        close_fd(&heap->files[i].fd);
+    heap->n_files = heap->n_left_out = 0;
+    heap->functions[0] = heap->unprobed[0] = '\0';
+    heap->stepped = false;
+}
+
+/* True: some place of the file, whichever, is a site that can be probed and tells of allocations. */
+static bool heap_has_sites(const struct heap_function *functions, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (functions[i].kind == HEAP_SITE_ALLOC)
+            return true;
+    return false;
+}
+
+static void heap_take(struct recording_heap *heap, int fd, const struct heap_function *functions, size_t n)
+{
+    bool sites = heap_has_sites(functions, n);
+
+    if (heap->sites && !sites)
+        return;
+    if (sites && !heap->sites)
+        heap_forget(heap);
+    heap->sites = sites;
+    struct heap_place *places = heap->places[heap->n_files];
+    struct heap_file *file = &heap->files[heap->n_files];
+    size_t n_places = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct heap_function *f = &functions[i];
+        if (!heap_is_sound(f))
+            continue;
+        bool probed = f->kind >= HEAP_MALLOC && f->kind < (sites ? HEAP_CALL_KINDS : HEAP_SITE_ALLOC);
+        heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
+        heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
+        if (probed)
+            places[n_places++] = (struct heap_place){f->file_offset, f->semaphore, f->kind};
+    }
+    int own = n_places > 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (own < 0)
+        return;
+    *file = (struct heap_file){.fd = own, .places = places, .n = n_places};
+    heap->n_files++;
+}
+
+static void heap_on_functions(struct worker_job *job, const struct worker_result *result, void *userdata)
+{
+    struct recording *rec = userdata;
+    struct recording_heap *heap = rec->heap;
+    struct heap_function functions[HEAP_MAX_FUNCTIONS];
+
+    rec->placing = NULL;
+    rec->daemon_cpu_ns += result->cpu_ns;
+    ssize_t len = result->error ? -1 : pread(result->body_fd, functions, sizeof(functions), 0);
+    AUTO_CLOSE int fd = TAKE_FD(rec->probe_fd);
+    if (len > 0 && heap->n_files == RECORDING_HEAP_MAX_FILES)
+        heap->n_left_out++;
+    else if (len > 0)
+        heap_take(heap, fd, functions, (size_t)len / sizeof(functions[0]));
+    else if (len < 0 && result->error != -ENOEXEC)
+        heap->n_unread++;
+    heap_next(rec);
+}
+
+void recording_heap_on_file(struct recording *rec, int error, int fd)
+{
+    static const struct worker_job_ops ops = {.done = heap_on_functions};
+
+    if (error < 0 || fd < 0) {
+        rec->heap->n_unread++;
+        heap_next(rec);
+        return;
+    }
+    rec->probe_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    rec->placing = worker_pool_heap(rec->server->pool, fd, RECORDING_HEAP_TIMEOUT_NS, &ops, rec);
+    if (!rec->placing || rec->probe_fd < 0)
+        recording_fail(rec, 503, "too much to do: no worker is free to look for the process's allocator");
+}
+
+/* ---- what is mapped */
+
+static bool heap_knows(const struct recording_heap *heap, uint32_t object)
+{
+    for (size_t i = 0; i < heap->n_objects; i++)
+        if (heap->objects[i] == object)
+            return true;
+    return false;
+}
+
+static void heap_list(struct recording_heap *heap, const struct raw_profile *list)
+{
+    for (size_t i = 0; i < list->n_mappings; i++) {
+        uint32_t object = list->mappings[i].object;
+        if (object == RAW_NO_OBJECT || object >= list->n_objects || !list->objects[object].available || heap_knows(heap, object))
+            continue;
+        if (heap->n_objects == RECORDING_HEAP_MAX_LOOKS)
+            heap->n_unread++;
+        else
+            heap->objects[heap->n_objects++] = object;
+    }
+}
+
+void recording_heap_on_mappings(struct recording *rec, int fd)
+{
+    struct raw_profile list;
+
+    if (!rec->heap || rec->heap->listed || rec->phase != PHASE_PLACING || fd < 0)
+        return;
+    child_set_deadline(rec->collector, 0);
+    if (raw_table_open(fd, &list) < 0) {
+        recording_fail(rec, 503, "what the process maps could not be read");
+        return;
+    }
+    heap_list(rec->heap, &list);
+    raw_profile_close(&list);
+    rec->heap->listed = true;
+    heap_next(rec);
+}
+
+void recording_heap_begin(struct recording *rec)
+{
+    rec->phase = PHASE_PLACING;
+    rec->heap = calloc(1, sizeof(*rec->heap));
+    if (rec->heap)
+        rec->heap->objects = calloc(RECORDING_HEAP_MAX_LOOKS, sizeof(*rec->heap->objects));
+    if (!rec->heap || !rec->heap->objects) {
+        recording_fail(rec, 503, "no memory to look for the process's allocator");
+        return;
+    }
+    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS); /* it tells what is mapped, unasked */
+}
+
+void recording_heap_exec(struct recording *rec)
+{
+    rec->lost = true;
+    rec->ended = "the target executed another program, and what it had allocated is gone";
+    recording_close(rec);
+}
+
+/* ---- facts */
+
+int recording_heap_facts(const struct recording *rec, struct raw_writer *w)
+{
+    const struct recording_heap *heap = rec->heap;
+    const struct session_ctl *ctl = recording_ctl(rec);
+    const struct {
+        const char *key;
+        uint64_t value;
+    } counts[] = {{"heap.untracked", ctl->lost_live}, {"heap.lost_frees", ctl->lost_frees}, {"heap.replaced", ctl->replaced},
+                  {"lost.threads", ctl->lost_threads}, {"heap.files_unread", heap->n_unread}, {"heap.files_left_out", heap->n_left_out}};
+
+    uint64_t hit_ns = recorder_hit_ns(rec->recorder);
+    int e = raw_writer_fact(w, "heap.sampled", "%llu", (unsigned long long)ctl->samples);
+    e = e ? e : raw_writer_fact(w, "heap.functions", "%s", heap->functions);
+    if (heap->sites)
+        e = e ? e : raw_writer_fact(w, "heap.sampling", "the allocator's own: rate is not looked at");
+    if (hit_ns > 0)
+        e = e ? e : raw_writer_fact(w, "probe.hit_ns", "%llu", (unsigned long long)hit_ns);
+    if (heap->unprobed[0])
+        e = e ? e : raw_writer_fact(w, "heap.unprobed", "%s: what these allocate is missing", heap->unprobed);
+    for (size_t i = 0; e == 0 && i < sizeof(counts) / sizeof(counts[0]); i++)
+        if (counts[i].value > 0)
+            e = raw_writer_fact(w, counts[i].key, "%llu", (unsigned long long)counts[i].value);
+    return e;
+}

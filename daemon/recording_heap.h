@@ -1,0 +1,46 @@
+/* What a recording does to find its target's allocators: looks through the files that are mapped, one after another. Private to the
+ * recording's files. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/attach.h"
+#include "symbolize/heap_functions.h"
+
+struct collector_message;
+struct raw_writer;
+struct recording;
+
+/* Files with functions of an allocator, of one target; and files that are looked at. */
+#define RECORDING_HEAP_MAX_FILES 8
+#define RECORDING_HEAP_MAX_LOOKS 1024
+
+struct recording_heap {
+    bool listed;        /* what is mapped is known */
+    uint32_t *objects;  /* of the collector's, to be looked at; */
+    size_t n_objects, next;
+    struct heap_place places[RECORDING_HEAP_MAX_FILES][HEAP_MAX_FUNCTIONS];
+    struct heap_file files[RECORDING_HEAP_MAX_FILES];
+    size_t n_files;
+    bool sites;         /* an allocator that samples by itself is among them: others are not probed */
+    unsigned n_unread;  /* files that could not be looked at, */
+    unsigned n_left_out; /* and for which there was no room */
+    bool stepped;       /* the kernel single-steps the instruction where some that is called much is probed */
+    char functions[1024]; /* that are probed, for the profile; */
+    char unprobed[256]; /* and that are not; "" */
+};
+
+/* Attaches in the end. */
+void recording_heap_begin(struct recording *rec);
+/* What is mapped; fd stays the caller's. */
+void recording_heap_on_mappings(struct recording *rec, int fd);
+/* A file has come from the collector, or an error. fd becomes the recording's. */
+void recording_heap_on_file(struct recording *rec, int error, int fd);
+/* The target became another program: that one's allocator may be another, and what was live is gone. Ends the recording: a watch begins anew. */
+void recording_heap_exec(struct recording *rec);
+void recording_heap_deinit(struct recording_heap *heap);
+
+/* What a profile says of it. 0 or -errno. */
+int recording_heap_facts(const struct recording *rec, struct raw_writer *w);

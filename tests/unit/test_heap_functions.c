@@ -1,0 +1,92 @@
+/* Allocators in the files of this process. */
+#include <check.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "symbolize/elf_file.h"
+#include "symbolize/heap_functions.h"
+
+static size_t find_in(const char *path, struct heap_function *ret)
+{
+    struct elf_file file;
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(elf_file_open(fd, &file), 0);
+    ck_assert_int_eq(heap_functions_find(&file, ret, &n), 0);
+    elf_file_close(&file);
+    (void)close(fd);
+    return n;
+}
+
+static const struct heap_function *named(const struct heap_function *list, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return &list[i];
+    return NULL;
+}
+
+/* Each function once, though it has several names; what ends in another one is left out. */
+START_TEST(test_c_library)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+    void *(*function)(size_t) = malloc;
+    Dl_info info;
+
+    ck_assert_int_ne(dladdr(*(void **)&function, &info), 0);
+    size_t n = find_in(info.dli_fname, list);
+    const struct heap_function *f = named(list, n, "malloc");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(f->kind, HEAP_MALLOC);
+    ck_assert_uint_eq(named(list, n, "free")->kind, HEAP_FREE);
+    ck_assert_uint_eq(named(list, n, "realloc")->kind, HEAP_REALLOC);
+    ck_assert_ptr_null(named(list, n, "reallocarray"));
+    for (size_t i = 1; i < n; i++)
+        ck_assert_uint_lt(list[i - 1].file_offset, list[i].file_offset);
+}
+END_TEST
+
+/* Its operators call malloc and free. */
+START_TEST(test_cxx_library)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+    void *library = dlopen("libstdc++.so.6", RTLD_NOW);
+    void *function = library ? dlsym(library, "_Znwm") : NULL;
+    Dl_info info;
+
+    if (!function || !dladdr(function, &info))
+        return; /* there is none here */
+    ck_assert_uint_eq(find_in(info.dli_fname, list), 0);
+    (void)dlclose(library);
+}
+END_TEST
+
+/* It has stubs alone. */
+START_TEST(test_program)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+
+    ck_assert_ptr_null(named(list, find_in("/proc/self/exe", list), "malloc"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("heap_functions");
+    TCase *t = tcase_create("all");
+
+    tcase_add_test(t, test_c_library);
+    tcase_add_test(t, test_cxx_library);
+    tcase_add_test(t, test_program);
+    suite_add_tcase(s, t);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
