@@ -349,6 +349,10 @@ void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
         (void)bpf_map_delete_elem(s->go_waits_map, &slot);
         (void)bpf_map_delete_elem(s->go_locks_map, &slot);
     }
+    if (s->custom.prog >= 0 && a->live_fd >= 0) {
+        (void)bpf_map_delete_elem(s->custom.live_map, &slot);
+        (void)bpf_map_delete_elem(s->custom.calls_map, &slot);
+    }
     if (s->ctl[slot].heap)
         (void)bpf_map_delete_elem(s->heap.live_map, &slot);
 }

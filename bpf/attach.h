@@ -16,9 +16,10 @@ struct attachment {
     int *fds;                  /* perf events and links */
     size_t n_fds, cap_fds;
     struct timer_events *timers; /* where it has some */
+    int live_fd;               /* a custom profile's values; else -1 */
 };
 
-#define ATTACHMENT_INIT {-1, -1, NULL, 0, 0, NULL}
+#define ATTACHMENT_INIT {-1, -1, NULL, 0, 0, NULL, -1}
 
 /* Adds a descriptor, which becomes the attachment's. 0; -errno where fd is negative (as a system call left it); -ENOMEM. */
 int attach_keep(struct attachment *a, int fd);
@@ -69,6 +70,24 @@ struct heap_file {
 int attach_heap_maps(const struct sampler *s, uint32_t slot);
 /* The functions of one file, by the programs of bpf/heap.h, for a session that has these maps. 0; -EOPNOTSUPP: they are not loaded; -errno. */
 int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret);
+
+/* A place where a custom profile's values are added or removed. */
+struct custom_place {
+    uint64_t offset; /* in its file */
+    uint32_t role;   /* CUSTOM_ROLE (bpf/custom.h) */
+};
+
+/* Those of one file. */
+struct custom_file {
+    int fd;
+    const struct custom_place *places;
+    size_t n;
+};
+
+/* What is kept of a session's values. 0; -EOPNOTSUPP: the programs are not loaded; -errno. */
+int attach_custom_maps(const struct sampler *s, uint32_t slot, struct attachment *ret);
+/* The places of one file, for a session that has these maps. 0 or -errno. */
+int attach_custom(const struct sampler *s, uint32_t slot, uint32_t pid, const struct custom_file *file, struct attachment *ret);
 
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,

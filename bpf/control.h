@@ -134,6 +134,11 @@ struct session_ctl {
     __u64 lost_live;        /* heap: objects that found no room among those that live; */
     __u64 lost_frees;       /* frees that found none in the counts; */
     __u64 replaced;         /* and live objects in whose place another one was allocated: a free that was not seen */
+                            /* custom: lost_live: values that found no room; replaced: live ones that were added again */
+    __u64 live_values;      /* custom: that there are; */
+    __u64 unknown_removes;  /* removes of values that were not live; */
+    __u64 failed_adds;      /* results that are no values; */
+    __u64 lost_calls;       /* and calls whose weight was not known where they ended */
     __u64 began_before;     /* waits that began before the window, and are left out */
     __u64 full_ns;          /* SCHED_TRACE: monotonic: when an event or its stack first found no room: nothing is told from then on; else 0.
                              * The loop writes it, too, where its own room ends */

@@ -130,11 +130,12 @@ static __always_inline void walk_user_begin(struct session_ctl *s, struct task_s
     stack_begin(walk);
 }
 
-static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+/* at_entry: the return address is at the stack's top. */
+static __always_inline void walk_user(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk, bool at_entry)
 {
     walk_user_begin(s, task, walk);
     stack_push(walk, STACK_FRAME_EXACT);
-    if (!s->at_entry || stack_step_entry(walk))
+    if (!at_entry || stack_step_entry(walk))
         stack_step_all(walk);
     walk->record.n_user = walk->n - walk->record.n_kernel;
 }
@@ -161,13 +162,18 @@ static __always_inline void walk_finish(struct stack_walk *walk)
     walk->record.stack_hash[1] = walk->hash[1];
 }
 
-static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task,
-                                          struct stack_walk *walk)
+static __always_inline void collect_stack_at(void *ctx, struct session_ctl *s, struct task_struct *task, struct stack_walk *walk,
+                                             bool at_entry)
 {
     walk_begin(s, walk);
     if (s->kernel)
         walk_kernel(ctx, walk);
     if (task->mm)
-        walk_user(s, task, walk);
+        walk_user(s, task, walk, at_entry);
     walk_finish(walk);
+}
+
+static __always_inline void collect_stack(void *ctx, struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+{
+    collect_stack_at(ctx, s, task, walk, s->at_entry);
 }

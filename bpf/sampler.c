@@ -64,10 +64,13 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
                  .return_multi_prog = fds[SAMPLER_HEAP_RETURN_MULTI_PROG], .session_prog = fds[SAMPLER_HEAP_SESSION_PROG],
                  .live_map = fds[SAMPLER_HEAP_LIVE_MAP], .hits_map = fds[SAMPLER_HEAP_HITS_MAP],
                  .site_prog = fds[SAMPLER_HEAP_SITE_PROG], .site_multi_prog = fds[SAMPLER_HEAP_SITE_MULTI_PROG]},
+        .custom = {.prog = fds[SAMPLER_CUSTOM_PROG], .multi_prog = fds[SAMPLER_CUSTOM_MULTI_PROG], .live_map = fds[SAMPLER_CUSTOM_LIVE_MAP],
+                   .calls_map = fds[SAMPLER_CUSTOM_CALLS_MAP]},
     };
     (void)snprintf(s.sched_error, sizeof(s.sched_error), "%s", loaded.errors[SAMPLER_OBJECT_SCHED]);
     (void)snprintf(s.go_error, sizeof(s.go_error), "%s", loaded.errors[SAMPLER_OBJECT_GO]);
     (void)snprintf(s.heap_error, sizeof(s.heap_error), "%s", loaded.errors[SAMPLER_OBJECT_HEAP]);
+    (void)snprintf(s.custom_error, sizeof(s.custom_error), "%s", loaded.errors[SAMPLER_OBJECT_CUSTOM]);
     s.ctl = sampler_map(sessions, CPROFD_MAX_SESSIONS * sizeof(struct session_ctl));
     s.phases = s.ctl ? sampler_map(phases, sampler_phases_bytes(&s)) : NULL;
     s.price = s.phases ? sampler_shared(sizeof(*s.price)) : NULL;
@@ -98,7 +101,7 @@ int sampler_open_bare(struct sampler *ret)
         .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
         .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
         .go_prog = -1, .go_multi_prog = -1, .go_waits_map = -1, .go_locks_map = -1,
-        .heap = {-1, -1, -1, -1, -1, -1, -1, -1, -1},
+        .heap = {-1, -1, -1, -1, -1, -1, -1, -1, -1}, .custom = {-1, -1, -1, -1},
     };
     sched_init(ret, -1);
     return 0;
@@ -112,7 +115,7 @@ void sampler_close(struct sampler *s)
                   &s->new_task_prog, &s->threads_map, &s->go_prog, &s->go_multi_prog,
                   &s->go_waits_map, &s->go_locks_map, &s->heap.prog, &s->heap.return_prog, &s->heap.multi_prog,
                   &s->heap.return_multi_prog, &s->heap.session_prog, &s->heap.live_map, &s->heap.hits_map, &s->heap.site_prog,
-                  &s->heap.site_multi_prog};
+                  &s->heap.site_multi_prog, &s->custom.prog, &s->custom.multi_prog, &s->custom.live_map, &s->custom.calls_map};
     sched_deinit(s);
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close_fd(fds[i]);

@@ -26,6 +26,9 @@ struct sampler {
     struct sampler_heap {        /* probes of allocators, see bpf/heap.h; -1: heap_error says why not, or the kernel lacks that way to attach them */
         int prog, return_prog, multi_prog, return_multi_prog, session_prog, live_map, hits_map, site_prog, site_multi_prog;
     } heap;
+    struct sampler_custom {      /* custom profiles, see bpf/custom.h; -1: custom_error says why not, or the kernel has no uprobe_multi */
+        int prog, multi_prog, live_map, calls_map;
+    } custom;
     struct session_ctl *ctl;     /* CPROFD_MAX_SESSIONS, shared with BPF */
     struct timer_phase *phases;  /* shared with BPF, too: TIMER_PHASE (bpf/control.h) */
     uint32_t n_cpus;             /* possible ones */
@@ -40,7 +43,7 @@ struct sampler {
         struct sched_filter_table *filter; /* shared with BPF; NULL: the programs are not there */
         uint64_t seed[2];        /* of the stacks' hashes: one for all sessions, as each stack is walked once for all */
     } sched;
-    char sched_error[512], go_error[512], heap_error[512];
+    char sched_error[512], go_error[512], heap_error[512], custom_error[512];
 };
 
 /* Loads everything. 0, or -errno with a message that says what is missing (a capability, a feature of the kernel). */

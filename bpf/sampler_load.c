@@ -16,6 +16,7 @@
 #include "bpf/control.h"
 #include "bpf/syscall_states.h"
 #include "bpf/heap.h"
+#include "custom.skel.h"
 #include "go.skel.h"
 #include "heap.skel.h"
 #include "sampler.skel.h"
@@ -170,11 +171,29 @@ static const struct loaded_fd heap_fds[] = {
     {SAMPLER_HEAP_SESSION_PROG, "on_heap_session", NULL},
 };
 
+static struct bpf_object *open_custom(uint32_t n_cpus, enum load_level level)
+{
+    struct custom_bpf *s = custom_bpf__open();
+    if (!s)
+        return NULL;
+    (void)bpf_program__set_expected_attach_type(s->progs.on_custom_multi, ATTACH_TRACE_UPROBE_MULTI);
+    (void)bpf_program__set_autoload(s->progs.on_custom_multi, level >= LOAD_MULTI);
+    return s->obj;
+}
+
+static const struct loaded_fd custom_fds[] = {
+    {SAMPLER_CUSTOM_PROG, "on_custom", NULL},
+    {SAMPLER_CUSTOM_MULTI_PROG, "on_custom_multi", NULL},
+    {SAMPLER_CUSTOM_LIVE_MAP, NULL, "custom_live"},
+    {SAMPLER_CUSTOM_CALLS_MAP, NULL, "custom_calls"},
+};
+
 static const struct loaded_object objects[] = {
     [SAMPLER_OBJECT_EVENTS] = {open_sampler, sampler_fds, sizeof(sampler_fds) / sizeof(sampler_fds[0])},
     [SAMPLER_OBJECT_THREADS] = {open_threads, threads_fds, sizeof(threads_fds) / sizeof(threads_fds[0])},
     [SAMPLER_OBJECT_SCHED] = {open_sched, sched_fds, sizeof(sched_fds) / sizeof(sched_fds[0])},
     [SAMPLER_OBJECT_GO] = {open_go, go_fds, sizeof(go_fds) / sizeof(go_fds[0])},
+    [SAMPLER_OBJECT_CUSTOM] = {open_custom, custom_fds, sizeof(custom_fds) / sizeof(custom_fds[0])},
     [SAMPLER_OBJECT_HEAP] = {open_heap, heap_fds, sizeof(heap_fds) / sizeof(heap_fds[0]), LOAD_SESSIONS},
 };
 _Static_assert(sizeof(objects) / sizeof(objects[0]) == SAMPLER_OBJECTS, "each object is here");

@@ -44,6 +44,10 @@ enum sampler_fd {
     SAMPLER_HEAP_MULTI_PROG, /* where this kernel has no uprobe_multi, */
     SAMPLER_HEAP_RETURN_MULTI_PROG,
     SAMPLER_HEAP_SESSION_PROG, /* or where it has no sessions of these (before Linux 6.13) */
+    SAMPLER_CUSTOM_PROG, /* these: -1 where custom profiles can't be had, */
+    SAMPLER_CUSTOM_LIVE_MAP,
+    SAMPLER_CUSTOM_CALLS_MAP,
+    SAMPLER_CUSTOM_MULTI_PROG, /* or where this kernel has no uprobe_multi */
     SAMPLER_FDS,
 };
 
@@ -54,6 +58,7 @@ enum sampler_object {
     SAMPLER_OBJECT_SCHED,
     SAMPLER_OBJECT_GO,
     SAMPLER_OBJECT_HEAP,
+    SAMPLER_OBJECT_CUSTOM,
     SAMPLER_OBJECTS,
 };
 

@@ -72,7 +72,7 @@ static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_
     for (__u32 i = 0; i < DUMP_PAGES; i++)
         d->pages[i].address = 1;
     if (mm)
-        walk_user(s, task, &d->walk);
+        walk_user(s, task, &d->walk, s->at_entry);
     walk_finish(&d->walk);
 }
 

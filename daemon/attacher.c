@@ -58,18 +58,22 @@ static int attacher_attach_tracepoint(const struct attacher_request *q, struct a
     return attach_tracepoint(q->sampler, q->slot, category, name, a);
 }
 
-static int attacher_attach_heap(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
+/* Those that have several files: of allocators, and of custom profiles. */
+static int attacher_attach_files(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
-    int r = attach_heap_maps(q->sampler, q->slot);
+    bool heap = q->params->event == EVENT_HEAP;
+    int r = heap ? attach_heap_maps(q->sampler, q->slot) : attach_custom_maps(q->sampler, q->slot, a);
 
     q->progress->stage = ATTACHER_LOCKS;
     attacher_try_locks(q->progress);
     q->progress->stage = ATTACHER_EVENTS;
-    r = r < 0 ? r : attacher_returns_check(q);
+    r = r < 0 || !heap ? r : attacher_returns_check(q);
     if (r == 0)
         attacher_price_learn(q);
     for (size_t i = 0; r == 0 && i < q->n_heap; i++)
         r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
+    for (size_t i = 0; r == 0 && i < q->n_custom; i++)
+        r = attach_custom(q->sampler, q->slot, (uint32_t)q->pid, &q->custom[i], a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;
@@ -111,8 +115,9 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
         attacher_try_locks(q->progress);
         q->progress->stage = ATTACHER_EVENTS;
         return attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
+    case EVENT_CUSTOM:
     case EVENT_HEAP:
-        return attacher_attach_heap(q, a, ret_price);
+        return attacher_attach_files(q, a, ret_price);
     case EVENT_TRACEPOINT:
         return attacher_attach_tracepoint(q, a);
     case EVENT_NEW_THREAD:
@@ -220,7 +225,7 @@ int attacher_main(int sock, void *arg)
         return attacher_say(sock, &m, NULL, 0);
     }
     m.type = ATTACHER_READY;
-    if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd}, 2))
+    if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd, a.live_fd}, a.live_fd >= 0 ? 3 : 2))
         return 1;
     if (attacher_hold(sock, q, &a) < 0)
         return 1;
@@ -257,6 +262,7 @@ static const char *attacher_no_permission(enum event_kind event)
     switch (event) {
     case EVENT_UPROBE:
     case EVENT_USDT:
+    case EVENT_CUSTOM:
     case EVENT_HEAP:
         return "the kernel has no uprobe_multi links (before Linux 6.6), and without them uprobes need CAP_SYS_ADMIN: enable the "
                "drop-in cprofd.service.d/sys-admin.conf, or run the daemon as root";

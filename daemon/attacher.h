@@ -18,7 +18,8 @@ struct attacher_price {
     double percent;    /* of its CPU time, which is taken to be a fifth of a CPU at least, as long as they are attached for (duty=) */
 };
 
-/* child -> loop: READY with the session's two map fds, or FAILED. loop -> child: END. Detached, the child ends.
+/* child -> loop: READY with the session's two map fds (EVENT_CUSTOM: and that of its values), or FAILED. loop -> child: END. Detached, the
+ * child ends.
  *
  * A dumper (daemon/dumper.h): READY with nothing; loop -> child: OPEN; then DUMPED with a memfd of RAW_* sections.
  *
@@ -51,6 +52,8 @@ struct attacher_request {
     const struct probe_place *places;
     size_t n_places;
     bool stepped; /* the kernel single-steps the instruction of some place */
+    const struct custom_file *custom; /* EVENT_CUSTOM */
+    size_t n_custom;
     const struct heap_file *heap; /* EVENT_HEAP */
     size_t n_heap;
     struct attacher_progress *progress;

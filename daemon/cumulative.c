@@ -28,11 +28,24 @@ static bool has(const struct evkeyvalq *query, const char *name)
     return evhttp_find_header(query, name) != NULL;
 }
 
+static bool same_function(const struct evkeyvalq *query, const char *name, const struct custom_function *a, const struct custom_function *b)
+{
+    return !has(query, name) || (strcmp(a->object, b->object) == 0 && strcmp(a->symbol, b->symbol) == 0 && a->offset == b->offset &&
+                                 a->from == b->from);
+}
+
+static bool same_custom(const struct evkeyvalq *query, const struct custom_spec *a, const struct custom_spec *b)
+{
+    return same_function(query, "add", &a->add, &b->add) && same_function(query, "remove", &a->remove, &b->remove) &&
+           (!has(query, "weight") || a->weight == b->weight) && (!has(query, "skip") || a->skip == b->skip) &&
+           (!has(query, "unit") || strcmp(a->unit, b->unit) == 0);
+}
+
 /* What is asked for by name must be what is watched. */
 static bool cumulative_is_as_watched(const struct evkeyvalq *query, const struct session_params *p, const struct session_params *watched)
 {
     return (!(has(query, "rate") || has(query, "block_rate")) || p->rate == watched->rate) &&
-           (!has(query, "fraction") || p->fraction == watched->fraction) &&
+           same_custom(query, &p->custom, &watched->custom) && (!has(query, "fraction") || p->fraction == watched->fraction) &&
            (!has(query, "max_overhead") || p->max_overhead == watched->max_overhead);
 }
 
@@ -66,7 +79,7 @@ static void cumulative_read(struct server *server, struct http_request *request,
         http_reply_error(request, 409, "process %d is watched with other parameters: /pid/%d/watch shows them; leave them out here, or ask "
                                        "with seconds=", pid, pid);
     } else {
-        session_read(server, request, pid, params, kind->name, run);
+        session_read(server, request, pid, params, kind_metric(kind), run);
     }
 }
 
@@ -76,11 +89,15 @@ void cumulative_start(struct server *server, struct http_request *request, pid_t
 
     session_params_init(&params);
     params.duration_ns = 0;
-    kind->record(&params);
+    kind_record(kind, &params);
     if (!kind_parse_query(server, request, kind, &params))
         return;
     if (params.duration_ns == 0) {
         cumulative_read(server, request, pid, kind, &params);
+        return;
+    }
+    if (params.event == EVENT_CUSTOM && !kind->declared && !params.custom.add.symbol[0]) {
+        http_reply_error(request, 400, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
         return;
     }
     const char *debug = evhttp_find_header(http_request_query(request), "debug");
@@ -89,5 +106,5 @@ void cumulative_start(struct server *server, struct http_request *request, pid_t
         return;
     }
     params.delta = true;
-    session_start(server, request, pid, &params, kind->name);
+    session_start(server, request, pid, &params, kind_metric(kind));
 }

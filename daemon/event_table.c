@@ -193,6 +193,19 @@ static uint64_t parse_hex(const char *digits)
     return value;
 }
 
+int event_cut_offset(char *symbol, uint64_t *ret_offset, const char **ret_why)
+{
+    char *offset = find_offset(symbol);
+
+    *ret_why = "the offset has more than 16 digits";
+    if (offset && strlen(offset + 3) > 16)
+        return -EINVAL;
+    *ret_offset = offset ? parse_hex(offset + 3) : 0;
+    if (offset)
+        *offset = '\0';
+    return 0;
+}
+
 /* Cuts a ":ret" off the end. */
 static bool cut_result(char *symbol)
 {
@@ -212,12 +225,9 @@ static int parse_uprobe(const char *rest, struct session_params *p, const struct
     if (r < 0)
         return r;
     p->symbol_result = cut_result(p->symbol);
-    char *offset = find_offset(p->symbol);
-    if (offset && strlen(offset + 3) > 16)
-        return refuse(error, "event: the offset has more than 16 digits");
-    p->symbol_offset = offset ? parse_hex(offset + 3) : 0;
-    if (offset)
-        *offset = '\0';
+    const char *why;
+    if (event_cut_offset(p->symbol, &p->symbol_offset, &why) < 0)
+        return refuse(error, "event: %s", why);
     if (!p->symbol[0])
         return refuse(error, "event: SYMBOL is empty");
     if (find_separator(p->symbol))

@@ -7,6 +7,7 @@
 enum event_kind { EVENT_CPU_CLOCK, EVENT_PERF /* hardware, software, raw */, EVENT_UPROBE, EVENT_USDT, EVENT_TRACEPOINT,
                   EVENT_NEW_THREAD /* in its maker's place */, EVENT_GROWTH /* of anonymous memory */,
                   EVENT_DUMP /* none: what all threads do now */,
+                  EVENT_CUSTOM /* values that are added and removed: struct custom_spec */,
                   EVENT_GO /* waits of goroutines, go_kind */,
                   EVENT_HEAP /* allocations, by probes on the allocator */,
                   EVENT_SCHED /* none of its own: what the scheduler does with the threads, sched_kind */ };
@@ -23,6 +24,9 @@ struct event_periods {
     uint64_t fallback, least;
 };
 void event_periods(const struct session_params *params, struct event_periods *ret);
+
+/* Takes "+0xOFF" off the end of a symbol, if it is there. 0, or -EINVAL with what is wrong with it. */
+int event_cut_offset(char *symbol, uint64_t *ret_offset, const char **ret_why);
 
 /* The events that this machine has (probed by trying, once), joined by ", ": for errors and the JSON index. */
 const char *events_available(void);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "daemon/session_params.h"
@@ -21,6 +22,7 @@ struct kind {
     const struct param_table *params; /* NULL: none */
     bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
+    bool declared;             /* by the target, which gave it its name (daemon/kind_custom.h) */
     bool cumulative;           /* accrues while the process is watched (daemon/watch.h); with `seconds`, in a window */
     const struct kind *watched_as; /* the kind whose watch this one is read of; NULL: its own */
     /* Of cumulative kinds: what is recorded, on top of session_params_init: event, rate, fraction where a query says nothing, ... */
@@ -48,11 +50,25 @@ bool kind_parse_query(struct server *server, struct http_request *request, const
 /* The start of cumulative kinds: a window of its own, or what a watch has so far. */
 void cumulative_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind);
 
+/* What a cumulative kind records, on top of session_params_init. */
+static inline void kind_record(const struct kind *kind, struct session_params *params)
+{
+    kind->record(params);
+    if (kind->declared)
+        (void)snprintf(params->custom.name, sizeof(params->custom.name), "%s", kind->name);
+}
+
+/* What metrics and the audit log know a kind by: names that targets choose are many. */
+static inline const char *kind_metric(const struct kind *kind)
+{
+    return kind->declared ? "custom" : kind->name;
+}
+
 /* The kind that is watched for it. */
 static inline const struct kind *kind_watched(const struct kind *kind)
 {
     return kind->watched_as ? kind->watched_as : kind;
 }
 
-extern const struct kind kind_allocs, kind_block, kind_cmdline, kind_goroutine, kind_growth, kind_heap, kind_mutex, kind_offcpu, kind_profile,
-    kind_symbol, kind_threadcreate, kind_threads, kind_trace, kind_wall;
+extern const struct kind kind_allocs, kind_block, kind_cmdline, kind_custom, kind_goroutine, kind_growth, kind_heap, kind_mutex,
+    kind_offcpu, kind_profile, kind_symbol, kind_threadcreate, kind_threads, kind_trace, kind_wall;

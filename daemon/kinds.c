@@ -5,8 +5,9 @@
 #include "daemon/kind.h"
 #include "daemon/server.h"
 
-static const struct kind *const kinds[] = {&kind_allocs, &kind_block,   &kind_cmdline, &kind_goroutine,    &kind_growth,  &kind_heap,  &kind_mutex,
-                                           &kind_offcpu, &kind_profile, &kind_symbol,  &kind_threadcreate, &kind_threads, &kind_trace, &kind_wall};
+static const struct kind *const kinds[] = {&kind_allocs, &kind_block, &kind_cmdline, &kind_custom,  &kind_goroutine, &kind_growth,
+                                           &kind_heap,   &kind_mutex, &kind_offcpu,  &kind_profile, &kind_symbol,    &kind_threadcreate,
+                                           &kind_threads, &kind_trace, &kind_wall};
 
 const struct kind *kind_at(size_t i)
 {

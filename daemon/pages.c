@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "daemon/collector.h"
+#include "daemon/custom_list.h"
 #include "daemon/event_table.h"
 #include "daemon/kind.h"
+#include "daemon/kind_custom.h"
 #include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/recorder.h"
@@ -98,16 +100,79 @@ void page_process(struct evbuffer *out, struct watches *ws, pid_t pid)
 
 /* ---- /pid/N/debug/pprof/ */
 
-/* As Go counts: the different stacks of what has accrued; 0 for what is taken when it is asked for. */
+/* As Go counts: the values that are open, or the different stacks of what has accrued; 0 for what is taken when it is asked for. */
 static size_t page_count(struct watches *ws, pid_t pid, const struct kind *kind)
 {
     const struct watch *w = ws && kind->cumulative ? watch_find(ws, pid, kind) : NULL;
     const struct watch_run *run = w ? watch_current(w) : NULL;
 
-    return run ? recorder_stacks(recording_recorder(watch_run_recording(run))) : 0;
+    const struct recorder *recorder = run ? recording_recorder(watch_run_recording(run)) : NULL;
+    if (recorder && watch_wish(w)->params.event == EVENT_CUSTOM)
+        return recorder_ctl(recorder)->live_values;
+    return recorder ? recorder_stacks(recorder) : 0;
 }
 
-void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
+/* A link to what is called so, relative to this page. */
+static void page_link(struct evbuffer *out, const char *name)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/";
+
+    (void)evbuffer_add_printf(out, "./"); /* or a colon in it would look like a scheme's */
+    for (const char *c = name; *c; c++)
+        (void)evbuffer_add_printf(out, strchr(plain, *c) ? "%c" : "%%%02X", (unsigned char)*c);
+}
+
+/* A declared profile that has a kind's name is not to be had. */
+static bool is_shown(const struct profile_note *note)
+{
+    return !kind_find(note->name);
+}
+
+/* Values that are open: only where it is watched are they known. */
+static size_t declared_count(struct watches *ws, pid_t pid, const struct profile_note *note, bool *ret_watched)
+{
+    const struct kind *kind = custom_kind_in_use(note->name);
+
+    *ret_watched = ws && kind && watch_find(ws, pid, kind);
+    return *ret_watched ? page_count(ws, pid, kind) : 0;
+}
+
+static void page_declared(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
+{
+    for (size_t i = 0; i < declared->n; i++) {
+        bool watched;
+        if (!is_shown(&declared->notes[i]))
+            continue;
+        (void)evbuffer_add_printf(out, "<tr><td>%zu</td><td><a href='", declared_count(ws, pid, &declared->notes[i], &watched));
+        page_link(out, declared->notes[i].name);
+        (void)evbuffer_add_printf(out, "?debug=1'>");
+        page_text(out, declared->notes[i].name);
+        (void)evbuffer_add_printf(out, "</a>%s</td></tr>\n", watched ? " (watched)" : " (not watched)");
+    }
+}
+
+static void page_describe_declared(struct evbuffer *out, const struct custom_declared *declared)
+{
+    for (size_t i = 0; i < declared->n; i++) {
+        if (!is_shown(&declared->notes[i]))
+            continue;
+        (void)evbuffer_add_printf(out, "<li>");
+        page_text(out, declared->notes[i].name);
+        (void)evbuffer_add_printf(out, ": ");
+        page_text(out, declared->notes[i].description);
+        (void)evbuffer_add_printf(out, "</li>\n");
+    }
+    if (declared->error) {
+        (void)evbuffer_add_printf(out, "<li>The profiles that the process declares are not known: ");
+        page_text(out, declared->error);
+        (void)evbuffer_add_printf(out, "</li>\n");
+    }
+    if (declared->left_out)
+        (void)evbuffer_add_printf(out, "<li>%u profiles that the process declares, or files that may declare some, are left out.</li>\n",
+                                  declared->left_out);
+}
+
+void page_index(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
 {
     const struct kind *kind;
     char kinds[256];
@@ -122,6 +187,7 @@ void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
         (void)evbuffer_add_printf(out, "</a>%s</td></tr>\n",
                                   !kind->cumulative ? "" : ws && watch_find(ws, pid, kind) ? " (watched)" : " (not watched)");
     }
+    page_declared(out, ws, pid, declared);
     (void)evbuffer_add_printf(out, "</table>\n<p><a href='goroutine?debug=2'>full goroutine stack dump</a></p>\n<p>What they are:</p>\n<ul>\n");
     for (size_t i = 0; (kind = kind_at(i)); i++) {
         (void)evbuffer_add_printf(out, "<li>");
@@ -130,6 +196,7 @@ void page_index(struct evbuffer *out, struct watches *ws, pid_t pid)
         page_text(out, kind->description);
         (void)evbuffer_add_printf(out, "</li>\n");
     }
+    page_describe_declared(out, declared);
     (void)evbuffer_add_printf(out, "</ul>\n<p>What is not watched is had for a time with <code>?seconds=10</code>, or watched from now on by\n"
                                    "<code>curl -X PUT 'http://ADDRESS/pid/%d/watch?kinds=", pid);
     page_text(out, watch_query_kinds(",", kinds, sizeof(kinds)));
@@ -145,12 +212,24 @@ static void json_member(struct evbuffer *out, const char *name, const char *valu
     json_string(out, value, strlen(value));
 }
 
+/* "TYPE/UNIT", "" where there is none. */
+static void json_pair(struct evbuffer *out, const char *type, const char *unit)
+{
+    char text[128];
+
+    (void)snprintf(text, sizeof(text), "%s%s%s", type, *type ? "/" : "", unit);
+    json_string(out, text, strlen(text));
+}
+
 static void json_types(struct evbuffer *out, const struct raw_types *t)
 {
     (void)evbuffer_add_printf(out, ",\"sample_types\":[");
-    for (uint32_t i = 0; i < t->n; i++)
-        (void)evbuffer_add_printf(out, "%s\"%s/%s\"", i ? "," : "", t->type[i], t->unit[i]);
-    (void)evbuffer_add_printf(out, "],\"period_type\":\"%s%s%s\"", t->period_type, *t->period_type ? "/" : "", t->period_unit);
+    for (uint32_t i = 0; i < t->n; i++) {
+        (void)evbuffer_add_printf(out, "%s", i ? "," : "");
+        json_pair(out, t->type[i], t->unit[i]);
+    }
+    (void)evbuffer_add_printf(out, "],\"period_type\":");
+    json_pair(out, t->period_type, t->period_unit);
 }
 
 static void json_params(struct evbuffer *out, const struct kind *kind)
@@ -169,7 +248,28 @@ static void json_params(struct evbuffer *out, const struct kind *kind)
     (void)evbuffer_add_printf(out, "]");
 }
 
-void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid)
+static void json_declared(struct evbuffer *out, struct watches *ws, pid_t pid, const struct profile_note *note)
+{
+    const struct kind *kind = ws ? custom_kind(ws, note->name) : NULL;
+    struct raw_types types;
+    bool watched;
+    size_t count = declared_count(ws, pid, note, &watched);
+
+    (void)evbuffer_add_printf(out, ",\n{\"name\":");
+    json_string(out, note->name, strlen(note->name));
+    json_member(out, "description", note->description);
+    (void)evbuffer_add_printf(out, ",\"path\":\"");
+    page_link(out, note->name);
+    (void)evbuffer_add_printf(out, "\"");
+    custom_types(note->name, note->unit, &types);
+    json_types(out, &types);
+    (void)evbuffer_add_printf(out, ",\"windowed\":false,\"cumulative\":true,\"declared\":true,\"watched\":%s,\"count\":%zu",
+                              watched ? "true" : "false", count);
+    json_params(out, kind ? kind : &kind_custom);
+    (void)evbuffer_add_printf(out, "}");
+}
+
+void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
 {
     const struct kind *kind;
     (void)evbuffer_add_printf(out, "[");
@@ -184,5 +284,8 @@ void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid)
         json_params(out, kind);
         (void)evbuffer_add_printf(out, "}");
     }
+    for (size_t i = 0; i < declared->n; i++)
+        if (is_shown(&declared->notes[i]))
+            json_declared(out, ws, pid, &declared->notes[i]);
     (void)evbuffer_add_printf(out, "\n]\n");
 }

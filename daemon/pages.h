@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct custom_declared;
 struct evbuffer;
 struct process_entry;
 struct watches;
@@ -16,9 +17,9 @@ void page_processes_json(struct evbuffer *out, const struct process_entry *entri
 /* /pid/N for a browser. */
 void page_process(struct evbuffer *out, struct watches *ws, pid_t pid);
 
-/* /pid/N/debug/pprof/ : the kinds of profiles. ws: says which are watched; NULL: none is. */
-void page_index(struct evbuffer *out, struct watches *ws, pid_t pid);
-void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid);
+/* /pid/N/debug/pprof/ : the kinds of profiles, and those that the process declares. ws: says which are watched; NULL: none is. */
+void page_index(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared);
+void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared);
 
 /* The Content-Security-Policy of all pages. */
 const char *page_csp(void);

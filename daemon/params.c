@@ -32,7 +32,7 @@ int param_refuse(struct param_parse *p, const char *fmt, ...)
     return -EINVAL;
 }
 
-static int param_refuse_value(struct param_parse *p, const struct param_spec *spec, const char *value, const char *why)
+int param_refuse_value(struct param_parse *p, const struct param_spec *spec, const char *value, const char *why)
 {
     char quoted[QUOTE_LEN];
     return param_refuse(p, "invalid value %s for \"%s\": %s; give %s (default %s)", quote(value, quoted), spec->name, why,

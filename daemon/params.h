@@ -27,6 +27,8 @@ struct param_spec {
     bool watch;           /* what a watch can be given by this name, too */
 };
 
+/* Says what is wrong with a value, and what is right. Always -EINVAL. */
+int param_refuse_value(struct param_parse *p, const struct param_spec *spec, const char *value, const char *why);
 /* Writes the message. Always -EINVAL. */
 int param_refuse(struct param_parse *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -55,6 +57,11 @@ int param_duty(struct param_parse *p, const struct param_spec *spec, const char 
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* As Go reads it: what is no number is 0. 1 and 2: texts. */
 int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_add(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_remove(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_weight(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_skip(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_unit(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* Of kinds without a window. */
 int param_no_seconds(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* Whatever the value is. */

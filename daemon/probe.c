@@ -56,9 +56,29 @@ static int probe_usdt(struct module *module, const char *symbol, struct probe_an
     return 0;
 }
 
+/* The first instruction, whatever it costs. */
+static int probe_entry(struct module *module, const char *symbol, struct probe_answer *ret)
+{
+    uint64_t file_offset;
+
+    int r = module_find_function(module, symbol, 0, &file_offset);
+    if (r < 0)
+        return r;
+    ret->sites = calloc(1, sizeof(*ret->sites));
+    if (!ret->sites)
+        return -ENOMEM;
+    module_probe_point(module, file_offset, &ret->sites[0].point);
+    ret->sites[0].point.at_entry = 1;
+    ret->found = (struct probe_found){.n = 1};
+    return 0;
+}
+
 static int probe_function(struct module *module, const struct worker_probe *probe, struct probe_answer *ret)
 {
     CLEANUP(probe_points_deinit) struct probe_points points = {0};
+
+    if (probe->at_entry)
+        return probe_entry(module, probe->symbol, ret);
 
     int r = module_find_probe(module, probe->symbol, probe->offset, probe->result ? PROBE_RESULT : PROBE_ARGS, probe->args, &points);
     if (r < 0)
@@ -87,7 +107,7 @@ static int probe_sites(int elf_fd, const struct worker_probe *probe, struct prob
     return probe->usdt ? probe_usdt(module, probe->symbol, ret) : probe_function(module, probe, ret);
 }
 
-static const char *probe_why(int error, const struct worker_probe *probe)
+const char *probe_why(int error, const struct worker_probe *probe)
 {
     switch (error) {
     case -ENOENT:
@@ -109,6 +129,20 @@ static const char *probe_why(int error, const struct worker_probe *probe)
     default:
         return strerror(-error);
     }
+}
+
+int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites)
+{
+    struct probe_answer answer = {0};
+
+    int r = probe_sites(elf_fd, probe, &answer);
+    if (r < 0) {
+        probe_answer_deinit(&answer);
+        return r;
+    }
+    *ret = answer.found;
+    *ret_sites = answer.sites;
+    return 0;
 }
 
 int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,

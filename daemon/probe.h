@@ -24,3 +24,7 @@ struct probe_site {
  * for the user: -ENOENT, -ENOTUNIQ, -ERANGE, -ENOEXEC, -EILSEQ, -ENODATA, -E2BIG (more than PROBE_MAX_SITES). */
 int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,
                size_t message_len);
+/* The same for callers in the worker: *ret_sites is the caller's to free. */
+int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites);
+/* What an error of these means, for the user. */
+const char *probe_why(int error, const struct worker_probe *probe);

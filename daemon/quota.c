@@ -81,7 +81,7 @@ static struct quota_use quota_count(const struct server *server, const struct as
 
 double quota_rate_hz(const struct session_params *params)
 {
-    if (params->event == EVENT_DUMP || params->event == EVENT_SCHED || params->event == EVENT_HEAP)
+    if (params->event == EVENT_DUMP || params->event == EVENT_SCHED || params->event == EVENT_HEAP || params->event == EVENT_CUSTOM)
         return 0; /* one look */
     if (params->event == EVENT_CPU_CLOCK)
         return (double)NSEC_PER_SEC / (double)params->period;

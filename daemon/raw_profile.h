@@ -74,6 +74,8 @@ struct raw_params {
     uint32_t releases; /* 1: samples are of threads that wake others: those that release no lock are left out. Their state is LOCK where
                         * the word that was waited for looks like a lock's, else OTHER, and is not shown */
     uint32_t date;    /* enum raw_date */
+    uint32_t custom;   /* 1: counts are values that are live; their state is how many functions are left out at the leaf */
+    uint32_t pad_custom;
     uint32_t exec_epoch; /* heap: what was allocated in epochs before is no longer there */
 };
 

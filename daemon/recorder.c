@@ -159,6 +159,7 @@ static void recorder_destroy(struct recorder *r)
         raw_profile_close(&r->dump);
     close_fd(&r->counts_fd);
     close_fd(&r->records_fd);
+    close_fd(&r->live_fd);
     if (r->progress)
         (void)munmap(r->progress, sizeof(*r->progress));
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_FREE, __ATOMIC_RELEASE);
@@ -284,7 +285,7 @@ int recorder_read(struct recorder *r)
 {
     assert(!r->copy);
     (void)ring_buffer__consume(r->ring);
-    return recorder_read_counts(r);
+    return r->live_fd >= 0 ? recorder_custom_read(r) : recorder_read_counts(r);
 }
 
 static void recorder_fail(struct recorder *r, int status, const char *message)
@@ -326,10 +327,11 @@ static void recorder_drain(struct recorder *r)
 
 /* ---- the attacher */
 
-static int recorder_on_ready(struct recorder *r, int fds[2])
+static int recorder_on_ready(struct recorder *r, const int *fds, size_t n_fds)
 {
     r->counts_fd = fds[0];
     r->records_fd = fds[1];
+    r->live_fd = n_fds > 2 ? fds[2] : -1;
     r->ring = ring_buffer__new(r->records_fd, recorder_on_record, r, NULL);
     if (!r->ring)
         return -errno;
@@ -342,12 +344,12 @@ static int recorder_on_ready(struct recorder *r, int fds[2])
 /* Takes what an attacher has to give. 0; -EPROTO: it is nothing that was due; -errno. The fds become the recorder's in all cases. */
 static int recorder_take(struct recorder *r, const struct attacher_message *m, int *fds, size_t n_fds)
 {
-    size_t due = recorder_is_dump(r) ? 0 : r->copy ? 1 : 2;
+    size_t due = recorder_is_dump(r) ? 0 : r->copy ? 1 : r->params.event == EVENT_CUSTOM ? 3 : 2;
 
     if (m->type == ATTACHER_RINGS && r->copy && !r->ready && !r->orphaned)
         return recorder_copy_rings(r->copy, m, fds, n_fds);
     if (m->type == ATTACHER_READY && n_fds == due && !r->ready && !r->orphaned) {
-        int e = recorder_is_dump(r) ? 0 : r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds);
+        int e = recorder_is_dump(r) ? 0 : r->copy ? recorder_copy_ready(r->copy, m, fds[0]) : recorder_on_ready(r, fds, n_fds);
         r->ready = e == 0;
         r->hit_ns = m->price.hit_ns;
         return e;
@@ -442,7 +444,8 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
-        .n_places = config->n_places, .stepped = config->stepped, .heap = config->heap, .n_heap = config->n_heap,
+        .n_places = config->n_places, .stepped = config->stepped, .custom = config->custom, .n_custom = config->n_custom,
+        .heap = config->heap, .n_heap = config->n_heap,
         .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
@@ -462,6 +465,7 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     }
     for (size_t i = 0; r->params.event == EVENT_GO && i < sizeof(of_go) / sizeof(of_go[0]) && of_go[i] >= 0; i++)
         keep[n++] = of_go[i];
+    n += r->params.event == EVENT_CUSTOM ? recorder_custom_keep(s, config, keep + n) : 0;
     n += r->params.event == EVENT_HEAP ? recorder_heap_keep(s, config, keep + n) : 0;
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
@@ -477,7 +481,8 @@ int recorder_new(struct event_base *base, struct sampler *sampler, const struct 
         return -ENOMEM;
     *r = (struct recorder){.base = base, .sampler = sampler, .ops = *ops, .userdata = userdata, .params = *config->params,
                            .pid = config->pid, .slot = config->slot, .standing = config->standing, .at_entry = config->at_entry,
-                           .max_keys = recorder_keys(config->params, config->standing), .counts_fd = -1, .records_fd = -1};
+                           .max_keys = recorder_keys(config->params, config->standing), .counts_fd = -1, .records_fd = -1,
+                           .live_fd = -1};
     r->progress = mmap(NULL, sizeof(*r->progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->progress == MAP_FAILED) {
         free(r);

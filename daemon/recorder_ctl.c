@@ -55,6 +55,8 @@ int recorder_fill_ctl(struct recorder *r)
         recorder_fill_sched(r, ctl);
     if (p->event == EVENT_GO)
         recorder_fill_go(r, ctl);
+    if (p->event == EVENT_CUSTOM)
+        recorder_custom_fill(ctl);
     if (p->event == EVENT_HEAP)
         recorder_heap_fill(r, ctl);
     __atomic_store_n(&ctl->state, SESSION_ARMED, __ATOMIC_RELEASE);

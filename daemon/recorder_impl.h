@@ -39,6 +39,7 @@ struct recorder {
     uint64_t attached_before_ns, attached_ns; /* before the window, and in it */
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
+    int live_fd;                /* EVENT_CUSTOM: its values; else -1 */
     struct ring_buffer *ring;
     struct event *ring_event;
     struct recorder_copy *copy; /* stacks are copied; else NULL */
@@ -106,6 +107,14 @@ void recorder_sched_free(struct recorder *r);
 void recorder_sched_close(struct recorder *r);
 /* Nothing is counted any more, and the counts were read. 0 or -errno. */
 int recorder_sched_settle(struct recorder *r);
+
+/* ---- recorder_custom.c: EVENT_CUSTOM */
+
+void recorder_custom_fill(struct session_ctl *ctl);
+/* The descriptors that its probes take. Their number. */
+size_t recorder_custom_keep(const struct sampler *s, const struct recorder_config *config, int *ret);
+/* The counts become the values that are live now. 0 or -errno. */
+int recorder_custom_read(struct recorder *r);
 
 /* ---- recorder_heap.c: EVENT_HEAP */
 

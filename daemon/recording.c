@@ -53,6 +53,9 @@ void recording_free(struct recording *rec)
     close_fd(&rec->table_fd);
     close_fd(&rec->probe_fd);
     close_fd(&rec->go.fd);
+    if (rec->custom)
+        recording_custom_deinit(rec->custom);
+    free(rec->custom);
     if (rec->heap)
         recording_heap_deinit(rec->heap);
     free(rec->heap);
@@ -147,8 +150,11 @@ void recording_notice(struct recording *rec, const struct session_notice *notice
         return;
     case NOTICE_EXEC:
         recording_take_execs(rec);
-        if (rec->heap && rec->phase == PHASE_OPEN) {
-            recording_heap_exec(rec);
+        if ((rec->heap || rec->custom) && rec->phase == PHASE_OPEN) {
+            if (rec->heap)
+                recording_heap_exec(rec);
+            else
+                recording_custom_exec(rec);
             return;
         }
         break;
@@ -252,6 +258,7 @@ int recording_new(struct server *server, const struct recording_config *config, 
     uint32_t slot = 0, unwind = 0;
 
     int status = recording_choose_unwind(server, config->params, &unwind, message, message_len);
+    status = status ? status : recording_custom_refuse(server, config->params, message, message_len);
     status = status ? status : recording_refuse(server, config, &slot, message, message_len);
     if (status)
         return status;

@@ -95,6 +95,8 @@ static void recording_on_ready(struct recording *rec, const struct collector_tar
     child_set_deadline(rec->collector, 0);
     if (rec->params.event == EVENT_UPROBE || rec->params.event == EVENT_USDT)
         recording_ask_probe_file(rec);
+    else if (rec->params.event == EVENT_CUSTOM)
+        recording_custom_begin(rec);
     else if (rec->params.event == EVENT_HEAP)
         recording_heap_begin(rec);
     else if (recording_wants_go(rec))
@@ -131,7 +133,9 @@ static void recording_on_access(struct recording *rec, const struct collector_me
 static void recording_on_file(struct recording *rec, int error, int fd)
 {
     child_set_deadline(rec->collector, rec->phase == PHASE_CLOSING && !rec->tabled ? RECORDING_FINISH_DEADLINE_NS : 0);
-    if (rec->phase == PHASE_PLACING && !rec->placing && rec->heap)
+    if (rec->phase == PHASE_PLACING && rec->custom)
+        recording_custom_on_file(rec, error, fd);
+    else if (rec->phase == PHASE_PLACING && !rec->placing && rec->heap)
         recording_heap_on_file(rec, error, fd);
     else if (rec->phase == PHASE_PLACING && !rec->placing)
         recording_find_places(rec, error, fd);
@@ -173,10 +177,11 @@ static void recording_on_table(struct recording *rec, const struct collector_mes
 /* The recording may have failed by the first, and be freed a moment later. */
 static void recording_on_mappings(struct recording *rec, const struct collector_message *m, int fd)
 {
-    AUTO_CLOSE int copy = rec->heap && fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    AUTO_CLOSE int copy = (rec->heap || rec->custom) && fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 
     recording_unwind_on_mappings(rec, m, fd);
     recording_heap_on_mappings(rec, copy);
+    recording_custom_on_mappings(rec, copy);
 }
 
 static void recording_on_collector_message(struct child *c, const void *data, size_t len, int *fds, size_t n_fds,

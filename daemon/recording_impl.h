@@ -1,6 +1,6 @@
 /* What the files of a recording share: recording.c (its beginning and end), recording_attach.c (probe places, recorder),
  * recording_collector.c (the talk with the collector), recording_unwind*.c (unwinding tables), recording_go.c (goroutines),
- * recording_heap.c (allocators),
+ * recording_heap.c (allocators), recording_custom.c (custom profiles),
  * recording_budget.c (its price) and recording_view.c (what sessions read of it). Private to these. */
 #pragma once
 
@@ -17,6 +17,7 @@
 #include "daemon/recorder.h"
 #include "daemon/recording.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_custom.h"
 #include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
@@ -89,6 +90,7 @@ struct recording {
     struct worker_job *placing;     /* looks for the places of a probe */
     struct recording_probe probe;
     struct recording_go go;
+    struct recording_custom *custom; /* of a custom profile; else NULL */
     struct recording_heap *heap;    /* of allocations; else NULL */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
     struct event *tell;             /* runs while what is due to the collector is gathered */

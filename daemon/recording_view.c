@@ -141,7 +141,8 @@ int recording_view_raw(struct recording_view *v, const struct session_params *pa
         .cpu_actual_known = rec->cpu_known, .daemon_cpu_ns = rec->daemon_cpu_ns + rec->unwind.cpu_ns, .ended = rec->ended,
         .mappings = rec->mappings, .target = rec->exited ? "exited" : rec->execed ? "execed" : NULL,
         .access = reading->access ? reading->access : &rec->access, .unwind = &rec->unwind, .go = &rec->go, .probe = &rec->probe,
-        .heap = rec->heap ? rec : NULL, .growth = rec->params.event == EVENT_GROWTH ? &rec->growth : NULL, .thin = rec->spent.thin,
+        .heap = rec->heap ? rec : NULL, .growth = rec->params.event == EVENT_GROWTH ? &rec->growth : NULL,
+        .custom = rec->custom ? rec : NULL, .thin = rec->spent.thin,
         .end_ns = ctl->opened_ns + window_ns, .since_ns = reading->since_ns, .anew = reading->anew,
     };
 

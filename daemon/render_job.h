@@ -76,7 +76,8 @@ struct render_sample {
     const struct stack_record *on_thread;  /* of a goroutine that ran: what its thread was in, which may be something else; or NULL */
     bool earlier;       /* the stack is of a thread that was made earlier, in place of the one that made it */
     const struct render_heap *heap; /* what was allocated, and is live; NULL: it is of something else */
-    size_t hidden;      /* innermost frames that are not shown */
+    size_t hidden;      /* innermost frames that are not shown, */
+    size_t hidden_lines; /* and of the first that is, so many functions, which were inlined in those that are */
     bool started;       /* once frames have names: shown are one frame that says that the thread was made earlier, and those from `first` on */
     size_t first;
     uint64_t alike[2];  /* the same in samples that show the same stack */
@@ -218,6 +219,11 @@ int render_join_heap(struct render_job *job, const struct stack_index *index);
 /* Hides C++'s operators beside the allocator's own functions, once frames have names. */
 void render_hide_allocators(struct render_job *job);
 
+/* ---- render_custom.c */
+
+/* Hides the functions that a custom profile's samples leave out. Before each body. */
+void render_skip_functions(struct render_job *job);
+
 /* ---- render_starts.c */
 
 /* Shows of the stacks of threads that were made earlier the function that each began with, once frames have names. */
@@ -236,6 +242,8 @@ void frames_forget(struct render_job *job);
 /* Its mapping and its location in the profile, once the frame is resolved; 0 when memory is short. */
 uint64_t frame_mapping(struct render_job *job, struct profile *p, const struct frame *frame);
 uint64_t frame_location(struct render_job *job, struct profile *p, struct frame *frame);
+/* The same without its innermost functions: fewer than it has. */
+uint64_t frame_location_without(struct render_job *job, struct profile *p, struct frame *frame, size_t n_lines);
 bool frame_matches(struct frame *frame, const regex_t *focus);
 bool frame_is_unmapped(const struct frame *frame);
 /* Where there are goroutines: Go's own stacks have no such frame. */

@@ -358,7 +358,7 @@ static int render_put_sample(struct render_job *job, struct profile *p, const st
                              size_t n)
 {
     char comm[CPROFD_COMM_LEN + 1] = "";
-    uint32_t state = job->raw->params.releases || sample->heap ? SAMPLE_STATE_NONE : sample->key->state;
+    uint32_t state = job->raw->params.releases || job->raw->params.custom || sample->heap ? SAMPLE_STATE_NONE : sample->key->state;
     const struct render_heap *heap = sample->heap;
     const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(render_scaled(job, sample->value->weight)),
                                            heap ? render_value(heap->live_objects) : 0, heap ? render_value(heap->live_bytes) : 0};
@@ -395,7 +395,8 @@ static int render_add_sample(struct render_job *job, struct profile *p, const st
         struct frame *frame = render_frame_at(job, sample, i);
         if (frame && frame_is_elided(frame))
             continue;
-        ids[n_ids] = frame ? frame_location(job, p, frame) : 0;
+        ids[n_ids] = !frame ? 0 : i == 0 && sample->hidden_lines ? frame_location_without(job, p, frame, sample->hidden_lines)
+                                                                  : frame_location(job, p, frame);
         if (ids[n_ids++] == 0)
             return -ENOMEM;
         unmapped = unmapped || frame_is_unmapped(frame);

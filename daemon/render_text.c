@@ -68,7 +68,7 @@ int text_frame_get(struct render_job *job, const struct render_sample *sample, s
     if (!frame)
         return -ENOMEM;
     uint64_t address = frame_address(sample, frame, i);
-    *ret = (struct text_frame){frame, address, frame_function_offset(job, frame, address)};
+    *ret = (struct text_frame){frame, address, frame_function_offset(job, frame, address), i == 0 ? sample->hidden_lines : 0};
     return 0;
 }
 
@@ -151,7 +151,7 @@ int text_frame_lines(FILE *out, const struct render_job *job, const struct text_
     size_t n = frame_lines(f->frame, &lines);
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < n; i++) {
+    for (size_t i = f->hidden_lines; r == 0 && i < n; i++) {
         fprintf(out, "#\t0x%" PRIx64 "\t", f->address);
         r = text_line_part(out, lines[i].name);
         fprintf(out, "+0x%" PRIx64 "\t", f->offset);

@@ -9,6 +9,7 @@
 struct text_frame {
     struct frame *frame;
     uint64_t address, offset; /* offset: from where its function begins */
+    size_t hidden_lines;      /* of its functions, so many innermost ones are not shown */
 };
 
 /* ---- render_text.c */

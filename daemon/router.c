@@ -11,9 +11,11 @@
 
 #include "daemon/child.h"
 #include "daemon/collector.h"
+#include "daemon/custom_list.h"
 #include "daemon/debuginfod.h"
 #include "daemon/http.h"
 #include "daemon/kind.h"
+#include "daemon/kind_custom.h"
 #include "daemon/kind_profile.h"
 #include "daemon/kind_wall.h"
 #include "daemon/metrics.h"
@@ -58,6 +60,15 @@ static bool router_kind_takes(struct http_request *request, const struct kind *k
     return false;
 }
 
+/* Sends a body, and frees it. */
+static void router_send(struct http_request *request, const char *type, struct evbuffer *body)
+{
+    if (strncmp(type, "text/html", 9) == 0)
+        http_reply_header(request, "Content-Security-Policy", page_csp());
+    http_reply(request, 200, type, body);
+    evbuffer_free(body);
+}
+
 /* Fills a body and sends it. */
 static void router_reply(struct server *server, struct http_request *request, const char *type,
                          void (*fill)(struct evbuffer *out, struct watches *ws, pid_t pid), pid_t pid)
@@ -69,10 +80,7 @@ static void router_reply(struct server *server, struct http_request *request, co
         return;
     }
     fill(body, server->watches, pid);
-    if (strncmp(type, "text/html", 9) == 0)
-        http_reply_header(request, "Content-Security-Policy", page_csp());
-    http_reply(request, 200, type, body);
-    evbuffer_free(body);
+    router_send(request, type, body);
 }
 
 /* ---- /, /healthz, /metrics */
@@ -159,14 +167,21 @@ static void router_process_page(struct server *server, struct http_request *requ
     router_reply(server, request, "text/html; charset=utf-8", page_process, pid);
 }
 
-static void router_index_page(struct server *server, struct http_request *request, pid_t pid)
+static void router_index_page(struct server *server, struct http_request *request, pid_t pid, const struct custom_declared *declared)
 {
     const char *format = evhttp_find_header(http_request_query(request), "format");
+    bool json = format && strcmp(format, "json") == 0;
+    struct evbuffer *body = evbuffer_new();
 
-    if (format && strcmp(format, "json") == 0)
-        router_reply(server, request, "application/json", page_index_json, pid);
+    if (!body) {
+        http_reply_error(request, 503, "no memory for the answer");
+        return;
+    }
+    if (json)
+        page_index_json(body, server->watches, pid, declared);
     else
-        router_reply(server, request, "text/html; charset=utf-8", page_index, pid);
+        page_index(body, server->watches, pid, declared);
+    router_send(request, json ? "application/json" : "text/html; charset=utf-8", body);
 }
 
 static void router_redirect(struct http_request *request, const char *to)
@@ -192,6 +207,8 @@ static void router_kind(struct server *server, struct http_request *request, pid
 {
     const struct kind *kind = kind_find(name);
 
+    if (!kind && http_request_method(request) == HTTP_GET) /* perhaps the target declares it */
+        kind = custom_kind(server->watches, name);
     if (!kind) {
         http_reply_error(request, 404, "Unknown profile: /pid/%d/debug/pprof/ lists those there are", pid);
         return;
@@ -216,7 +233,7 @@ static void router_pid(struct server *server, struct http_request *request, pid_
     else if (strcmp(rest, "/debug/pprof") == 0)
         router_redirect(request, "pprof/");
     else if (strcmp(rest, pprof) == 0)
-        oneshot_check(server, request, pid, router_index_page);
+        custom_list(server, request, pid, router_index_page);
     else if (strcmp(rest, "/debug/quality") == 0)
         quality_start(server, request, pid);
     else if (strcmp(rest, "/debug/fgprof") == 0)

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "bpf/control.h"
+#include "bpf/custom.h"
 #include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/raw_profile.h"
@@ -75,7 +76,7 @@ static void settle_types(struct session_params *params)
     struct raw_types *t = &params->types;
 
     if (params->event == EVENT_CPU_CLOCK || params->event == EVENT_NEW_THREAD || params->event == EVENT_DUMP || params->event == EVENT_SCHED ||
-        params->event == EVENT_HEAP || params->event == EVENT_GROWTH)
+        params->event == EVENT_HEAP || params->event == EVENT_GROWTH || params->event == EVENT_CUSTOM)
         return;
     *t = (struct raw_types){.n = 2, .unit = {"count", "count"}, .period_unit = "count"};
     (void)snprintf(t->type[0], sizeof(t->type[0]), "%.50s_sample", params->event_name);
@@ -93,6 +94,10 @@ static int settle(struct param_parse *p, uint32_t max_hz)
     if (r < 0)
         return r;
     settle_types(&p->params);
+    if (!params->custom.add.symbol[0] != !params->custom.remove.symbol[0])
+        return param_refuse(p, "\"add\" and \"remove\" go together: the functions whose calls add and remove values");
+    if (params->custom.unit[0] && params->custom.weight == CUSTOM_NOWHERE)
+        return param_refuse(p, "\"unit\" goes with \"weight\": of values that are counted alone there is none");
     if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))
         return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes, tracepoints and waits need BPF");
     if (params->duty > 0 && params->event != EVENT_UPROBE && params->event != EVENT_USDT)

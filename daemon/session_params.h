@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "daemon/custom_spec.h"
 #include "daemon/event_table.h"
 #include "daemon/raw_types.h"
 
@@ -20,6 +21,7 @@ struct session_params {
     bool waker;            /* waker= */
     uint32_t sched_kind;   /* enum sched_kind (bpf/control.h): what is wanted of the scheduler's events, beside event */
     uint32_t go_kind;      /* EVENT_GO, what EVENT_SCHED becomes for a Go program: enum go_waits_kind */
+    struct custom_spec custom; /* EVENT_CUSTOM */
     bool heap_sites;       /* EVENT_HEAP: the allocator samples by itself */
     uint32_t heap_index;   /* EVENT_HEAP: as in struct session_ctl */
     uint64_t go_reasons, go_sema_reasons; /* as in struct session_ctl */

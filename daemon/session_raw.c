@@ -10,6 +10,7 @@
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
+#include "daemon/recording_custom.h"
 #include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
 #include "daemon/recording_probe.h"
@@ -43,7 +44,7 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
     struct raw_params params = {
         .format = p->format, .types = p->types, .cpu_clock = p->event == EVENT_CPU_CLOCK && p->sched_kind == SCHED_NONE,
         .releases = p->sched_kind == SCHED_MUTEX, .go_waits = facts->go->waits, .heap = p->event == EVENT_HEAP,
-        .exec_epoch = recorder_ctl(r)->exec_epoch,
+        .exec_epoch = recorder_ctl(r)->exec_epoch, .custom = facts->custom != NULL,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
         .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
@@ -51,6 +52,8 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
     if (recorder_attached_ns(r) > 0)
         params.scale = session_raw_scale(facts->window_ns, recorder_attached_ns(r));
     params.period = llround(recorder_period(r));
+    if (facts->custom)
+        recording_custom_types(facts->custom, &params.types);
     params.date = facts->since_ns ? RAW_DATE_NOW : p->delta ? RAW_DATE_END : RAW_DATE_BEGIN;
     (void)snprintf(params.focus, sizeof(params.focus), "%s", p->focus);
     (void)snprintf(params.thread, sizeof(params.thread), "%s", p->thread);
@@ -365,7 +368,7 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)facts->cpu_actual_ns / period);
     } else if (p->event == EVENT_GROWTH) { /* a sample counts for all that it stands for */
         e = e ? e : raw_writer_fact(w, "expected", "%llu", (unsigned long long)ctl->hits);
-    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP) {
+    } else if (p->event != EVENT_CPU_CLOCK && p->event != EVENT_PERF && p->event != EVENT_HEAP && p->event != EVENT_CUSTOM) {
         e = e ? e : raw_writer_fact(w, "expected", "%.0f", (double)ctl->hits / period);
     }
     e = e ? e : raw_writer_fact(w, "lost.ring", "%llu", facts->cut ? 0 : (unsigned long long)ctl->lost_ring);
@@ -431,6 +434,8 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
         r = r ? r : recording_heap_facts(facts->heap, w);
     if (facts->growth)
         r = r ? r : recording_growth_facts(facts->growth, recorder_ctl(recorder), w);
+    if (facts->custom)
+        r = r ? r : recording_custom_facts(facts->custom, w);
     r = r ? r : session_raw_facts(w, recorder, params, facts, &data, lost_access);
     if (r < 0)
         return r;

@@ -29,6 +29,7 @@ struct session_facts {
     const struct recording_unwind *unwind;
     const struct recording_go *go;
     const struct recording_probe *probe;
+    const struct recording *custom; /* of a custom profile; else NULL */
     const struct recording *heap; /* of allocations; else NULL */
     const struct recording_growth *growth; /* of growth; else NULL */
     uint64_t since_ns;            /* wall clock: when the watch began that this is read of; 0: none is */

@@ -61,11 +61,16 @@ static void session_reply_headers(struct session *s, const struct worker_result 
     }
 }
 
+/* A declared profile's name is the target's: its other characters than these are none that a file's name should have. */
 static void session_reply_filename(struct session *s)
 {
-    char text[sizeof(s->kind) + 32];
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    char text[CUSTOM_NAME_LEN + 32], name[CUSTOM_NAME_LEN];
 
-    (void)snprintf(text, sizeof(text), "attachment; filename=\"%s%s\"", s->kind, s->params.delta ? "-delta" : "");
+    (void)snprintf(name, sizeof(name), "%s", s->params.custom.name[0] ? s->params.custom.name : s->kind);
+    for (char *c = name; *c; c++)
+        *c = strchr(plain, *c) ? *c : '_';
+    (void)snprintf(text, sizeof(text), "attachment; filename=\"%s%s\"", name, s->params.delta ? "-delta" : "");
     http_reply_header(s->request, "Content-Disposition", text);
 }
 

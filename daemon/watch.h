@@ -24,12 +24,12 @@ struct watch_run;
 struct watches;
 
 /* What one kind can be given. */
-#define WATCH_MAX_VALUES 4
+#define WATCH_MAX_VALUES 8
 
 /* A parameter's name, and what was asked, or what holds where nothing was. */
 struct watch_value {
     const char *name;
-    char text[24];
+    char text[1200]; /* a function of a custom profile is the longest */
 };
 
 /* What a kind is to be watched with. */
@@ -114,5 +114,7 @@ void watch_run_account(struct watch_run *run);
 void watch_explain_none(struct watches *ws, pid_t pid, const struct kind *kind, char *message, size_t message_len);
 /* What is watched of a process, of these kinds (n 0: all), as JSON. */
 void watches_print(struct watches *ws, pid_t pid, const struct kind *const *kinds, size_t n, struct evbuffer *out);
+/* Whether any watch, or one that ended and is remembered, is of that kind. */
+bool watches_use(const struct watches *ws, const struct kind *kind);
 /* For metrics. */
 size_t watches_count(const struct watches *ws);

@@ -21,6 +21,23 @@ void watch_remember(struct watches *ws, const struct watch *w, const char *why)
     (void)snprintf(past->why, sizeof(past->why), "%s", why);
 }
 
+bool watches_use(const struct watches *ws, const struct kind *kind)
+{
+    const struct watch *w;
+    const struct watch_run *run;
+
+    TAILQ_FOREACH(w, &ws->all, link)
+        if (w->kind == kind)
+            return true;
+    TAILQ_FOREACH(run, &ws->runs, link)
+        if (run->wish.kind == kind)
+            return true;
+    for (size_t i = 0; i < WATCH_MAX_PAST; i++)
+        if (ws->past[i].pid != 0 && ws->past[i].kind == kind)
+            return true;
+    return false;
+}
+
 void watch_forget_past(struct watches *ws, pid_t pid, const struct kind *kind)
 {
     for (size_t i = 0; i < WATCH_MAX_PAST; i++)
@@ -67,7 +84,9 @@ static void watch_print(const struct watch *w, struct evbuffer *out)
     const struct session_ctl *ctl = recorder_ctl(recording_recorder(run->recording));
     char since[CLOCK_TEXT_LEN];
 
-    (void)evbuffer_add_printf(out, "{\"kind\":\"%s\",\"since\":\"%s\",\"by\":{", w->kind->name, clock_text(run->since_ns, since));
+    (void)evbuffer_add_printf(out, "{\"kind\":");
+    json_string(out, w->kind->name, strlen(w->kind->name));
+    (void)evbuffer_add_printf(out, ",\"since\":\"%s\",\"by\":{", clock_text(run->since_ns, since));
     if (run->rule) {
         (void)evbuffer_add_printf(out, "\"rule\":");
         json_string(out, run->rule, strlen(run->rule));

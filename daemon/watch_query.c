@@ -11,6 +11,7 @@
 
 #include "config/watch_rule.h"
 #include "daemon/kind.h"
+#include "daemon/kind_custom.h"
 #include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/watch.h"
@@ -61,9 +62,18 @@ static const char *query_params(char *text, size_t len)
     return text;
 }
 
-static void query_add_kind(struct watch_query *q, const char *name)
+/* Of all kinds; then of declared profiles, as far as these may be named. */
+static const struct kind *query_find_kind(const char *name, bool takes_values, struct watches *names)
 {
     const struct kind *kind = kind_find(name);
+
+    if (kind || !names)
+        return kind;
+    return takes_values ? custom_kind(names, name) : custom_kind_in_use(name);
+}
+
+static void query_add_kind(struct watch_query *q, const char *name, const struct kind *kind)
+{
     char quoted[QUOTE_LEN], known[256];
 
     if (!kind || !kind->cumulative)
@@ -90,7 +100,7 @@ static void query_merge_kinds(struct watch_query *q)
     }
 }
 
-static void query_parse_kinds(struct watch_query *q, const char *value)
+static void query_parse_kinds(struct watch_query *q, const char *value, bool takes_values, struct watches *names)
 {
     AUTO_FREE char *copy = strdup(value);
     char *rest = copy, *name;
@@ -98,7 +108,7 @@ static void query_parse_kinds(struct watch_query *q, const char *value)
     if (!copy)
         (void)snprintf(q->error, sizeof(q->error), "no memory for the query");
     while (!q->error[0] && (name = strsep(&rest, ",")))
-        query_add_kind(q, name);
+        query_add_kind(q, name, query_find_kind(name, takes_values, names));
     query_merge_kinds(q);
 }
 
@@ -131,7 +141,7 @@ static size_t count_param(const struct evkeyvalq *query, const char *name)
     return n;
 }
 
-bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values)
+bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values, struct watches *names)
 {
     const struct evkeyval *kv;
 
@@ -141,7 +151,7 @@ bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, boo
             (void)snprintf(q->error, sizeof(q->error), "a parameter is given twice");
     TAILQ_FOREACH(kv, query, next)
         if (!q->error[0] && strcmp(kv->key, "kinds") == 0)
-            query_parse_kinds(q, kv->value);
+            query_parse_kinds(q, kv->value, takes_values, names);
     TAILQ_FOREACH(kv, query, next)
         if (!q->error[0] && strcmp(kv->key, "kinds") != 0)
             query_check_param(q, kv->key, takes_values);
@@ -172,7 +182,7 @@ int watch_query_check_rule(const struct watch_rule *rule, char *error, size_t er
 
     TAILQ_INIT(&query);
     int r = watch_query_of_rule(rule, &query);
-    if (r == 0 && !watch_query_parse(&q, &query, true)) {
+    if (r == 0 && !watch_query_parse(&q, &query, true, NULL)) {
         (void)snprintf(error, error_len, "%.400s", q.error);
         r = -EINVAL;
     }

@@ -7,6 +7,7 @@
 struct evkeyvalq;
 struct kind;
 struct watch_rule;
+struct watches;
 
 #define WATCH_MAX_KINDS 16
 
@@ -16,8 +17,9 @@ struct watch_query {
     char error[1024]; /* "" unless it is refused */
 };
 
-/* takes_values: parameters of kinds may stand beside them. False where it is refused, with q->error. */
-bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values);
+/* takes_values: parameters of kinds may stand beside them. names: profiles that targets declare may be named: where parameters may, any, and
+ * otherwise those that are watched; NULL: kinds alone. False where it is refused, with q->error. */
+bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values, struct watches *names);
 bool watch_query_has(const struct watch_query *q, const struct kind *kind);
 /* The names of all kinds that can be watched. Returns text. */
 const char *watch_query_kinds(const char *separator, char *text, size_t len);

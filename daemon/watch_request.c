@@ -147,7 +147,7 @@ static void put_start(struct server *server, struct http_request *request, pid_t
     struct watch_query q;
     struct watch_put *put = calloc(1, sizeof(*put));
 
-    if (!put || !watch_query_parse(&q, http_request_query(request), true)) {
+    if (!put || !watch_query_parse(&q, http_request_query(request), true, server->watches)) {
         http_reply_error(request, 503, "no memory for another watch");
         free(put);
         return;
@@ -193,7 +193,7 @@ static void get_start(struct server *server, struct http_request *request, pid_t
     struct evbuffer *body = evbuffer_new();
     struct watch_query q;
 
-    if (!body || !watch_query_parse(&q, http_request_query(request), false)) {
+    if (!body || !watch_query_parse(&q, http_request_query(request), false, server->watches)) {
         http_reply_error(request, 503, "no memory for the answer");
     } else {
         watches_print(server->watches, pid, q.kinds, q.n, body);
@@ -223,7 +223,7 @@ static void delete_refuse(struct server *server, struct http_request *request, p
     struct watch_query q;
     size_t n;
 
-    (void)watch_query_parse(&q, http_request_query(request), false);
+    (void)watch_query_parse(&q, http_request_query(request), false, server->watches);
     n = delete_find(server, pid, &q, found);
     if (n == 0)
         http_reply_error(request, 409, "process %d is not being watched%s: GET /pid/%d/watch shows what is", pid, q.n ? " for that" : "", pid);
@@ -263,7 +263,7 @@ void watch_request(struct server *server, struct http_request *request, pid_t pi
         http_reply_error(request, 405, "method not allowed here; GET, HEAD, PUT and DELETE are");
     } else if (evbuffer_get_length(http_request_body(request)) > 0) {
         http_reply_error(request, 400, "a body means nothing here: parameters go into the query");
-    } else if (!watch_query_parse(&q, http_request_query(request), method == HTTP_PUT)) {
+    } else if (!watch_query_parse(&q, http_request_query(request), method == HTTP_PUT, server->watches)) {
         http_reply_error(request, 400, "%s", q.error);
     } else if (method == HTTP_PUT) {
         put_check(server, request, pid, &q);

@@ -202,7 +202,7 @@ static void rules_take_match(struct watch_rules *r, const struct watch_match *m)
     if (m->rule >= r->request.n)
         return;
     TAILQ_INIT(&query);
-    if (watch_query_of_rule(&r->request.rules[m->rule], &query) == 0 && watch_query_parse(&q, &query, true))
+    if (watch_query_of_rule(&r->request.rules[m->rule], &query) == 0 && watch_query_parse(&q, &query, true, NULL))
         for (size_t i = 0; i < q.n; i++)
             rules_want(r, m, q.kinds[i], &query);
     evhttp_clear_headers(&query);

@@ -23,8 +23,8 @@ void watch_run_account(struct watch_run *run)
     const struct session_ctl *ctl = recorder_ctl(recording_recorder(run->recording));
     uint64_t samples = ctl->samples, lost = ctl->lost_ring + ctl->lost_table + ctl->lost_nested;
 
-    metrics_add_samples(run->wish.kind->name, samples - run->counted);
-    metrics_add_lost(run->wish.kind->name, "watch", lost - run->counted_lost);
+    metrics_add_samples(kind_metric(run->wish.kind), samples - run->counted);
+    metrics_add_lost(kind_metric(run->wish.kind), "watch", lost - run->counted_lost);
     run->counted = samples;
     run->counted_lost = lost;
 }

@@ -42,7 +42,7 @@ static void wish_note_values(const struct evkeyvalq *query, struct watch_wish *w
             continue;
         value->name = spec->name;
         if (text || strcmp(spec->name, "max_overhead") != 0)
-            (void)snprintf(value->text, sizeof(value->text), "%.23s", text ? text : spec->fallback);
+            (void)snprintf(value->text, sizeof(value->text), "%s", text ? text : spec->fallback);
         else
             (void)snprintf(value->text, sizeof(value->text), "%g", wish->params.max_overhead);
         wish->n_values++;
@@ -59,11 +59,15 @@ int watch_wish_parse(const struct kind *kind, const struct evkeyvalq *query, dou
     session_params_init(&wish.params);
     wish.params.duration_ns = 0;
     wish.params.types = kind->types;
-    kind->record(&wish.params);
+    kind_record(kind, &wish.params);
     int r = wish_select(kind, query, &own);
     if (r < 0)
         (void)snprintf(error, error_len, "no memory for the query");
     r = r ? r : session_params_parse(&own, kind->params, 0, &wish.params, error, error_len);
+    if (r == 0 && wish.params.event == EVENT_CUSTOM && !kind->declared && !wish.params.custom.add.symbol[0]) {
+        (void)snprintf(error, error_len, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
+        r = -EINVAL;
+    }
     if (wish.params.max_overhead == 0)
         wish.params.max_overhead = max_overhead;
     if (r == 0) {
@@ -77,7 +81,10 @@ int watch_wish_parse(const struct kind *kind, const struct evkeyvalq *query, dou
 /* Digits that mean the same number, where they are written otherwise. */
 static bool same_value(const char *a, const char *b)
 {
-    return strcmp(a, b) == 0 || strtod(a, NULL) == strtod(b, NULL);
+    char *end_a, *end_b;
+    double number_a = strtod(a, &end_a), number_b = strtod(b, &end_b);
+
+    return strcmp(a, b) == 0 || (*a && *b && !*end_a && !*end_b && number_a == number_b);
 }
 
 bool watch_wish_equal(const struct watch_wish *a, const struct watch_wish *b)

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "daemon/custom_job.h"
 #include "daemon/go_job.h"
 #include "daemon/heap_job.h"
 #include "daemon/probe.h"
@@ -109,6 +110,8 @@ static void worker_render(struct worker_role *w, const struct worker_message *jo
     memcpy(done->u.done.message, result.message, sizeof(result.message));
 }
 
+static const struct render_ops worker_ops = {.need = worker_on_need, .touch = worker_on_touch, .draft = worker_on_draft};
+
 static void worker_do(struct worker_role *w, const struct worker_message *job, int *input, int output)
 {
     struct worker_message done = {.type = WORKER_DONE, .job_id = job->job_id};
@@ -122,6 +125,9 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
         done.u.done.error = table_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_GO)
         done.u.done.error = go_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
+    else if (job->u.job.kind == WORKER_CUSTOM)
+        done.u.done.error = custom_make(*input, &job->u.job.custom, &worker_ops, w, output, &done.u.done.body.len, done.u.done.message,
+                                        sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_HEAP)
         done.u.done.error = heap_make(TAKE_FD(*input), output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else
@@ -164,7 +170,6 @@ static bool worker_argument(const char *text, const char *name, uint64_t *ret)
 
 int worker_main(int argc, char **argv)
 {
-    static const struct render_ops ops = {.need = worker_on_need, .touch = worker_on_touch, .draft = worker_on_draft};
     struct worker_role w = {0};
     uint64_t parent, memory_bytes, cache_bytes;
 
@@ -183,7 +188,7 @@ int worker_main(int argc, char **argv)
     };
     if (sandbox_enter(&sandbox) < 0)
         worker_exit(WORKER_EXIT_SANDBOX);
-    w.renderer = renderer_new(&ops, &w, cache_bytes);
+    w.renderer = renderer_new(&worker_ops, &w, cache_bytes);
     if (!w.renderer)
         worker_exit(WORKER_EXIT_MEMORY);
     worker_serve(&w);

@@ -293,6 +293,16 @@ struct worker_job *worker_pool_go(struct worker_pool *pool, int elf_fd, uint64_t
     return worker_pool_add_within(pool, elf_fd, WORKER_GO, timeout_ns, ops, userdata);
 }
 
+struct worker_job *worker_pool_custom(struct worker_pool *pool, int mapped_fd, const struct custom_request *request,
+                                      const struct worker_job_ops *ops, void *userdata)
+{
+    struct worker_job *job = worker_pool_add(pool, mapped_fd, WORKER_CUSTOM, ops, userdata);
+
+    if (job)
+        job->message.u.job.custom = *request;
+    return job;
+}
+
 struct worker_job *worker_pool_heap(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops, void *userdata)
 {
     return worker_pool_add_within(pool, elf_fd, WORKER_HEAP, timeout_ns, ops, userdata);

@@ -78,6 +78,10 @@ struct worker_job *worker_pool_table(struct worker_pool *pool, int elf_fd, uint6
 struct worker_job *worker_pool_go(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops, void *userdata);
 /* The same for the functions of an allocator (WORKER_HEAP). -ENOEXEC: it is no program. */
 struct worker_job *worker_pool_heap(struct worker_pool *pool, int elf_fd, uint64_t timeout_ns, const struct worker_job_ops *ops, void *userdata);
+/* Queues a search for custom profiles (WORKER_CUSTOM) in what is mapped: sections that a collector told of (fd becomes the pool's in every
+ * case). It needs objects of these, and nothing else. */
+struct worker_job *worker_pool_custom(struct worker_pool *pool, int mapped_fd, const struct custom_request *request,
+                                      const struct worker_job_ops *ops, void *userdata);
 /* error 0: fd (becomes the pool's) answers the job's last NEED; else -errno. Where nobody waits for it any
  * more (its worker died, or it was too late) it is dropped. */
 void worker_job_file(struct worker_job *job, int error, int fd);

@@ -13,12 +13,15 @@
 
 #include <stdint.h>
 
+#include "daemon/custom_spec.h"
+
 enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FILE, WORKER_DRAFT, WORKER_DONE, WORKER_REST };
 
 enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
     WORKER_PROBE,      /* ELF file + struct worker_probe -> struct probe_found (daemon/probe.h) */
     WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h) */
+    WORKER_CUSTOM,     /* what is mapped + struct custom_request -> struct custom_found (daemon/custom_job.h) */
     WORKER_HEAP,       /* ELF file -> struct heap_function[] (symbolize/heap_functions.h) */
     WORKER_GO,         /* ELF file of a Go program -> struct go_runtime (symbolize/go_runtime.h), and behind it its struct unwind_image */
 };
@@ -38,6 +41,8 @@ struct worker_probe {
     uint32_t usdt; /* 1: symbol is "PROVIDER:NAME"; 0: a function */
     uint16_t result; /* of a function: 1: where it returns; 0: its entry, or the instruction at offset, */
     uint16_t args;   /* with these argument registers as at the entry (symbolize/probe_place.h) */
+    uint32_t at_entry; /* 1: at the function's first instruction, and nowhere else */
+    uint32_t pad;
     uint64_t offset;
     char symbol[512];
 };
@@ -79,6 +84,7 @@ struct worker_message {
             uint64_t key; /* who asks about what: what only they may share in a cache is known by it; 0: nobody else */
             uint64_t deadline_ns;        /* monotonic: drafts are of use until then; 0: none are */
             struct worker_probe probe;
+            struct custom_request custom;
         } job;
         struct {
             uint32_t object; /* or WORKER_TOUCH_NONE */

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "daemon/collector.h"
+#include "daemon/custom_list.h"
 #include "daemon/kind.h"
+#include "daemon/kind_custom.h"
 #include "daemon/params.h"
 #include "daemon/pages.h"
 #include "daemon/quote.h"
@@ -14,6 +16,13 @@
 
 #define HOSTILE "<script>\"'&\x01\n\xff\xed\xa0\x80</td>"
 #define FFFD "\xef\xbf\xbd"
+
+static const struct profile_note notes[] = {
+    {.name = "blob'store.<Open>", .description = HOSTILE, .unit = "count"},
+    {.name = "bytes", .description = "Bytes.", .unit = "by\"tes"},
+    {.name = "profile", .description = "It has a kind's name.", .unit = "count"},
+};
+static const struct custom_declared declared = {.notes = notes, .n = 3, .left_out = 7};
 
 /* A table of kinds of the test's own. */
 static const struct kind tame = {
@@ -33,9 +42,21 @@ const struct kind *kind_at(size_t i)
     return i == 0 ? &tame : i == 1 ? &accruing : i == 2 ? &wild : NULL;
 }
 
+const struct kind kind_custom;
+
+const struct kind *custom_kind(struct watches *ws, const char *name)
+{
+    return NULL;
+}
+
+const struct kind *custom_kind_in_use(const char *name)
+{
+    return NULL;
+}
+
 const struct kind *kind_find(const char *name)
 {
-    return NULL; /* pages look for none */
+    return strcmp(name, tame.name) == 0 ? &tame : NULL;
 }
 
 static char text[65536];
@@ -141,7 +162,7 @@ END_TEST
 START_TEST(test_index)
 {
     struct evbuffer *out = evbuffer_new();
-    page_index(out, NULL, 1234);
+    page_index(out, NULL, 1234, &declared);
     const char *html = take(out);
     assert_html(html);
     ck_assert_ptr_nonnull(strstr(html, "<title>/debug/pprof/</title>"));
@@ -149,6 +170,11 @@ START_TEST(test_index)
     ck_assert_ptr_nonnull(strstr(html, "<tr><td>0</td><td><a href='profile'>profile</a></td></tr>"));
     ck_assert_ptr_nonnull(strstr(html, "<a href='wild?a=&#39;&amp;b=&quot;'>wi&lt;ld&gt;</a>"));
     ck_assert_ptr_nonnull(strstr(html, "<li>profile: CPU time.</li>"));
+    ck_assert_ptr_nonnull(strstr(html, "<tr><td>0</td><td><a href='./blob%27store.%3COpen%3E?debug=1'>"
+                                       "blob&#39;store.&lt;Open&gt;</a> (not watched)"));
+    ck_assert_ptr_nonnull(strstr(html, "<li>bytes: Bytes.</li>"));
+    ck_assert_ptr_null(strstr(html, "It has a kind"));
+    ck_assert_ptr_nonnull(strstr(html, "<li>7 profiles that the process declares"));
     ck_assert_ptr_nonnull(strstr(html, "href=\"../../../1234\""));
     ck_assert_ptr_nonnull(strstr(html, "curl -X PUT 'http://ADDRESS/pid/1234/watch?kinds=&lt;accrues&gt;'"));
 }
@@ -157,7 +183,7 @@ END_TEST
 START_TEST(test_index_json)
 {
     struct evbuffer *out = evbuffer_new();
-    page_index_json(out, NULL, 1234);
+    page_index_json(out, NULL, 1234, &declared);
     const char *json = take(out);
     ck_assert_ptr_eq(strstr(json, "[\n{\"name\":\"profile\",\"description\":\"CPU time.\",\"path\":\"profile\","
                             "\"sample_types\":[\"samples/count\",\"cpu/nanoseconds\"],\"period_type\":\"cpu/nanoseconds\","
@@ -168,7 +194,11 @@ START_TEST(test_index_json)
     ck_assert_ptr_nonnull(strstr(strstr(json, "{\"name\":\"max_overhead\",\"type\":\"number\""), ",\"watch\":true}"));
     ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"wi\\u003cld\\u003e\""));
     ck_assert_ptr_nonnull(strstr(json, "\"sample_types\":[],\"period_type\":\"\",\"windowed\":false,"
-                          "\"cumulative\":false,\"watched\":false,\"parameters\":[]}\n]\n"));
+                          "\"cumulative\":false,\"watched\":false,\"parameters\":[]},\n"));
+    ck_assert_ptr_nonnull(strstr(json, "{\"name\":\"blob'store.\\u003cOpen\\u003e\",\"description\":"));
+    ck_assert_ptr_nonnull(strstr(json, "\"path\":\"./blob%27store.%3COpen%3E\",\"sample_types\":[\"blob'store.\\u003cOpen\\u003e/count\"],"));
+    ck_assert_ptr_nonnull(strstr(json, "\"sample_types\":[\"bytes/count\",\"weight/by\\\"tes\"],"));
+    ck_assert_ptr_null(strstr(json, "It has a kind"));
 }
 END_TEST
 

@@ -10,6 +10,7 @@
 #include "config/value.h"
 #include "config/watch_rule.h"
 #include "daemon/kind.h"
+#include "daemon/kind_custom.h"
 #include "daemon/params.h"
 #include "daemon/watch.h"
 #include "daemon/watch_query.h"
@@ -40,6 +41,16 @@ static const struct kind *const kinds[] = {&lock, &holder, &windowed};
 const struct kind *kind_at(size_t i)
 {
     return i < sizeof(kinds) / sizeof(kinds[0]) ? kinds[i] : NULL;
+}
+
+const struct kind *custom_kind(struct watches *ws, const char *name)
+{
+    return NULL;
+}
+
+const struct kind *custom_kind_in_use(const char *name)
+{
+    return NULL;
 }
 
 const struct kind *kind_find(const char *name)
@@ -93,7 +104,7 @@ static const struct {
 START_TEST(test_refused)
 {
     ask(refused[_i].query);
-    ck_assert(!watch_query_parse(&q, &query, true));
+    ck_assert(!watch_query_parse(&q, &query, true, NULL));
     ck_assert_msg(strstr(q.error, refused[_i].error), "%s -> %s", refused[_i].query, q.error);
 }
 END_TEST
@@ -101,12 +112,12 @@ END_TEST
 START_TEST(test_taken)
 {
     ask("kinds=holder,lock&fraction=3&block_rate=7&max_overhead=2");
-    ck_assert(watch_query_parse(&q, &query, true));
+    ck_assert(watch_query_parse(&q, &query, true, NULL));
     ck_assert_uint_eq(q.n, 2);
     ck_assert(watch_query_has(&q, &lock) && watch_query_has(&q, &holder) && !watch_query_has(&q, &windowed));
-    ck_assert(!watch_query_parse(&q, &query, false));
+    ck_assert(!watch_query_parse(&q, &query, false, NULL));
     ask("");
-    ck_assert(watch_query_parse(&q, &query, true));
+    ck_assert(watch_query_parse(&q, &query, true, NULL));
     ck_assert_uint_eq(q.n, 0);
 }
 END_TEST
@@ -218,7 +229,7 @@ START_TEST(test_a_rule_says_the_same_as_a_query)
     ck_assert_int_eq(rule.by, WATCH_BY_UNIT);
     ck_assert_str_eq(rule.whom, "nginx.service");
     ck_assert_int_eq(watch_query_of_rule(&rule, &query), 0);
-    ck_assert(watch_query_parse(&q, &query, true));
+    ck_assert(watch_query_parse(&q, &query, true, NULL));
     ck_assert_uint_eq(q.n, 2);
     ck_assert_str_eq(evhttp_find_header(&query, "fraction"), "3");
     ck_assert_str_eq(evhttp_find_header(&query, "block_rate"), "7");

@@ -1,0 +1,348 @@
+/* The search in what is mapped. A file that can't be read is passed over, and counted; what was asked for by name must be there. Owns nothing
+ * beyond the call. */
+#include "daemon/custom_job.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpf/custom.h"
+#include "daemon/probe.h"
+#include "symbolize/elf_file.h"
+#include "util/cleanup.h"
+
+/* The arguments of the sites of include/cprofd/profile.h: name, key, weight, skip. */
+#define DECLARED_KEY CUSTOM_ARG1
+#define DECLARED_WEIGHT CUSTOM_ARG2
+/* Files of one target that are looked at. */
+#define CUSTOM_MAX_LOOKS 1024
+
+struct custom_search {
+    const struct custom_request *request;
+    const struct render_ops *ops;
+    void *userdata;
+    struct raw_profile mapped;
+    struct custom_found found;
+    uint32_t *objects;
+    size_t n_objects;
+    struct custom_site *sites;
+    struct profile_note *notes;
+    char *message;
+    size_t message_len;
+};
+
+static void custom_search_deinit(struct custom_search *s)
+{
+    raw_profile_close(&s->mapped);
+    free(s->objects);
+    free(s->sites);
+    free(s->notes);
+}
+
+static const char *object_path(const struct custom_search *s, uint32_t object)
+{
+    return raw_profile_string(&s->mapped, s->mapped.objects[object].path);
+}
+
+/* fd or -errno. */
+static int open_object(const struct custom_search *s, uint32_t object)
+{
+    struct worker_message need = {.u.need = {.kind = WORKER_FILE_OBJECT, .object = object}};
+    int fd = -1;
+
+    int r = s->ops->need(s->userdata, &need, &fd);
+    return r < 0 ? r : fd;
+}
+
+/* The files that are mapped, each once, as far as they are looked at. */
+static int list_objects(struct custom_search *s)
+{
+    AUTO_FREE bool *seen = calloc(s->mapped.n_objects + 1, sizeof(*seen));
+
+    s->objects = calloc(CUSTOM_MAX_LOOKS, sizeof(*s->objects));
+    if (!seen || !s->objects)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->mapped.n_mappings; i++) {
+        uint32_t object = s->mapped.mappings[i].object;
+        if (object == RAW_NO_OBJECT || object >= s->mapped.n_objects || seen[object])
+            continue;
+        seen[object] = true;
+        if (s->n_objects == CUSTOM_MAX_LOOKS)
+            s->found.unread++;
+        else
+            s->objects[s->n_objects++] = object;
+    }
+    return 0;
+}
+
+static int add_site(struct custom_search *s, const struct custom_site *site)
+{
+    for (uint32_t i = 0; i < s->found.n_sites; i++)
+        if (s->sites[i].object == site->object && s->sites[i].file_offset == site->file_offset &&
+            CUSTOM_ROLE_OP(s->sites[i].role) == CUSTOM_ROLE_OP(site->role))
+            return 0;
+    if (s->found.n_sites == CUSTOM_MAX_SITES)
+        return -E2BIG;
+    s->sites[s->found.n_sites++] = *site;
+    return 0;
+}
+
+/* ---- declared ones */
+
+/* Whoever wrote the note may have written anything: what is no nop is some instruction's middle. */
+static bool is_nop(const struct elf_file *file, uint64_t offset)
+{
+#if defined(__aarch64__)
+    static const uint8_t nop[] = {0x1f, 0x20, 0x03, 0xd5};
+#else
+    static const uint8_t nop[] = {0x90};
+#endif
+    return offset <= file->map_bytes && file->map_bytes - offset >= sizeof(nop) && memcmp(file->map + offset, nop, sizeof(nop)) == 0;
+}
+
+static void take_declared_sites(struct custom_search *s, const struct elf_file *file, const struct profile_notes *notes, uint32_t object)
+{
+    bool weighs = strcmp(s->found.unit, "count") != 0;
+
+    for (size_t i = 0; i < notes->n_sites; i++) {
+        const struct profile_note_site *site = &notes->sites[i];
+        uint32_t role = site->adds ? CUSTOM_ROLE(CUSTOM_ADD, DECLARED_KEY, weighs ? DECLARED_WEIGHT : CUSTOM_NOWHERE, 0) | CUSTOM_ROLE_SKIPS
+                                   : CUSTOM_ROLE(CUSTOM_REMOVE, DECLARED_KEY, CUSTOM_NOWHERE, 0);
+        struct custom_site found = {.file_offset = site->file_offset, .object = object, .role = role, .cost = PROBE_EMULATED, .insn = "nop"};
+        if (strcmp(notes->profiles[site->profile].name, s->request->spec.name) != 0)
+            continue;
+        if (!is_nop(file, site->file_offset) || add_site(s, &found) < 0)
+            s->found.left_out++;
+    }
+}
+
+static void take_declared(struct custom_search *s, const struct elf_file *file, const struct profile_notes *notes, uint32_t object)
+{
+    for (size_t i = 0; i < notes->n; i++) {
+        if (strcmp(notes->profiles[i].name, s->request->spec.name) != 0)
+            continue;
+        if (!s->found.declared) /* the first note of a name counts */
+            memcpy(s->found.unit, notes->profiles[i].unit, sizeof(s->found.unit));
+        s->found.declared = 1;
+        take_declared_sites(s, file, notes, object);
+    }
+}
+
+static void take_list(struct custom_search *s, const struct profile_notes *notes)
+{
+    for (size_t i = 0; i < notes->n; i++) {
+        uint32_t at = 0;
+        while (at < s->found.n_notes && strcmp(s->notes[at].name, notes->profiles[i].name) != 0)
+            at++;
+        if (at < s->found.n_notes)
+            continue;
+        if (!custom_name_is_usable(notes->profiles[i].name) || at == CUSTOM_MAX_DECLARED)
+            s->found.left_out++;
+        else
+            s->notes[s->found.n_notes++] = notes->profiles[i];
+    }
+}
+
+static int read_declared(struct custom_search *s, uint32_t object)
+{
+    CLEANUP(elf_file_close) struct elf_file file = {0};
+    CLEANUP(profile_notes_deinit) struct profile_notes notes = {0};
+    AUTO_CLOSE int fd = open_object(s, object);
+
+    int r = fd < 0 ? fd : elf_file_open(fd, &file);
+    r = r < 0 ? r : profile_notes_read(&file, &notes);
+    if (r < 0)
+        return r;
+    if (s->request->wish == CUSTOM_LIST)
+        take_list(s, &notes);
+    else
+        take_declared(s, &file, &notes, object);
+    s->found.left_out += (uint32_t)notes.left_out;
+    return 0;
+}
+
+static int compare_notes(const void *a, const void *b)
+{
+    const struct profile_note *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static int search_declared(struct custom_search *s)
+{
+    for (size_t i = 0; i < s->n_objects; i++) {
+        int r = s->mapped.objects[s->objects[i]].available ? read_declared(s, s->objects[i]) : -ENOENT;
+        if (r == -ENOMEM || r == -ECANCELED)
+            return r;
+        s->found.unread += r < 0 && r != -ENOEXEC;
+    }
+    if (s->request->wish == CUSTOM_LIST) {
+        qsort(s->notes, s->found.n_notes, sizeof(*s->notes), compare_notes);
+        return 0;
+    }
+    if (s->found.declared && s->found.n_sites == 0)
+        (void)snprintf(s->message, s->message_len, "profile \"%.200s\" is declared, but no place in the process's files adds to it",
+                       s->request->spec.name);
+    else if (!s->found.declared)
+        (void)snprintf(s->message, s->message_len, "Unknown profile: the process declares none that is named \"%.200s\"", s->request->spec.name);
+    return s->found.declared && s->found.n_sites > 0 ? 0 : -ENOENT;
+}
+
+/* ---- by functions */
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool is_named(const struct custom_search *s, const struct raw_mapping *m, const char *name)
+{
+    const char *path = m->object == RAW_NO_OBJECT || m->object >= s->mapped.n_objects ? NULL : object_path(s, m->object);
+
+    if (!path)
+        return false;
+    return !*name ? m->main_binary : strcmp(name, *name == '/' ? path : last_part(path)) == 0;
+}
+
+/* What there is, for one who named something else. */
+static void name_objects(struct custom_search *s, const char *name)
+{
+    size_t len = (size_t)snprintf(s->message, s->message_len, "no file \"%.100s\" is mapped for execution; these are:", name);
+
+    for (size_t i = 0; i < s->n_objects && len < s->message_len; i++)
+        len += (size_t)snprintf(s->message + len, s->message_len - len, " %.60s", last_part(object_path(s, s->objects[i])));
+}
+
+static int find_object(struct custom_search *s, const char *name, uint32_t *ret)
+{
+    for (size_t i = 0; i < s->mapped.n_mappings; i++) {
+        if (!is_named(s, &s->mapped.mappings[i], name))
+            continue;
+        *ret = s->mapped.mappings[i].object;
+        return 0;
+    }
+    if (*name)
+        name_objects(s, name);
+    else
+        (void)snprintf(s->message, s->message_len, "the process's main binary is not mapped");
+    return -ENOENT;
+}
+
+/* The places of one function, all of that role. */
+static int find_function(struct custom_search *s, const struct custom_function *f, const struct worker_probe *probe, uint32_t role)
+{
+    struct probe_found found;
+    AUTO_FREE struct probe_site *sites = NULL;
+    uint32_t object = 0;
+
+    int r = find_object(s, f->object, &object);
+    if (r < 0)
+        return r;
+    int fd = open_object(s, object);
+    r = fd < 0 ? fd : probe_find_sites(fd, probe, &found, &sites);
+    if (r < 0) {
+        (void)snprintf(s->message, s->message_len, "%.200s in %.200s: %s", f->symbol, last_part(object_path(s, object)), probe_why(r, probe));
+        return r == -ENOMEM || r == -ECANCELED ? r : -ENOENT;
+    }
+    s->found.tail_calls += found.tail_calls;
+    s->found.ways_in += found.ways_in;
+    for (uint32_t i = 0; r == 0 && i < found.n; i++) {
+        struct custom_site site = {.file_offset = sites[i].point.file_offset, .object = object, .cost = sites[i].point.cost,
+                                   .role = role | (sites[i].point.at_entry ? CUSTOM_ROLE_AT_ENTRY : 0)};
+        memcpy(site.insn, sites[i].point.insn, sizeof(site.insn));
+        r = add_site(s, &site);
+    }
+    if (r < 0)
+        (void)snprintf(s->message, s->message_len, "%.200s: it has more than %d places", f->symbol, CUSTOM_MAX_SITES);
+    return r < 0 ? -EINVAL : 0;
+}
+
+static struct worker_probe probe_of(const struct custom_function *f, uint32_t weight)
+{
+    struct worker_probe probe = {.offset = f->offset, .result = f->from == CUSTOM_RESULT};
+
+    (void)snprintf(probe.symbol, sizeof(probe.symbol), "%s", f->symbol);
+    if (!probe.result)
+        probe.args = (uint16_t)(1u << f->from | (weight <= CUSTOM_ARG5 ? 1u << weight : 0));
+    return probe;
+}
+
+/* Where a call's weight is noted: where its return address is the stack's top, as it is when it returns. */
+static int find_call(struct custom_search *s)
+{
+    const struct custom_spec *spec = &s->request->spec;
+    struct worker_probe probe = {.at_entry = 1};
+
+    (void)snprintf(probe.symbol, sizeof(probe.symbol), "%s", spec->add.symbol);
+    return find_function(s, &spec->add, &probe, CUSTOM_ROLE(CUSTOM_CALL, CUSTOM_NOWHERE, spec->weight, 0));
+}
+
+static int search_functions(struct custom_search *s)
+{
+    const struct custom_spec *spec = &s->request->spec;
+    bool adds_result = spec->add.from == CUSTOM_RESULT, calls = adds_result && spec->weight <= CUSTOM_ARG5;
+    const struct worker_probe add = probe_of(&spec->add, spec->weight), remove = probe_of(&spec->remove, CUSTOM_NOWHERE);
+    uint32_t role = CUSTOM_ROLE(CUSTOM_ADD, spec->add.from, calls ? CUSTOM_NOWHERE : spec->weight, spec->skip) |
+                    (adds_result ? CUSTOM_ROLE_MAY_FAIL : 0) | (calls ? CUSTOM_ROLE_CALLED : 0);
+
+    (void)snprintf(s->found.unit, sizeof(s->found.unit), "%s", spec->unit);
+    if (!adds_result && spec->weight == CUSTOM_RESULT) {
+        (void)snprintf(s->message, s->message_len, "weight=ret goes with an add= that ends in :ret");
+        return -EINVAL;
+    }
+    int r = find_function(s, &spec->add, &add, role);
+    r = r < 0 || !calls ? r : find_call(s);
+    return r < 0 ? r : find_function(s, &spec->remove, &remove, CUSTOM_ROLE(CUSTOM_REMOVE, spec->remove.from, CUSTOM_NOWHERE, 0));
+}
+
+/* ---- all */
+
+static int compare_sites(const void *a, const void *b)
+{
+    const struct custom_site *x = a, *y = b;
+
+    if (x->object != y->object)
+        return x->object < y->object ? -1 : 1;
+    return (x->file_offset > y->file_offset) - (x->file_offset < y->file_offset);
+}
+
+static int search(struct custom_search *s)
+{
+    bool declared = s->request->wish == CUSTOM_LIST || s->request->spec.name[0];
+
+    s->sites = calloc(CUSTOM_MAX_SITES, sizeof(*s->sites));
+    s->notes = calloc(CUSTOM_MAX_DECLARED, sizeof(*s->notes));
+    if (!s->sites || !s->notes)
+        return -ENOMEM;
+    int r = list_objects(s);
+    r = r < 0 ? r : declared ? search_declared(s) : search_functions(s);
+    qsort(s->sites, s->found.n_sites, sizeof(*s->sites), compare_sites);
+    return r;
+}
+
+static int write_answer(const struct custom_search *s, int out_fd, uint64_t *ret_len)
+{
+    size_t sites = s->found.n_sites * sizeof(*s->sites), notes = s->found.n_notes * sizeof(*s->notes);
+
+    if (write(out_fd, &s->found, sizeof(s->found)) != sizeof(s->found) || write(out_fd, s->sites, sites) != (ssize_t)sites ||
+        write(out_fd, s->notes, notes) != (ssize_t)notes)
+        return -EIO;
+    *ret_len = sizeof(s->found) + sites + notes;
+    return 0;
+}
+
+int custom_make(int input_fd, const struct custom_request *request, const struct render_ops *ops, void *userdata, int out_fd, uint64_t *ret_len,
+                char *message, size_t message_len)
+{
+    CLEANUP(custom_search_deinit) struct custom_search s = {.request = request, .ops = ops, .userdata = userdata, .message = message,
+                                                            .message_len = message_len};
+
+    int r = raw_table_open(input_fd, &s.mapped);
+    r = r < 0 ? r : search(&s);
+    r = r < 0 ? r : write_answer(&s, out_fd, ret_len);
+    if (r < 0 && !message[0])
+        (void)snprintf(message, message_len, "%s", strerror(-r));
+    return r;
+}

@@ -1,0 +1,272 @@
+/* Before a recording of a custom profile is attached: where are its values added and removed? Owns the places and the files that have some. */
+#include "daemon/recording_custom.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpf/custom.h"
+#include "daemon/quote.h"
+#include "daemon/raw_profile.h"
+#include "daemon/recording_impl.h"
+#include "daemon/server.h"
+#include "daemon/watch_query.h"
+#include "util/cleanup.h"
+
+void recording_custom_deinit(struct recording_custom *custom)
+{
+    for (size_t i = 0; i < custom->n_files; i++)
+        close_fd(&custom->files[i].fd);
+    custom->n_files = 0;
+    free(TAKE_PTR(custom->sites));
+    free(TAKE_PTR(custom->places));
+}
+
+int recording_custom_refuse(const struct server *server, const struct session_params *params, char *message, size_t message_len)
+{
+    unsigned n = 0;
+
+    if (params->event != EVENT_CUSTOM)
+        return 0;
+    if (server->can_sample && server->sampler.custom_error[0]) {
+        (void)snprintf(message, message_len, "custom profiles can't be had here: %s", server->sampler.custom_error);
+        return 503;
+    }
+    for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
+        n += server->recordings[i] && recording_params(server->recordings[i])->event == EVENT_CUSTOM;
+    if (n < RECORDING_CUSTOM_MAX)
+        return 0;
+    (void)snprintf(message, message_len, "too many custom profiles: %d are recorded at once at most", RECORDING_CUSTOM_MAX);
+    return 429;
+}
+
+/* ---- types */
+
+/* A query may ask for weights that are counts. */
+static void custom_name_types(struct recording *rec)
+{
+    const struct custom_spec *spec = &rec->params.custom;
+    struct recording_custom *custom = rec->custom;
+    bool weighs = !spec->name[0] && spec->weight != CUSTOM_NOWHERE;
+
+    custom_types(spec->name[0] ? spec->name : "custom", custom->found.unit, &custom->types);
+    if (!weighs || custom->types.n == 2)
+        return;
+    (void)strcpy(custom->types.type[1], "weight");
+    (void)strcpy(custom->types.unit[1], "count");
+    custom->types.n = 2;
+}
+
+/* ---- the files */
+
+static void custom_attach(struct recording *rec)
+{
+    struct recording_custom *custom = rec->custom;
+
+    for (uint32_t i = 0; i < custom->found.n_sites; i++) {
+        custom->places[i] = (struct custom_place){custom->sites[i].file_offset, custom->sites[i].role};
+        custom->stepped = custom->stepped || custom->sites[i].cost != PROBE_EMULATED;
+    }
+    custom_name_types(rec);
+    recording_attach(rec, NULL, 0);
+}
+
+/* Asks for the file of the next sites; they are attached once all are there. */
+static void custom_next_file(struct recording *rec)
+{
+    struct recording_custom *custom = rec->custom;
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
+
+    if (custom->next == custom->found.n_sites) {
+        custom_attach(rec);
+        return;
+    }
+    if (custom->n_files == CUSTOM_MAX_FILES) {
+        recording_fail(rec, 400, "the profile's values are added and removed in too many files");
+        return;
+    }
+    m.u.file.u.need.kind = WORKER_FILE_OBJECT;
+    m.u.file.u.need.object = custom->sites[custom->next].object;
+    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+}
+
+static void custom_take_file(struct recording *rec, int error, int fd)
+{
+    struct recording_custom *custom = rec->custom;
+    size_t first = custom->next, n = 0;
+
+    if (error < 0 || fd < 0) {
+        recording_fail(rec, 503, "a file of the process could not be opened a second time");
+        return;
+    }
+    while (first + n < custom->found.n_sites && custom->sites[first + n].object == custom->sites[first].object)
+        n++;
+    custom->files[custom->n_files++] = (struct custom_file){.fd = fd, .places = custom->places + first, .n = n};
+    custom->next += n;
+    custom_next_file(rec);
+}
+
+/* ---- the answer of a worker, which may be anything */
+
+static int custom_read(struct recording_custom *custom, const struct worker_result *result)
+{
+    struct custom_found *found = &custom->found;
+
+    if (result->body.len < sizeof(*found) || pread(result->body_fd, found, sizeof(*found), 0) != sizeof(*found))
+        return -EIO;
+    size_t len = found->n_sites * sizeof(*custom->sites);
+    if (found->n_sites == 0 || found->n_sites > CUSTOM_MAX_SITES || result->body.len != sizeof(*found) + len ||
+        !memchr(found->unit, '\0', sizeof(found->unit)))
+        return -EIO;
+    custom->sites = calloc(found->n_sites, sizeof(*custom->sites));
+    custom->places = calloc(found->n_sites, sizeof(*custom->places));
+    if (!custom->sites || !custom->places)
+        return -ENOMEM;
+    if (pread(result->body_fd, custom->sites, len, sizeof(*found)) != (ssize_t)len)
+        return -EIO;
+    for (uint32_t i = 0; i < found->n_sites; i++)
+        if (!memchr(custom->sites[i].insn, '\0', sizeof(custom->sites[i].insn)) || !is_plain_utf8(custom->sites[i].insn) ||
+            custom->sites[i].role > 0xffffff)
+            return -EIO;
+    return 0;
+}
+
+/* Whoever wants to watch may have meant a kind. */
+static void custom_fail_watch(struct recording *rec, const char *why)
+{
+    char known[256], quoted[QUOTE_LEN], message[1024];
+
+    (void)snprintf(message, sizeof(message), "%s is not a kind that can be watched; these can: %s; and profiles that process %d declares: %.300s",
+                   quote(rec->params.custom.name, quoted), watch_query_kinds(", ", known, sizeof(known)), rec->pid, why);
+    recording_fail(rec, 400, message);
+}
+
+static void custom_on_found(struct worker_job *job, const struct worker_result *result, void *userdata)
+{
+    struct recording *rec = userdata;
+    int error = result->error, status = 503;
+
+    rec->placing = NULL;
+    rec->daemon_cpu_ns += result->cpu_ns;
+    if (error == -ENOENT || error == -EINVAL) /* by name, it is a path that is not there */
+        status = error == -ENOENT && rec->params.custom.name[0] && !rec->watch ? 404 : 400;
+    if (error == -ENOENT && status == 400 && rec->params.custom.name[0]) {
+        custom_fail_watch(rec, result->message);
+        return;
+    }
+    if (error) {
+        recording_fail(rec, status, result->message);
+        return;
+    }
+    if (custom_read(rec->custom, result) < 0) {
+        recording_fail(rec, 503, "the places of the profile's probes could not be read");
+        return;
+    }
+    custom_next_file(rec);
+}
+
+/* Nothing but what is mapped. */
+static void custom_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
+{
+    struct recording *rec = userdata;
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
+
+    if (need->u.need.kind != WORKER_FILE_OBJECT || child_send(rec->collector, &m, sizeof(m), NULL, 0) < 0) {
+        worker_job_file(job, -EPERM, -1);
+        return;
+    }
+    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+}
+
+void recording_custom_on_file(struct recording *rec, int error, int fd)
+{
+    if (rec->placing)
+        worker_job_file(rec->placing, error, fd);
+    else
+        custom_take_file(rec, error, fd);
+}
+
+void recording_custom_on_mappings(struct recording *rec, int fd)
+{
+    static const struct worker_job_ops ops = {.need = custom_on_need, .done = custom_on_found};
+    struct custom_request request = {.wish = CUSTOM_FIND, .spec = rec->params.custom};
+
+    if (!rec->custom || rec->custom->listed || rec->phase != PHASE_PLACING || fd < 0)
+        return;
+    child_set_deadline(rec->collector, 0);
+    rec->custom->listed = true;
+    int mapped = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    rec->placing = mapped >= 0 ? worker_pool_custom(rec->server->pool, mapped, &request, &ops, rec) : NULL;
+    if (!rec->placing)
+        recording_fail(rec, 503, "too much to do: no worker is free to look for the profile's places");
+}
+
+void recording_custom_begin(struct recording *rec)
+{
+    rec->phase = PHASE_PLACING;
+    rec->custom = calloc(1, sizeof(*rec->custom));
+    if (!rec->custom) {
+        recording_fail(rec, 503, "no memory to look for the profile's places");
+        return;
+    }
+    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS); /* it tells what is mapped, unasked */
+}
+
+void recording_custom_exec(struct recording *rec)
+{
+    rec->lost = true;
+    rec->ended = "the target executed another program, and its values are gone";
+    recording_close(rec);
+}
+
+void recording_custom_types(const struct recording *rec, struct raw_types *ret)
+{
+    *ret = rec->custom->types;
+}
+
+/* ---- facts */
+
+static int custom_site_facts(const struct recording_custom *custom, struct raw_writer *w)
+{
+    static const char *const names[] = {[CUSTOM_ADD] = "custom.adds_at", [CUSTOM_REMOVE] = "custom.removes_at", [CUSTOM_CALL] = "custom.calls_at"};
+    int e = 0;
+
+    for (uint32_t op = CUSTOM_ADD; e == 0 && op <= CUSTOM_CALL; op++) {
+        const struct custom_site *one = NULL;
+        uint32_t n = 0, stepped = 0;
+        for (uint32_t i = 0; i < custom->found.n_sites; i++) {
+            if (CUSTOM_ROLE_OP(custom->sites[i].role) != op)
+                continue;
+            one = &custom->sites[i];
+            n++;
+            stepped += one->cost != PROBE_EMULATED;
+        }
+        if (n > 0)
+            e = raw_writer_fact(w, names[op], "%u x %.15s, %s", n, one->insn, stepped ? "single-stepped" : "emulated");
+    }
+    return e;
+}
+
+int recording_custom_facts(const struct recording *rec, struct raw_writer *w)
+{
+    const struct recording_custom *custom = rec->custom;
+    const struct session_ctl *ctl = recording_ctl(rec);
+    const struct {
+        const char *key;
+        uint64_t value;
+    } counts[] = {{"custom.untracked", ctl->lost_live}, {"custom.replaced", ctl->replaced}, {"custom.unknown_removes", ctl->unknown_removes},
+                  {"custom.failed_adds", ctl->failed_adds}, {"lost.calls", ctl->lost_calls}, {"custom.files_unread", custom->found.unread},
+                  {"custom.left_out", custom->found.left_out}, {"custom.tail_calls", custom->found.tail_calls},
+                  {"custom.ways_in", custom->found.ways_in}};
+
+    int e = raw_writer_fact(w, "custom.added", "%llu", (unsigned long long)ctl->samples);
+    e = e ? e : custom_site_facts(custom, w);
+    for (size_t i = 0; e == 0 && i < sizeof(counts) / sizeof(counts[0]); i++)
+        if (counts[i].value > 0)
+            e = raw_writer_fact(w, counts[i].key, "%llu", (unsigned long long)counts[i].value);
+    return e;
+}
