@@ -47,6 +47,7 @@ const struct kind kind_custom = {
     .types = {.type = {"custom"}, .unit = {"count"}, .n = 1, .period_type = "custom", .period_unit = "count", .default_type = "custom"},
     .params = &custom_params,
     .cumulative = true,
+    .asks = true,
     .record = custom_record,
     .start = cumulative_start,
 };
@@ -104,8 +105,8 @@ const struct kind *custom_kind(struct watches *ws, const char *name)
     return &n->kind;
 }
 
-const struct kind *custom_kind_in_use(const char *name)
+const struct kind *custom_kind_in_use(const struct watches *ws, const char *name)
 {
     const struct custom_name *n = *name ? name_find(name) : NULL;
-    return n ? &n->kind : NULL;
+    return n && watches_use(ws, &n->kind) ? &n->kind : NULL;
 }

@@ -14,4 +14,4 @@ struct watches;
  * until the next call. */
 const struct kind *custom_kind(struct watches *ws, const char *name);
 /* The same, where some watch has or had it; else NULL. */
-const struct kind *custom_kind_in_use(const char *name);
+const struct kind *custom_kind_in_use(const struct watches *ws, const char *name);

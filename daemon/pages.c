@@ -131,9 +131,9 @@ static bool is_shown(const struct profile_note *note)
 /* Values that are open: only where it is watched are they known. */
 static size_t declared_count(struct watches *ws, pid_t pid, const struct profile_note *note, bool *ret_watched)
 {
-    const struct kind *kind = custom_kind_in_use(note->name);
+    const struct kind *kind = ws ? custom_kind_in_use(ws, note->name) : NULL;
 
-    *ret_watched = ws && kind && watch_find(ws, pid, kind);
+    *ret_watched = kind && watch_find(ws, pid, kind);
     return *ret_watched ? page_count(ws, pid, kind) : 0;
 }
 

@@ -31,7 +31,7 @@ const char *watch_query_kinds(const char *separator, char *text, size_t len)
 
     *text = '\0';
     for (size_t i = 0; (kind = kind_at(i)); i++)
-        if (kind->cumulative)
+        if (kind->cumulative && !kind->asks)
             (void)snprintf(text + strlen(text), len - strlen(text), "%s%s", *text ? separator : "", kind->name);
     return text;
 }
@@ -69,7 +69,7 @@ static const struct kind *query_find_kind(const char *name, bool takes_values, s
 
     if (kind || !names)
         return kind;
-    return takes_values ? custom_kind(names, name) : custom_kind_in_use(name);
+    return takes_values ? custom_kind(names, name) : custom_kind_in_use(names, name);
 }
 
 static void query_add_kind(struct watch_query *q, const char *name, const struct kind *kind)

@@ -21,7 +21,7 @@ struct watch_query {
  * otherwise those that are watched; NULL: kinds alone. False where it is refused, with q->error. */
 bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values, struct watches *names);
 bool watch_query_has(const struct watch_query *q, const struct kind *kind);
-/* The names of all kinds that can be watched. Returns text. */
+/* The names of all kinds that can be watched as they are. Returns text. */
 const char *watch_query_kinds(const char *separator, char *text, size_t len);
 
 /* A rule as the query that says the same; for evhttp_clear_headers in any case. 0 or -ENOMEM. */

@@ -144,7 +144,7 @@ def test_not_watched(daemon, start_target):
         reply = get(daemon, target, "blobstore.Nope", **values)
         assert reply.status == 404 and reply.text.startswith("Unknown profile"), reply
     reply = daemon.request("PUT", query(f"/pid/{target.pid}/watch", kinds="blobstore.Nope"))
-    assert reply.status == 400 and "is not a kind that can be watched; these can: allocs, block, custom" in reply.text, reply
+    assert reply.status == 400 and "is not a kind that can be watched; these can: allocs, block" in reply.text, reply
     assert get(daemon, target, OPEN, tid=1).status == 400
 
 

@@ -48,7 +48,7 @@ const struct kind *custom_kind(struct watches *ws, const char *name)
     return NULL;
 }
 
-const struct kind *custom_kind_in_use(const char *name)
+const struct kind *custom_kind_in_use(const struct watches *ws, const char *name)
 {
     return NULL;
 }
