@@ -29,12 +29,13 @@ static void duty_pause(const struct attacher_request *q)
 
 void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty *ret)
 {
-    uint64_t random = 0, now_ns = monotonic_ns();
+    uint64_t random, now_ns = monotonic_ns();
 
     *ret = (struct attacher_duty){.next_ns = UINT64_MAX};
     if (q->params->duty == 0)
         return;
-    (void)getrandom(&random, sizeof(random), 0);
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = now_ns; /* spans that begin at any time are as good */
     ret->on_ns = (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS);
     ret->began_ns = now_ns - random % DUTY_CYCLE_NS;
     ret->next_ns = now_ns + ret->on_ns;
