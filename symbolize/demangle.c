@@ -18,6 +18,7 @@
 #define DEMANGLE_MAX_INPUT 4096u
 #define DEMANGLE_MAX_OUTPUT (256u * 1024u)
 #define DEMANGLE_MAX_PIECES (1u << 20)
+#define DEMANGLE_MAX_LIFETIMES 1000000ul
 
 struct demangle_output {
     jmp_buf too_much;
@@ -61,16 +62,53 @@ static bool demangle_cxx(const char *mangled, struct demangle_output *out)
         mangled, DMGL_PARAMS | DMGL_ANSI | DMGL_RET_DROP | DMGL_NO_RECURSE_LIMIT, demangle_piece, out);
 }
 
-static bool demangle_rust(const char *mangled, struct demangle_output *out)
-{
-    if (setjmp(out->too_much))
-        return false;
-    return rust_demangle_callback(mangled, DMGL_RUST, demangle_piece, out);
-}
-
 static bool starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static bool base62_digit(char c, unsigned *ret)
+{
+    if (c >= '0' && c <= '9')
+        *ret = (unsigned)(c - '0');
+    else if (c >= 'a' && c <= 'z')
+        *ret = (unsigned)(c - 'a') + 10;
+    else if (c >= 'A' && c <= 'Z')
+        *ret = (unsigned)(c - 'A') + 36;
+    else
+        return false;
+    return true;
+}
+
+/* How many lifetimes a binder has: a G behind F (a function) or D (a trait object), a number, and "_". 0: it is none. */
+static unsigned long binder_lifetimes(const char *name, const char *g)
+{
+    unsigned long n = 0;
+    unsigned digit;
+
+    if (g == name || (g[-1] != 'F' && g[-1] != 'D'))
+        return 0;
+    for (g++; base62_digit(*g, &digit); g++)
+        n = n > DEMANGLE_MAX_LIFETIMES ? n : 62 * n + digit;
+    return *g == '_' ? n + 2 : 0;
+}
+
+/* They are counted one by one also where nothing is printed, where no piece bounds it. Letters of an identifier may look like a binder: such
+ * a name, if there is one, stays as it is. */
+static bool has_too_many_lifetimes(const char *name)
+{
+    unsigned long n = 0;
+
+    for (const char *g = strchr(name, 'G'); g && n <= DEMANGLE_MAX_LIFETIMES; g = strchr(g + 1, 'G'))
+        n += binder_lifetimes(name, g);
+    return n > DEMANGLE_MAX_LIFETIMES;
+}
+
+static bool demangle_rust(const char *mangled, struct demangle_output *out)
+{
+    if ((starts_with(mangled, "_R") && has_too_many_lifetimes(mangled)) || setjmp(out->too_much))
+        return false;
+    return rust_demangle_callback(mangled, DMGL_RUST, demangle_piece, out);
 }
 
 char *demangle(const char *mangled)

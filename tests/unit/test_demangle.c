@@ -32,6 +32,8 @@ START_TEST(test_rust)
            "3bar17h930b740aa94f1d3aE",
            "<Test + 'static as foo::Bar<Test>>::bar");
     expect("_RNvC6_123foo3bar", "123foo::bar");
+    expect("_RINvC1a1fFG_RL0_hEuE", "a::f::<for<'a> fn(&'a u8)>");
+    expect("_RNvC6socket10DGRAM_SIZE", "socket::DGRAM_SIZE");
     expect("_RNvMCs4fqI2P2rA04_13const_genericINtB2_3FooKpE3foo", "<const_generic::Foo<_>>::foo");
 }
 END_TEST
@@ -73,6 +75,7 @@ END_TEST
 START_TEST(test_lifetimes_without_end)
 {
     ck_assert_ptr_null(demangle("_RINtC3std3i_FFFFFFFFFFFFGFlllllllFFFFFFFGFlllll_RllllllllllEEE"));
+    ck_assert_ptr_null(demangle("_RNvMsr_NtYFGFlCsD_3std4pathNtB5_7PNQotk_3sthNtBe")); /* in a part that is not printed */
     ck_assert_ptr_null(demangle("_RINtC3std3i_RlllFFFFFFFFFFFFFFFFllFFFFFFFFFFFFFFFFFFFFFFFFFFGFlllllllFFFFFFFGFlllll_Rllllllllllstd3mevmevE"));
 }
 END_TEST
