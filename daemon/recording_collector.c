@@ -126,7 +126,7 @@ static void recording_on_access(struct recording *rec, const struct collector_me
         image_access_grant(&rec->access, m->u.access.epoch, recording_ctl(rec)->exec_epoch);
         return;
     }
-    rec->ended = "the target executed a program that the asker may not trace";
+    rec->ended = "exec: who asked may not trace the program that was executed then";
     recording_close(rec);
 }
 

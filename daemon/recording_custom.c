@@ -219,7 +219,7 @@ void recording_custom_begin(struct recording *rec)
 void recording_custom_exec(struct recording *rec)
 {
     rec->lost = true;
-    rec->ended = "the target executed another program, and its values are gone";
+    rec->ended = "exec: the values of what was before are gone";
     recording_close(rec);
 }
 

@@ -248,7 +248,7 @@ void recording_heap_begin(struct recording *rec)
 void recording_heap_exec(struct recording *rec)
 {
     rec->lost = true;
-    rec->ended = "the target executed another program, and what it had allocated is gone";
+    rec->ended = "exec: what was allocated before is gone";
     recording_close(rec);
 }
 
