@@ -1,29 +1,25 @@
-/* Some kernels take the way back from a return probe for a system call of the program's. What this one does is tried once, when the first target
- * under seccomp is to be probed so. Runs in the attacher. */
+/* Some kernels take the way back from a return probe for a system call of the program's. What this one does is tried once, when the first
+ * such probe is asked for. Whether the target has a filter is not asked: any of its threads may, and may begin to at any time. Runs in the
+ * attacher. */
 #include "daemon/attacher_returns.h"
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 
+#include "bpf/heap.h"
 #include "bpf/sampler.h"
 #include "bpf/uprobe_price.h"
 #include "bpf/uprobe_returns.h"
 #include "daemon/attacher.h"
-#include "util/cleanup.h"
 
-/* Where that can't be read it counts as so. */
-static bool returns_is_shut_in(pid_t pid)
+/* Calls of functions are probed on their way back, too; the sites of an allocator are not. */
+static bool returns_are_wanted(const struct attacher_request *q)
 {
-    char path[64], line[256];
-    int mode = 1;
-
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    AUTO_FCLOSE FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof(line), f))
-        if (sscanf(line, "Seccomp: %d", &mode) == 1)
-            return mode != 0;
-    return true;
+    for (size_t i = 0; i < q->n_heap; i++)
+        for (size_t k = 0; k < q->heap[i].n; k++)
+            if (q->heap[i].places[k].kind < HEAP_SITE_ALLOC)
+                return true;
+    return false;
 }
 
 int attacher_returns_check(const struct attacher_request *q)
@@ -31,7 +27,7 @@ int attacher_returns_check(const struct attacher_request *q)
     uint32_t *known = &q->sampler->price->returns, is = __atomic_load_n(known, __ATOMIC_ACQUIRE);
     bool survive = false;
 
-    if (!returns_is_shut_in(q->pid))
+    if (!returns_are_wanted(q))
         return 0;
     if (is == UPROBE_RETURNS_UNKNOWN) {
         is = uprobe_returns_try(&survive) == 0 && survive ? UPROBE_RETURNS_SURVIVE : UPROBE_RETURNS_KILL;

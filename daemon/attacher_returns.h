@@ -3,5 +3,5 @@
 
 struct attacher_request;
 
-/* 0; -EUCLEAN: the target is under seccomp, and this kernel kills such a program at a return probe, or nobody knows. */
+/* 0; -EUCLEAN: a return probe is wanted, and this kernel kills programs under seccomp at one, or nobody knows. */
 int attacher_returns_check(const struct attacher_request *q);

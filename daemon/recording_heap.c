@@ -95,6 +95,8 @@ static void heap_note(char *text, size_t size, const struct heap_function *f)
         (void)snprintf(text + len, size - len, "+%#x", f->into);
     len = strlen(text);
     (void)snprintf(text + len, size - len, "(%.15s%s)", f->insn, f->stepped ? ", single-stepped" : "");
+    if (strlen(text) == size - 1) /* there are more than it has room for */
+        memcpy(text + size - sizeof("..."), "...", sizeof("..."));
 }
 
 /* What programs call all the time. */

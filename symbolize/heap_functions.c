@@ -62,7 +62,7 @@ static bool known_find(const char *name, enum heap_call_kind *ret)
 struct function {
     uint64_t address, bytes;
     enum heap_call_kind kind;
-    bool defined; /* here; else it is a stub, by which another file's is called */
+    bool defined; /* here; else its address is that of a PLT entry, by which another file's is called */
     const char *name;
 };
 

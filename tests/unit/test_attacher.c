@@ -1,11 +1,15 @@
-/* What a user is told when stacks can't be copied: the setting that stands in the way. */
+/* What a user is told when events can't be attached; and where they must not be. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf/heap.h"
+#include "bpf/sampler.h"
+#include "bpf/uprobe_price.h"
 #include "daemon/attacher.h"
+#include "daemon/attacher_returns.h"
 #include "util/cleanup.h"
 
 #define PARANOID "/proc/sys/kernel/perf_event_paranoid"
@@ -74,12 +78,34 @@ START_TEST(test_other_faults)
 }
 END_TEST
 
+/* On a kernel of which it is known what it does, whatever the target is now. */
+static int check_returns(enum uprobe_returns known, uint32_t kind)
+{
+    struct uprobe_price price = {.returns = known};
+    const struct sampler sampler = {.price = &price};
+    const struct heap_place place = {.kind = kind};
+    const struct heap_file file = {.fd = -1, .places = &place, .n = 1};
+    const struct attacher_request q = {.sampler = &sampler, .heap = &file, .n_heap = 1};
+    return attacher_returns_check(&q);
+}
+
+START_TEST(test_return_probes_that_kill)
+{
+    ck_assert_int_eq(check_returns(UPROBE_RETURNS_KILL, HEAP_MALLOC), -EUCLEAN);
+    ck_assert_int_eq(check_returns(UPROBE_RETURNS_KILL, HEAP_SITE_ALLOC), 0);
+    ck_assert_int_eq(check_returns(UPROBE_RETURNS_SURVIVE, HEAP_MALLOC), 0);
+    ck_assert_int_eq(explain(-EUCLEAN, false, EVENT_HEAP), 503);
+    ck_assert_ptr_nonnull(strstr(message, "libcprofd-heap.so"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("attacher");
     TCase *c = tcase_create("all");
     tcase_add_test(c, test_permission);
     tcase_add_test(c, test_other_faults);
+    tcase_add_test(c, test_return_probes_that_kill);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
