@@ -312,8 +312,8 @@ int attacher_explain(const struct attacher_message *failed, const struct session
         return 503;
     }
     if (error == -EUCLEAN) {
-        (void)snprintf(message, message_len, "this kernel kills programs under seccomp at a return probe (some of Linux 6.11 to 6.13 do), and any program may be or go under it: "
-                       "another kernel, or the library libcprofd-heap.so in the process, makes this possible");
+        (void)snprintf(message, message_len, "this kernel kills programs under seccomp at a return probe (some of Linux 6.11 to 6.13 do), and any "
+                       "program may be or go under it: another kernel, or the library libcprofd-heap.so in the process, makes this possible");
         return 503;
     }
     if (failed->stage == ATTACHER_PRICE && error == -EDQUOT) {
