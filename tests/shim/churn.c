@@ -33,6 +33,8 @@ static struct tally total;
 static unsigned long rounds = 20000, keep = 1000, threads_n = 4;
 static int with_fork, with_signals, with_failures;
 
+__attribute__((weak)) void heap_record_begin(void); /* of a shim that records, if it is one */
+
 static void *fail(const char *why)
 {
     fprintf(stderr, "churn: %s\n", why);
@@ -167,6 +169,8 @@ static void print(void)
 
 int main(int argc, char **argv)
 {
+    if (heap_record_begin)
+        heap_record_begin();
     for (int i = 1; i < argc; i++) {
         (void)sscanf(argv[i], "rounds=%lu", &rounds);
         (void)sscanf(argv[i], "keep=%lu", &keep);

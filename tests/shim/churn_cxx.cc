@@ -57,8 +57,12 @@ static void drop(unsigned how, unsigned i, void *pointer, std::size_t bytes)
     }
 }
 
+extern "C" __attribute__((weak)) void heap_record_begin(); // of a shim that records, if it is one
+
 int main(int argc, char **argv)
 {
+    if (heap_record_begin)
+        heap_record_begin();
     bool huge = true;
     unsigned ways = 8;
     for (int i = 1; i < argc; i++) {

@@ -1,7 +1,8 @@
 /* Stands where readers of the shim's sites would: notes each birth and end, and whether they fit together, in tables of its own (this code runs
  * within malloc, and allocates nothing). Built into a shim whose sites call it (heap_sites.h). At exit it appends a line of JSON to the file
  * that RECORD_FILE names: what was told, what of it is live, and each kind of contradiction. Sizes that are 7 mod 16 are counted by themselves
- * ("marked"): the test's programs ask for no others, and libraries hardly for these. */
+ * ("marked") from heap_record_begin on: the test's programs ask for no others, and libraries hardly for these, but the loader may before (it keeps
+ * the path of the program). */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct live {
     void *pointer;
     size_t bytes;
     uint64_t weight;
+    bool marked;
 };
 
 struct totals {
@@ -27,6 +29,7 @@ struct totals {
 static struct live table[SLOTS];
 static struct totals all, marked;
 static uint64_t born_twice, ended_unborn, untracked, no_room;
+static bool begun;
 static int lock;
 
 static void locked(void)
@@ -69,15 +72,16 @@ static void count(struct totals *totals, size_t bytes, uint64_t weight)
 void heap_record_alloc(void *pointer, size_t bytes, uint64_t weight)
 {
     locked();
+    bool is_marked = begun && bytes % 16 == 7;
     count(&all, bytes, weight);
-    if (bytes % 16 == 7)
+    if (is_marked)
         count(&marked, bytes, weight);
     struct live *slot = slot_of(pointer);
     born_twice += slot->pointer != NULL;
     if (all.allocs - all.frees > SLOTS / 2)
         no_room++;
     else
-        *slot = (struct live){pointer, bytes, weight};
+        *slot = (struct live){pointer, bytes, weight, is_marked};
     unlocked();
 }
 
@@ -89,7 +93,7 @@ void heap_record_free(void *pointer)
         ended_unborn++;
     } else {
         all.frees++;
-        marked.frees += slot->bytes % 16 == 7;
+        marked.frees += slot->marked;
         slot->pointer = NULL;
         close_gap((size_t)(slot - table));
     }
@@ -100,6 +104,16 @@ void heap_record_untracked(size_t bytes, uint64_t weight)
 {
     (void)bytes, (void)weight;
     __atomic_fetch_add(&untracked, 1, __ATOMIC_RELAXED);
+}
+
+/* Called by programs, where there is a recorder, before they allocate. */
+EXPORTED void heap_record_begin(void);
+
+void heap_record_begin(void)
+{
+    locked();
+    begun = true;
+    unlocked();
 }
 
 /* Called by programs that end without destructors, too. */
@@ -115,7 +129,7 @@ EXPORTED __attribute__((destructor)) void heap_record_report(void)
         return;
     locked();
     for (size_t i = 0; i < SLOTS; i++)
-        if (table[i].pointer && table[i].bytes % 16 == 7) {
+        if (table[i].pointer && table[i].marked) {
             live++;
             live_bytes += table[i].bytes;
             live_weight += table[i].weight;
