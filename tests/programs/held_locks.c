@@ -1,7 +1,8 @@
 /* Locks of seven sorts, each wanted by threads=4 threads that hold it in turn and sleep meanwhile: the first one for long_ms= (6), the others for
  * short_ms= (2), each pausing for pause_ms= (1) between. They wait in take_SORT and let go in release_SORT_long and release_SORT_short. All waits and
  * holds are noted (wait_log.h), with the lock's sort as the object: how much of a wait falls into which hold can be told exactly. only=SORT,...
- * leaves the others out. Of rwlock the first thread is the one writer; the others read, together. */
+ * leaves the others out. Of rwlock the first thread is the one writer; the others read, together,
+ * and begin no new hold while it waits: else three readers in step keep it waiting for seconds. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,7 +20,7 @@ static uint64_t long_ns, short_ns, pause_ns;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t inherit;
-static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static sem_t semaphore;
 static int semop_id = -1;
 static char file_name[] = "/tmp/cprofd-held-XXXXXX";
