@@ -155,6 +155,23 @@ static __noinline bool call_ends(__u32 slot, __u64 sp, __u64 *ret_weight)
     return true;
 }
 
+/* ---- keys */
+
+static __noinline __u64 read_key(REGS *regs, __u32 role)
+{
+    __u64 key = read_register(regs, CUSTOM_ROLE_KEY(role));
+
+    return role & CUSTOM_ROLE_INT ? (__u64)(__s64)(__s32)key : key;
+}
+
+/* No pointer is in the last page, nor one of 32 bits, which is an int's -1 that somebody took for one. */
+static __noinline bool is_error(__u64 key, __u32 role)
+{
+    if (role & CUSTOM_ROLE_NUMBER)
+        return (__s64)key < 0;
+    return key == 0 || key > (__u64)-4096 || (key > 0xfffff000 && key <= 0xffffffff);
+}
+
 /* ---- the probes */
 
 /* Not inline: a walk needs most of the programs' stack. True: it adds, and its stack is wanted. */
@@ -171,7 +188,7 @@ static __noinline __u32 hit_begins(REGS *regs, struct session_ctl *s, __u64 cook
         call_begins(s, slot, ret->sp, ret->weight);
         return 0;
     }
-    ret->key = read_register(regs, CUSTOM_ROLE_KEY(role));
+    ret->key = read_key(regs, role);
     if (CUSTOM_ROLE_OP(role) == CUSTOM_REMOVE) {
         value_remove(s, slot, ret->key);
         return 0;
@@ -181,7 +198,7 @@ static __noinline __u32 hit_begins(REGS *regs, struct session_ctl *s, __u64 cook
         value_forget(s, slot, ret->key);
         return 0;
     }
-    if (role & CUSTOM_ROLE_MAY_FAIL && (ret->key == 0 || ret->key == ~0ull || ret->key == 0xffffffffull)) {
+    if (role & CUSTOM_ROLE_MAY_FAIL && is_error(ret->key, role)) {
         __sync_fetch_and_add(&s->failed_adds, 1);
         return 0;
     }

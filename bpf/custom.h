@@ -34,7 +34,9 @@ enum custom_from {
 #define CUSTOM_ROLE_AT_ENTRY 4u /* the return address is at the stack's top */
 #define CUSTOM_ROLE_SKIPS 8u    /* skip is the fourth argument (include/cprofd/profile.h) */
 #define CUSTOM_ROLE_CALLED 16u  /* the weight was noted by CUSTOM_CALL */
-#define CUSTOM_ROLE_MAY_FAIL 32u /* 0 and -1 are no values, but errors */
+#define CUSTOM_ROLE_MAY_FAIL 32u /* it is a result, which may be no value, but an error: */
+#define CUSTOM_ROLE_NUMBER 64u  /* one below 0; else (it is a pointer) NULL, and what stands for an errno */
+#define CUSTOM_ROLE_INT 128u    /* the value is the lower half of its register, with its sign; nobody says what is in the other half */
 
 #define CUSTOM_COOKIE_ROLE(cookie) ((__u32)((cookie) >> 8) & 0xffffff)
 

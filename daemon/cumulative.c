@@ -38,6 +38,7 @@ static bool same_custom(const struct evkeyvalq *query, const struct custom_spec 
 {
     return same_function(query, "add", &a->add, &b->add) && same_function(query, "remove", &a->remove, &b->remove) &&
            (!has(query, "weight") || a->weight == b->weight) && (!has(query, "skip") || a->skip == b->skip) &&
+           (!has(query, "key") || a->key == b->key) &&
            (!has(query, "unit") || strcmp(a->unit, b->unit) == 0);
 }
 

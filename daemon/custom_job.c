@@ -279,12 +279,20 @@ static int find_call(struct custom_search *s)
     return find_function(s, &spec->add, &probe, CUSTOM_ROLE(CUSTOM_CALL, CUSTOM_NOWHERE, spec->weight, 0));
 }
 
+/* Of all that adds or removes. */
+static uint32_t key_role(const struct custom_spec *spec)
+{
+    static const uint32_t roles[] = {[CUSTOM_INT] = CUSTOM_ROLE_NUMBER | CUSTOM_ROLE_INT, [CUSTOM_LONG] = CUSTOM_ROLE_NUMBER};
+
+    return roles[spec->key];
+}
+
 static int search_functions(struct custom_search *s)
 {
     const struct custom_spec *spec = &s->request->spec;
     bool adds_result = spec->add.from == CUSTOM_RESULT, calls = adds_result && spec->weight <= CUSTOM_ARG5;
     const struct worker_probe add = probe_of(&spec->add, spec->weight), remove = probe_of(&spec->remove, CUSTOM_NOWHERE);
-    uint32_t role = CUSTOM_ROLE(CUSTOM_ADD, spec->add.from, calls ? CUSTOM_NOWHERE : spec->weight, spec->skip) |
+    uint32_t role = CUSTOM_ROLE(CUSTOM_ADD, spec->add.from, calls ? CUSTOM_NOWHERE : spec->weight, spec->skip) | key_role(spec) |
                     (adds_result ? CUSTOM_ROLE_MAY_FAIL : 0) | (calls ? CUSTOM_ROLE_CALLED : 0);
 
     (void)snprintf(s->found.unit, sizeof(s->found.unit), "%s", spec->unit);
@@ -294,7 +302,7 @@ static int search_functions(struct custom_search *s)
     }
     int r = find_function(s, &spec->add, &add, role);
     r = r < 0 || !calls ? r : find_call(s);
-    return r < 0 ? r : find_function(s, &spec->remove, &remove, CUSTOM_ROLE(CUSTOM_REMOVE, spec->remove.from, CUSTOM_NOWHERE, 0));
+    return r < 0 ? r : find_function(s, &spec->remove, &remove, CUSTOM_ROLE(CUSTOM_REMOVE, spec->remove.from, CUSTOM_NOWHERE, 0) | key_role(spec));
 }
 
 /* ---- all */

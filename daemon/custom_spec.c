@@ -21,6 +21,19 @@ int custom_from_parse(const char *text, size_t len, uint32_t *ret)
     return 0;
 }
 
+int custom_key_parse(const char *text, uint32_t *ret)
+{
+    static const char *const names[] = {[CUSTOM_POINTER] = "pointer", [CUSTOM_INT] = "int", [CUSTOM_LONG] = "long"};
+
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *ret = i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 /* The last separator before `end`; NULL: there is none. */
 static const char *last_separator(const char *text, const char *end)
 {

@@ -25,7 +25,16 @@ struct custom_spec {
     struct custom_function add, remove;
     uint32_t weight; /* enum custom_from */
     uint32_t skip;
+    uint32_t key; /* enum custom_key */
+    uint32_t pad;
     char unit[CUSTOM_UNIT_LEN]; /* of weights; "": count */
+};
+
+/* What the values of functions are: of which results are errors, and not added. */
+enum custom_key {
+    CUSTOM_POINTER, /* 0, and what stands for an errno: -4095 to -1 */
+    CUSTOM_INT,     /* of 32 bits: what is below 0 */
+    CUSTOM_LONG,    /* the same of 64 */
 };
 
 enum custom_wish {
@@ -44,6 +53,8 @@ struct custom_request {
 int custom_function_parse(const char *text, struct custom_function *ret, const char **ret_why);
 /* "ret" and "arg0" to "arg5". 0 or -EINVAL. */
 int custom_from_parse(const char *text, size_t len, uint32_t *ret);
+/* "pointer", "int" and "long". 0 or -EINVAL. */
+int custom_key_parse(const char *text, uint32_t *ret);
 
 /* What a path and a list of kinds can have: plain UTF-8, without a comma, and not so long as to be cut. */
 bool custom_name_is_usable(const char *name);

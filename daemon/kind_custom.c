@@ -22,6 +22,9 @@
 static const struct param_spec specs[] = {
     {"add", "function", FUNCTION_BOUNDS, "none", "whose argument or result is a value that is live from then on", param_custom_add, .watch = true},
     {"remove", "function", FUNCTION_BOUNDS, "none", "whose argument is a value that is live no longer", param_custom_remove, .watch = true},
+    {"key", "enum", "pointer|int|long", "pointer",
+     "what values are; of results, those that are errors are not added: NULL and -4095 to -1 of pointers, what is below 0 of numbers",
+     param_custom_key, .watch = true},
     {"weight", "enum", "arg0..arg5|ret", "none: values are counted alone", "what is summed up of live values, of the function that adds",
      param_custom_weight, .watch = true},
     {"skip", "integer", "[0, 31]", "1", "how many functions are left out at the leaf; 0 keeps the one that adds", param_custom_skip, .watch = true},

@@ -60,6 +60,7 @@ int param_debug(struct param_parse *p, const struct param_spec *spec, const char
 int param_custom_add(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_custom_remove(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_custom_weight(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_custom_key(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_custom_skip(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_custom_unit(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* Of kinds without a window. */

@@ -29,6 +29,11 @@ int param_custom_weight(struct param_parse *p, const struct param_spec *spec, co
     return custom_from_parse(value, strlen(value), &p->params.custom.weight) < 0 ? param_refuse_value(p, spec, value, "not one of them") : 0;
 }
 
+int param_custom_key(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return custom_key_parse(value, &p->params.custom.key) < 0 ? param_refuse_value(p, spec, value, "not one of them") : 0;
+}
+
 int param_custom_skip(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     if (!*value || strlen(value) > 2 || value[strspn(value, "0123456789")] || atoi(value) > CUSTOM_MAX_SKIP)

@@ -270,6 +270,32 @@ def test_query_of_a_library(daemon, start_target):
     assert leaves(found, 1)["take_snapshots"] == 800 * 16
 
 
+POINTERS = {0x7FFF12345678: True, 1: True, 0x80000000: True, -4096: True, 0: False, -1: False, -4095: False, 0xFFFFFFFF: False, 0xFFFFF001: False}
+
+
+@pytest.mark.parametrize(
+    "key, results",
+    [
+        (None, POINTERS),
+        ("pointer", POINTERS),
+        ("int", {0: True, 3: True, 0x7FFFFFFF: True, 0x5A5A00000004: True, -1: False, 0xFFFFFFFF: False, 0x80000000: False, 0x5A5AFFFFFFFF: False}),
+        ("long", {0: True, 3: True, 0xFFFFFFFF: True, 0x7FFFFFFFFFFFFFFF: True, -1: False, -5000: False, -0x8000000000000000: False}),
+    ],
+)
+def test_results_that_are_errors(daemon, start_target, key, results):
+    target = start_target("values")
+    watch(daemon, target, "custom", add="give_value:ret", remove="take_value", **({"key": key} if key else {}))
+    for value in results:
+        target.truth(f"give {value}")
+    found = profile(daemon, target, "custom")
+    assert leaves(found) == {"want_value": sum(results.values())} and found.fact("custom.failed_adds") == list(results.values()).count(False)
+    for value, added in results.items():
+        if added:
+            target.truth(f"take {value ^ 0x1234500000000 if key == 'int' else value}")
+    found = profile(daemon, target, "custom")
+    assert found.samples == [] and "custom.unknown_removes" not in found.facts, found.facts
+
+
 def test_query_of_cxx(daemon, start_target):
     target = start_target("cxx_blobs")
     watch(daemon, target, "custom", add="store::handle<int>::handle()", remove="store::handle<int>::~handle()")
@@ -292,6 +318,8 @@ def test_query_of_cxx(daemon, start_target):
         ({"add": "blob_open", "remove": "blob_close", "weight": "arg6"}, "not one of them"),
         ({"add": "blob_open", "remove": "blob_close", "weight": "ret"}, "weight=ret goes with"),
         ({"add": "blob_open", "remove": "blob_close", "unit": "bytes"}, '"unit" goes with "weight"'),
+        ({"add": "blob_open", "remove": "blob_close", "key": "float"}, "give pointer|int|long (default pointer)"),
+        ({"key": "int"}, '"key" goes with'),
         ({"add": "blob_open", "remove": "blob_close", "skip": "32"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "skip": "x"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "tid": "1"}, "unknown parameter"),

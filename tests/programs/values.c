@@ -1,6 +1,7 @@
 /* Values of a declared profile (cprofd/profile.h) in whatever way a line on standard input says: "add N" opens N, each by a key of its own;
  * "threads N" has N threads open one each; "fork N" has a child open N, and close all that its parent has; "exec" becomes this program
- * anew; "close" closes all that are open. The names of two more profiles, which it also declares, are made to be hard to show. */
+ * anew; "close" closes all that are open; "give N" has give_value return N, and "take N" has take_value take it. The names of two more
+ * profiles, which it also declares, are made to be hard to show. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +50,25 @@ static NOINLINE void close_all(void)
     KEEP_FRAME();
 }
 
+/* For probes on what a function returns. */
+NOINLINE long give_value(long value)
+{
+    KEEP_FRAME();
+    return value;
+}
+
+NOINLINE void take_value(long value)
+{
+    (void)value;
+    KEEP_FRAME();
+}
+
+static NOINLINE void want_value(long value)
+{
+    (void)give_value(value);
+    KEEP_FRAME();
+}
+
 static void *open_in_thread(void *key)
 {
     open_value((unsigned long)key);
@@ -82,8 +102,13 @@ static void open_in_child(unsigned long n)
 static void on_line(const char *line)
 {
     unsigned long n = 0;
+    long value = 0;
 
-    if (sscanf(line, "add %lu", &n) == 1) {
+    if (sscanf(line, "give %li", &value) == 1) {
+        want_value(value);
+    } else if (sscanf(line, "take %li", &value) == 1) {
+        take_value(value);
+    } else if (sscanf(line, "add %lu", &n) == 1) {
         open_many(n);
     } else if (sscanf(line, "threads %lu", &n) == 1) {
         open_in_threads(n);

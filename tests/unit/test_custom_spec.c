@@ -51,6 +51,22 @@ START_TEST(test_refused)
 }
 END_TEST
 
+START_TEST(test_keys)
+{
+    uint32_t key = 7;
+
+    ck_assert_int_lt(custom_key_parse("", &key), 0);
+    ck_assert_int_lt(custom_key_parse("ints", &key), 0);
+    ck_assert_uint_eq(key, 7);
+    ck_assert_int_eq(custom_key_parse("int", &key), 0);
+    ck_assert_uint_eq(key, CUSTOM_INT);
+    ck_assert_int_eq(custom_key_parse("long", &key), 0);
+    ck_assert_uint_eq(key, CUSTOM_LONG);
+    ck_assert_int_eq(custom_key_parse("pointer", &key), 0);
+    ck_assert_uint_eq(key, CUSTOM_POINTER);
+}
+END_TEST
+
 START_TEST(test_too_long)
 {
     struct custom_function f;
@@ -118,6 +134,7 @@ int main(void)
 
     tcase_add_loop_test(all, test_functions, 0, sizeof(functions) / sizeof(functions[0]));
     tcase_add_loop_test(all, test_refused, 0, sizeof(refused) / sizeof(refused[0]));
+    tcase_add_test(all, test_keys);
     tcase_add_test(all, test_too_long);
     tcase_add_test(all, test_names);
     tcase_add_test(all, test_types);
