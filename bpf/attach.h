@@ -53,41 +53,28 @@ int attach_probes(const struct sampler *s, uint32_t slot, int file_fd, uint32_t 
  * these need. 0; -EOPNOTSUPP: they are not loaded; -errno. */
 int attach_go(const struct sampler *s, uint32_t slot, int file_fd, uint32_t pid, const struct probe_place *places, struct attachment *ret);
 
-/* A function of an allocator. */
-struct heap_place {
+/* A place that is probed for what is done there: its role, which is COOKIE's timer. */
+struct role_place {
     uint64_t offset, semaphore; /* in its file; 0: it has none */
-    uint32_t kind; /* enum heap_call_kind (bpf/heap.h) */
+    uint32_t role;              /* of an allocator: enum heap_call_kind (bpf/heap.h); of a custom profile: CUSTOM_ROLE (bpf/custom.h) */
 };
 
-/* Those of one file; fd -1: none. */
-struct heap_file {
+/* Those of one file. */
+struct role_file {
     int fd;
-    const struct heap_place *places;
+    const struct role_place *places;
     size_t n;
 };
 
 /* What is kept of a session's live objects. 0 or -errno. */
 int attach_heap_maps(const struct sampler *s, uint32_t slot);
 /* The functions of one file, by the programs of bpf/heap.h, for a session that has these maps. 0; -EOPNOTSUPP: they are not loaded; -errno. */
-int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret);
+int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret);
 
-/* A place where a custom profile's values are added or removed. */
-struct custom_place {
-    uint64_t offset; /* in its file */
-    uint32_t role;   /* CUSTOM_ROLE (bpf/custom.h) */
-};
-
-/* Those of one file. */
-struct custom_file {
-    int fd;
-    const struct custom_place *places;
-    size_t n;
-};
-
-/* What is kept of a session's values. 0; -EOPNOTSUPP: the programs are not loaded; -errno. */
+/* What is kept of a custom profile's values. 0; -EOPNOTSUPP: the programs are not loaded; -errno. */
 int attach_custom_maps(const struct sampler *s, uint32_t slot, struct attachment *ret);
-/* The places of one file, for a session that has these maps. 0 or -errno. */
-int attach_custom(const struct sampler *s, uint32_t slot, uint32_t pid, const struct custom_file *file, struct attachment *ret);
+/* The places of one file where such values are added or removed, for a session that has these maps. 0 or -errno. */
+int attach_custom(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret);
 
 /* tracepoint CATEGORY:NAME. 0, -ENOENT (none of that name), -EACCES (tracefs is not readable), or -errno. */
 int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *category, const char *name,

@@ -1,7 +1,6 @@
 /* Attaches the probes of a custom profile, and makes its maps. Owns nothing. */
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <stdlib.h>
 
 #include "bpf/attach.h"
 #include "bpf/attach_impl.h"
@@ -19,43 +18,19 @@ int attach_custom_maps(const struct sampler *s, uint32_t slot, struct attachment
     return attach_own_map(s->custom.calls_map, slot, "cprofd_calls", sizeof(uint64_t), CUSTOM_MAX_CALLS);
 }
 
-/* Places where the same is done: one of these may stand where another does something else. */
-struct custom_group {
-    struct probe_place *places;
-    uint64_t *cookies;
-    size_t n;
-};
-
-static void custom_group_deinit(struct custom_group *g)
+static uint32_t custom_op_of(uint32_t role)
 {
-    free(g->places);
-    free(g->cookies);
-}
-
-static int attach_custom_group(const struct sampler *s, uint32_t slot, uint32_t pid, const struct custom_file *file, enum custom_op op,
-                               struct attachment *ret)
-{
-    CLEANUP(custom_group_deinit) struct custom_group g = {
-        .places = calloc(file->n + 1, sizeof(*g.places)), .cookies = calloc(file->n + 1, sizeof(*g.cookies)),
-    };
-
-    if (!g.places || !g.cookies)
-        return -ENOMEM;
-    for (size_t i = 0; i < file->n; i++) {
-        if (CUSTOM_ROLE_OP(file->places[i].role) != op)
-            continue;
-        g.places[g.n].offset = file->places[i].offset;
-        g.cookies[g.n++] = COOKIE(slot, file->places[i].role, s->ctl[slot].instance);
-    }
-    const struct probe_set set = {.prog = s->custom.prog, .multi_prog = s->custom.multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI,
-                                  .places = g.places, .cookies = g.cookies, .n = g.n};
-    return g.n > 0 ? attach_probe_set(&set, file->fd, pid, ret) : 0;
+    return CUSTOM_ROLE_OP(role);
 }
 
 /* What is seen to be added is seen to be removed. */
-int attach_custom(const struct sampler *s, uint32_t slot, uint32_t pid, const struct custom_file *file, struct attachment *ret)
+int attach_custom(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret)
 {
-    int r = attach_custom_group(s, slot, pid, file, CUSTOM_REMOVE, ret);
-    r = r < 0 ? r : attach_custom_group(s, slot, pid, file, CUSTOM_CALL, ret);
-    return r < 0 ? r : attach_custom_group(s, slot, pid, file, CUSTOM_ADD, ret);
+    static const enum custom_op order[] = {CUSTOM_REMOVE, CUSTOM_CALL, CUSTOM_ADD};
+    const struct probe_set set = {.prog = s->custom.prog, .multi_prog = s->custom.multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI};
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < sizeof(order) / sizeof(order[0]); i++)
+        r = attach_roles(s, slot, pid, file, custom_op_of, order[i], &set, ret);
+    return r;
 }

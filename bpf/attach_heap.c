@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bpf/attach.h"
 #include "bpf/attach_impl.h"
@@ -27,82 +26,40 @@ int attach_heap_maps(const struct sampler *s, uint32_t slot)
 enum heap_way { WAY_ENTRY /* alone */, WAY_CALL /* and the return, where the entry asks for it */, WAY_RET /* it is a ret itself */,
                 WAY_SITE /* of an allocator that samples by itself */ };
 
-static enum heap_way heap_way_of(uint32_t kind)
+static uint32_t heap_way_of(uint32_t kind)
 {
     if (kind >= HEAP_SITE_ALLOC)
         return WAY_SITE;
     return kind == HEAP_FREE || kind == HEAP_NEW ? WAY_ENTRY : kind == HEAP_NEW_RETURN ? WAY_RET : WAY_CALL;
 }
 
-/* Those that are probed one way. */
-struct heap_group {
-    struct probe_place *places;
-    uint64_t *cookies;
-    size_t n;
-};
-
-static void heap_group_deinit(struct heap_group *g)
-{
-    free(g->places);
-    free(g->cookies);
-}
-
-static int heap_group_fill(const struct sampler *s, uint32_t slot, const struct heap_file *file, enum heap_way way, struct heap_group *ret)
-{
-    ret->places = calloc(file->n + 1, sizeof(*ret->places));
-    ret->cookies = calloc(file->n + 1, sizeof(*ret->cookies));
-    if (!ret->places || !ret->cookies)
-        return -ENOMEM;
-    for (size_t i = 0; i < file->n; i++) {
-        if (heap_way_of(file->places[i].kind) != way)
-            continue;
-        ret->places[ret->n] = (struct probe_place){file->places[i].offset, file->places[i].semaphore};
-        ret->cookies[ret->n++] = COOKIE(slot, file->places[i].kind, s->ctl[slot].instance);
-    }
-    return 0;
-}
-
-static struct probe_set heap_set(const struct heap_group *g, int prog, int multi_prog, uint32_t multi_type)
-{
-    return (struct probe_set){.prog = prog, .multi_prog = multi_prog, .multi_type = multi_type, .places = g->places, .cookies = g->cookies,
-                              .n = g->n};
-}
-
 /* Returns first: an entry that finds one is seen to its end. */
-static int attach_allocating(const struct sampler *s, const struct heap_group *g, int fd, uint32_t pid, struct attachment *ret)
+static int attach_allocating(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret)
 {
     const struct sampler_heap *h = &s->heap;
-    struct probe_set session = heap_set(g, -1, h->session_prog, ATTACH_TRACE_UPROBE_SESSION);
-    struct probe_set back = heap_set(g, h->return_prog, h->return_multi_prog, ATTACH_TRACE_UPROBE_MULTI);
-    struct probe_set entry = heap_set(g, h->prog, h->multi_prog, ATTACH_TRACE_UPROBE_MULTI);
+    const struct probe_set session = {.prog = -1, .multi_prog = h->session_prog, .multi_type = ATTACH_TRACE_UPROBE_SESSION};
+    const struct probe_set back = {.prog = h->return_prog, .multi_prog = h->return_multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI,
+                                   .at_return = true};
+    const struct probe_set entry = {.prog = h->prog, .multi_prog = h->multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI};
 
-    int r = attach_probe_set(&session, fd, pid, ret);
+    int r = attach_roles(s, slot, pid, file, heap_way_of, WAY_CALL, &session, ret);
     if (r != -EOPNOTSUPP && r != -EINVAL)
         return r;
-    back.at_return = true;
-    r = attach_probe_set(&back, fd, pid, ret);
-    return r < 0 ? r : attach_probe_set(&entry, fd, pid, ret);
+    r = attach_roles(s, slot, pid, file, heap_way_of, WAY_CALL, &back, ret);
+    return r < 0 ? r : attach_roles(s, slot, pid, file, heap_way_of, WAY_CALL, &entry, ret);
 }
 
-int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct heap_file *file, struct attachment *ret)
+int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret)
 {
-    CLEANUP(heap_group_deinit) struct heap_group rets = {0}, entries = {0}, calls = {0}, sites = {0};
     const struct sampler_heap *h = &s->heap;
+    const struct probe_set sites = {.prog = h->site_prog, .multi_prog = h->site_multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI};
+    const struct probe_set rets = {.prog = h->return_prog, .multi_prog = h->return_multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI};
+    const struct probe_set entries = {.prog = h->prog, .multi_prog = h->multi_prog, .multi_type = ATTACH_TRACE_UPROBE_MULTI};
 
     if (h->prog < 0)
         return -EOPNOTSUPP;
-    int r = heap_group_fill(s, slot, file, WAY_RET, &rets);
-    r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_ENTRY, &entries);
-    r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_CALL, &calls);
-    r = r < 0 ? r : heap_group_fill(s, slot, file, WAY_SITE, &sites);
-    struct probe_set ret_set = heap_set(&rets, h->return_prog, h->return_multi_prog, ATTACH_TRACE_UPROBE_MULTI);
-    struct probe_set entry_set = heap_set(&entries, h->prog, h->multi_prog, ATTACH_TRACE_UPROBE_MULTI);
-    struct probe_set site_set = heap_set(&sites, h->site_prog, h->site_multi_prog, ATTACH_TRACE_UPROBE_MULTI);
-    if (r == 0 && sites.n > 0)
-        r = attach_probe_set(&site_set, file->fd, pid, ret);
-    if (r == 0 && rets.n > 0)
-        r = attach_probe_set(&ret_set, file->fd, pid, ret);
-    if (r == 0 && entries.n > 0)
-        r = attach_probe_set(&entry_set, file->fd, pid, ret);
-    return r < 0 || calls.n == 0 ? r : attach_allocating(s, &calls, file->fd, pid, ret);
+    int r = attach_roles(s, slot, pid, file, heap_way_of, WAY_SITE, &sites, ret);
+    r = r < 0 ? r : attach_roles(s, slot, pid, file, heap_way_of, WAY_RET, &rets, ret);
+    r = r < 0 ? r : attach_roles(s, slot, pid, file, heap_way_of, WAY_ENTRY, &entries, ret);
+    return r < 0 ? r : attach_allocating(s, slot, pid, file, ret);
 }

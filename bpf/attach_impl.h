@@ -36,5 +36,9 @@ struct probe_set {
 
 /* By one link, or where the kernel has none by a perf uprobe each. 0 or -errno. */
 int attach_probe_set(const struct probe_set *set, int file_fd, uint32_t pid, struct attachment *ret);
+/* Puts the set's programs on those of a file's places whose role goes that way; the set's places are filled in here. None: it does nothing.
+ * 0 or -errno. */
+int attach_roles(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, uint32_t (*way_of)(uint32_t role), uint32_t way,
+                 const struct probe_set *set, struct attachment *ret);
 /* A map of a session's own, put in the slot of the outer one, which holds it. 0 or -errno. */
 int attach_own_map(int outer, uint32_t slot, const char *name, uint32_t value_bytes, uint32_t entries);

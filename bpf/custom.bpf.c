@@ -12,38 +12,14 @@
 #include "bpf/program_count.h"
 #include "bpf/program_session.h"
 #include "bpf/program_task.h"
+#include "bpf/program_probe.h"
 #include "bpf/program_walk.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* A table for each session, made for one that needs it. By sizes: see counts. */
-#define MAP_OF_SESSIONS(name, bytes) \
-    struct name##_map { \
-        __uint(type, BPF_MAP_TYPE_HASH); \
-        __uint(max_entries, 1); \
-        __uint(key_size, sizeof(__u64)); \
-        __uint(value_size, bytes); \
-    }; \
-    struct { \
-        __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
-        __uint(max_entries, CPROFD_MAX_SESSIONS); \
-        __type(key, __u32); \
-        __array(values, struct name##_map); \
-    } name SEC(".maps")
-
 MAP_OF_SESSIONS(custom_live, sizeof(struct custom_value));
 /* Weights, by where the return address of the call stands. */
 MAP_OF_SESSIONS(custom_calls, sizeof(__u64));
-
-#if defined(__TARGET_ARCH_arm64)
-#define REGS struct user_pt_regs___arm64
-#define ARG(r, i) ((r)->regs[i])
-#define RESULT(r) ((r)->regs[0])
-#else
-#define REGS struct pt_regs___x86
-#define ARG(r, i) ((i) == 0 ? (r)->di : (i) == 1 ? (r)->si : (i) == 2 ? (r)->dx : (i) == 3 ? (r)->cx : (i) == 4 ? (r)->r8 : (r)->r9)
-#define RESULT(r) ((r)->ax)
-#endif
 
 /* What is done at a place that was hit. */
 struct hit {
@@ -236,15 +212,10 @@ static __always_inline void take_stack(void *ctx, struct session_ctl *s, __u64 c
 static __always_inline int on_hit(void *ctx, __u64 cookie)
 {
     __u64 now_ns = bpf_ktime_get_ns();
-    __u32 slot = COOKIE_SLOT(cookie);
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct session_ctl *s = session_of_probe(cookie);
     struct hit h = {};
 
-    if (!s || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(bpf_get_current_task_btf()) != s->tgid)
-        return 0;
-    if (s->state == SESSION_ARMED)
-        __sync_fetch_and_add(&s->armed_hits, 1);
-    if (s->state != SESSION_OPEN)
+    if (!s)
         return 0;
     __sync_fetch_and_add(&s->hits, 1);
     if (!hit_begins(ctx, s, cookie, &h))

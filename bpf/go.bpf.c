@@ -16,29 +16,15 @@
 #include "bpf/program_count.h"
 #include "bpf/program_session.h"
 #include "bpf/program_task.h"
+#include "bpf/program_probe.h"
 #include "bpf/program_walk.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define GUARD_TRIES 64
 
-/* A table by address for each session, made for one that needs it. By sizes: see counts. */
-#define MAP_OF_SESSIONS(name, value) \
-    struct name##_map { \
-        __uint(type, BPF_MAP_TYPE_HASH); \
-        __uint(max_entries, 1); \
-        __uint(key_size, sizeof(__u64)); \
-        __uint(value_size, sizeof(value)); \
-    }; \
-    struct { \
-        __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
-        __uint(max_entries, CPROFD_MAX_SESSIONS); \
-        __type(key, __u32); \
-        __array(values, struct name##_map); \
-    } name SEC(".maps")
-
-MAP_OF_SESSIONS(go_waits, struct go_wait);
-MAP_OF_SESSIONS(go_locks, struct go_lock);
+MAP_OF_SESSIONS(go_waits, sizeof(struct go_wait));
+MAP_OF_SESSIONS(go_locks, sizeof(struct go_lock));
 
 /* What a probe that was hit works on. */
 struct hit {
@@ -303,14 +289,13 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
 {
     __u64 now_ns = bpf_ktime_get_ns();
     __u32 slot = COOKIE_SLOT(cookie), next;
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    struct task_struct *task = bpf_get_current_task_btf();
+    struct session_ctl *s = session_of_probe(cookie);
     struct sample_value add = {};
 
-    if (!s || s->instance != COOKIE_INSTANCE(cookie) || s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
+    if (!s)
         return 0;
     __sync_fetch_and_add(&s->hits, 1);
-    session_follow(s, slot, task);
+    session_follow(s, slot, bpf_get_current_task_btf());
     next = hit_begins(ctx, s, slot, COOKIE_TIMER(cookie), &add);
     if (next != NEXT_NOTHING)
         take_stack(ctx, s, slot, next == NEXT_RELEASE, &add, now_ns);

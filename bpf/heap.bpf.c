@@ -16,6 +16,7 @@
 #include "bpf/program_count.h"
 #include "bpf/program_session.h"
 #include "bpf/program_task.h"
+#include "bpf/program_probe.h"
 #include "bpf/program_walk.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -25,19 +26,7 @@ const volatile struct heap_tables tables = {};
 /* A kernel function: whether a session probe's program runs for the return. Weak: kernels before Linux 6.13 have none. */
 extern bool bpf_session_is_return(void) __ksym __weak;
 
-/* Made for a session that needs it. By sizes: see counts. */
-struct heap_live_map {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1);
-    __uint(key_size, sizeof(__u64));
-    __uint(value_size, sizeof(struct heap_object));
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, CPROFD_MAX_SESSIONS);
-    __type(key, __u32);
-    __array(values, struct heap_live_map);
-} heap_live SEC(".maps");
+MAP_OF_SESSIONS(heap_live, sizeof(struct heap_object));
 
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -57,18 +46,8 @@ struct {
 } heap_hits SEC(".maps");
 
 #if defined(__TARGET_ARCH_arm64)
-#define REGS struct user_pt_regs___arm64
-#define ARG0(r) ((r)->regs[0])
-#define ARG1(r) ((r)->regs[1])
-#define ARG2(r) ((r)->regs[2])
-#define RESULT(regs) ((regs)->regs[0])
 #define SP_AFTER_RETURN 0 /* beside where it was at the entry */
 #else
-#define REGS struct pt_regs___x86
-#define ARG0(r) ((r)->di)
-#define ARG1(r) ((r)->si)
-#define ARG2(r) ((r)->dx)
-#define RESULT(regs) ((regs)->ax)
 #define SP_AFTER_RETURN 8
 #endif
 
@@ -279,7 +258,7 @@ enum next { NEXT_NOTHING, NEXT_RETURN, NEXT_STACK };
 /* Not inline: a walk needs most of the programs' stack. */
 static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slot, __u32 kind)
 {
-    struct hit h = {.s = s, .args = {ARG0(regs), ARG1(regs), ARG2(regs)}, .sp = regs->sp, .slot = slot, .kind = kind};
+    struct hit h = {.s = s, .args = {ARG(regs, 0), ARG(regs, 1), ARG(regs, 2)}, .sp = regs->sp, .slot = slot, .kind = kind};
     bool moves = kind == HEAP_REALLOC || kind == HEAP_REALLOCARRAY, whole;
     struct heap_call *call;
     __u64 bytes;
@@ -367,18 +346,6 @@ static __always_inline void hit_counted(struct session_ctl *s, __u32 slot)
         __sync_fetch_and_add(&s->hits, 2 * HITS_AT_ONCE);
 }
 
-static __always_inline struct session_ctl *session_of(__u64 cookie)
-{
-    __u32 slot = COOKIE_SLOT(cookie);
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-
-    if (!s || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(bpf_get_current_task_btf()) != s->tgid)
-        return NULL;
-    if (s->state == SESSION_ARMED)
-        __sync_fetch_and_add(&s->armed_hits, 1);
-    return s->state == SESSION_OPEN ? s : NULL;
-}
-
 /* An allocator has told of one that it has sampled. Not inline, as call_begins. */
 static __noinline int site_counts(struct session_ctl *s, __u32 slot, const struct scratch *x, const struct heap_told *told)
 {
@@ -425,14 +392,14 @@ static __always_inline void on_site(void *ctx, struct session_ctl *s, __u32 slot
 static __always_inline int on_entry(void *ctx, __u64 cookie)
 {
     __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_TIMER(cookie), next;
-    struct session_ctl *s = session_of(cookie);
+    struct session_ctl *s = session_of_probe(cookie);
     REGS *regs = ctx;
     __u64 began_ns;
 
     if (!s)
         return 1;
     if (kind == HEAP_FREE) {
-        on_free(s, slot, ARG0(regs));
+        on_free(s, slot, ARG(regs, 0));
         return 1;
     }
     hit_counted(s, slot);
@@ -499,7 +466,7 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
 
 static __always_inline int on_return(void *ctx, __u64 cookie)
 {
-    struct session_ctl *s = session_of(cookie);
+    struct session_ctl *s = session_of_probe(cookie);
 
     if (s)
         call_ends(ctx, s, COOKIE_SLOT(cookie));
@@ -511,9 +478,9 @@ static __always_inline int on_return(void *ctx, __u64 cookie)
 static __always_inline int on_told(void *ctx, __u64 cookie)
 {
     __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_TIMER(cookie);
-    struct session_ctl *s = session_of(cookie);
+    struct session_ctl *s = session_of_probe(cookie);
     REGS *regs = ctx;
-    struct heap_told told = {.address = ARG0(regs), .bytes = ARG1(regs), .weight = ARG2(regs)};
+    struct heap_told told = {.address = ARG(regs, 0), .bytes = ARG(regs, 1), .weight = ARG(regs, 2)};
 
     barrier_var(told.address);
     barrier_var(told.bytes);

@@ -70,10 +70,8 @@ static int attacher_attach_files(const struct attacher_request *q, struct attach
     r = r < 0 || !heap ? r : attacher_returns_check(q);
     if (r == 0)
         attacher_price_learn(q);
-    for (size_t i = 0; r == 0 && i < q->n_heap; i++)
-        r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, &q->heap[i], a);
-    for (size_t i = 0; r == 0 && i < q->n_custom; i++)
-        r = attach_custom(q->sampler, q->slot, (uint32_t)q->pid, &q->custom[i], a);
+    for (size_t i = 0; r == 0 && i < q->n_files; i++)
+        r = (heap ? attach_heap : attach_custom)(q->sampler, q->slot, (uint32_t)q->pid, &q->files[i], a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;

@@ -52,10 +52,8 @@ struct attacher_request {
     const struct probe_place *places;
     size_t n_places;
     bool stepped; /* the kernel single-steps the instruction of some place */
-    const struct custom_file *custom; /* EVENT_CUSTOM */
-    size_t n_custom;
-    const struct heap_file *heap; /* EVENT_HEAP */
-    size_t n_heap;
+    const struct role_file *files; /* EVENT_CUSTOM, EVENT_HEAP */
+    size_t n_files;
     struct attacher_progress *progress;
     const struct copy_request *copy; /* events that copy stacks, in place of programs; NULL: none */
 };

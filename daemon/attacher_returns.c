@@ -15,9 +15,9 @@
 /* Calls of functions are probed on their way back, too; the sites of an allocator are not. */
 static bool returns_are_wanted(const struct attacher_request *q)
 {
-    for (size_t i = 0; i < q->n_heap; i++)
-        for (size_t k = 0; k < q->heap[i].n; k++)
-            if (q->heap[i].places[k].kind < HEAP_SITE_ALLOC)
+    for (size_t i = 0; i < q->n_files; i++)
+        for (size_t k = 0; k < q->files[i].n; k++)
+            if (q->files[i].places[k].role < HEAP_SITE_ALLOC)
                 return true;
     return false;
 }

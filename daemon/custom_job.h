@@ -9,7 +9,6 @@
 #include "daemon/render.h"
 #include "symbolize/profile_notes.h"
 
-#define CUSTOM_MAX_FILES 16
 #define CUSTOM_MAX_SITES 1024
 /* Profiles of one target that are shown. */
 #define CUSTOM_MAX_DECLARED 256

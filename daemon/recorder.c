@@ -444,12 +444,11 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     struct attacher_request request = {
         .sampler = r->sampler, .slot = r->slot, .pid = config->pid, .params = &r->params, .max_samples = r->max_keys,
         .ring_bytes = recorder_ring_bytes(r), .probe_fd = config->probe_fd, .places = config->places,
-        .n_places = config->n_places, .stepped = config->stepped, .custom = config->custom, .n_custom = config->n_custom,
-        .heap = config->heap, .n_heap = config->n_heap,
+        .n_places = config->n_places, .stepped = config->stepped, .files = config->files, .n_files = config->n_files,
         .progress = r->progress,
     };
     const struct sampler *s = r->sampler;
-    int keep[32] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, s->rss_prog};
+    int keep[64] = {s->timer_prog, s->perf_prog, s->probe_prog, s->tracepoint_prog, s->counts_map, s->records_map, s->rss_prog};
     const int of_go[] = {s->go_prog, s->go_waits_map, s->go_locks_map, s->go_multi_prog};
     size_t n = 7;
     if (recorder_is_dump(r))
@@ -465,8 +464,10 @@ static int recorder_spawn(struct recorder *r, const struct recorder_config *conf
     }
     for (size_t i = 0; r->params.event == EVENT_GO && i < sizeof(of_go) / sizeof(of_go[0]) && of_go[i] >= 0; i++)
         keep[n++] = of_go[i];
-    n += r->params.event == EVENT_CUSTOM ? recorder_custom_keep(s, config, keep + n) : 0;
-    n += r->params.event == EVENT_HEAP ? recorder_heap_keep(s, config, keep + n) : 0;
+    n += r->params.event == EVENT_CUSTOM ? recorder_custom_keep(s, keep + n) : 0;
+    n += r->params.event == EVENT_HEAP ? recorder_heap_keep(s, keep + n) : 0;
+    for (size_t i = 0; i < config->n_files; i++)
+        keep[n++] = config->files[i].fd;
     if (config->probe_fd >= 0)
         keep[n++] = config->probe_fd;
     return child_spawn(r->base, attacher_main, &request, keep, n, RECORDER_ATTACH_DEADLINE_NS, &attacher_ops, r, &r->attacher);

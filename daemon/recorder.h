@@ -44,10 +44,8 @@ struct recorder_config {
     size_t n_places;
     bool at_entry;                       /* each place is one where the return address is at the stack's top */
     bool stepped;                        /* the kernel single-steps the instruction of some place */
-    const struct custom_file *custom;    /* EVENT_CUSTOM; the fds stay the caller's */
-    size_t n_custom;
-    const struct heap_file *heap;        /* EVENT_HEAP; the fds stay the caller's */
-    size_t n_heap;
+    const struct role_file *files;       /* EVENT_CUSTOM, EVENT_HEAP; the fds stay the caller's */
+    size_t n_files;
 };
 
 /* 0 or -errno. The slot's ctl is free before and belongs to the recorder until recorder_free. */

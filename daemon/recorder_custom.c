@@ -15,7 +15,7 @@ void recorder_custom_fill(struct session_ctl *ctl)
     ctl->weight = 1;
 }
 
-size_t recorder_custom_keep(const struct sampler *s, const struct recorder_config *config, int *ret)
+size_t recorder_custom_keep(const struct sampler *s, int *ret)
 {
     const int of_custom[] = {s->custom.prog, s->custom.multi_prog, s->custom.live_map, s->custom.calls_map};
     size_t n = 0;
@@ -23,8 +23,6 @@ size_t recorder_custom_keep(const struct sampler *s, const struct recorder_confi
     for (size_t i = 0; i < sizeof(of_custom) / sizeof(of_custom[0]); i++)
         if (of_custom[i] >= 0)
             ret[n++] = of_custom[i];
-    for (size_t i = 0; i < config->n_custom; i++)
-        ret[n++] = config->custom[i].fd;
     return n;
 }
 

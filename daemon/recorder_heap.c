@@ -11,7 +11,7 @@ void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl)
     ctl->at_entry = !r->params.heap_sites;
 }
 
-size_t recorder_heap_keep(const struct sampler *s, const struct recorder_config *config, int *ret)
+size_t recorder_heap_keep(const struct sampler *s, int *ret)
 {
     const struct sampler_heap *h = &s->heap;
     const int of_heap[] = {h->prog, h->return_prog, h->multi_prog, h->return_multi_prog, h->session_prog, h->live_map, h->hits_map,
@@ -21,7 +21,5 @@ size_t recorder_heap_keep(const struct sampler *s, const struct recorder_config 
     for (size_t i = 0; i < sizeof(of_heap) / sizeof(of_heap[0]); i++)
         if (of_heap[i] >= 0)
             ret[n++] = of_heap[i];
-    for (size_t i = 0; i < config->n_heap; i++)
-        ret[n++] = config->heap[i].fd;
     return n;
 }

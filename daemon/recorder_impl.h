@@ -112,7 +112,7 @@ int recorder_sched_settle(struct recorder *r);
 
 void recorder_custom_fill(struct session_ctl *ctl);
 /* The descriptors that its probes take. Their number. */
-size_t recorder_custom_keep(const struct sampler *s, const struct recorder_config *config, int *ret);
+size_t recorder_custom_keep(const struct sampler *s, int *ret);
 /* The counts become the values that are live now. 0 or -errno. */
 int recorder_custom_read(struct recorder *r);
 
@@ -120,7 +120,7 @@ int recorder_custom_read(struct recorder *r);
 
 void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl);
 /* The descriptors that probes of allocators take. Their number. */
-size_t recorder_heap_keep(const struct sampler *s, const struct recorder_config *config, int *ret);
+size_t recorder_heap_keep(const struct sampler *s, int *ret);
 
 /* ---- recorder_past.c */
 

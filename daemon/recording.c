@@ -53,6 +53,7 @@ void recording_free(struct recording *rec)
     close_fd(&rec->table_fd);
     close_fd(&rec->probe_fd);
     close_fd(&rec->go.fd);
+    recording_places_clear(&rec->places);
     if (rec->custom)
         recording_custom_deinit(rec->custom);
     free(rec->custom);

@@ -99,8 +99,7 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
         .slot = rec->slot, .pid = rec->pid, .standing = rec->watch, .params = &rec->params,
         .probe_fd = TAKE_FD(rec->probe_fd), .places = places, .n_places = n_places,
         .at_entry = rec->probe.at_entry, .stepped = rec->custom ? rec->custom->stepped : rec->heap ? rec->heap->stepped : rec->probe.stepped,
-        .custom = rec->custom ? rec->custom->files : NULL, .n_custom = rec->custom ? rec->custom->n_files : 0,
-        .heap = rec->heap ? rec->heap->files : NULL, .n_heap = rec->heap ? rec->heap->n_files : 0,
+        .files = rec->places.files, .n_files = rec->places.n_files,
     };
 
     rec->phase = PHASE_ATTACHING;

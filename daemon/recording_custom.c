@@ -18,11 +18,7 @@
 
 void recording_custom_deinit(struct recording_custom *custom)
 {
-    for (size_t i = 0; i < custom->n_files; i++)
-        close_fd(&custom->files[i].fd);
-    custom->n_files = 0;
     free(TAKE_PTR(custom->sites));
-    free(TAKE_PTR(custom->places));
 }
 
 int recording_custom_refuse(const struct server *server, const struct session_params *params, char *message, size_t message_len)
@@ -66,10 +62,8 @@ static void custom_attach(struct recording *rec)
 {
     struct recording_custom *custom = rec->custom;
 
-    for (uint32_t i = 0; i < custom->found.n_sites; i++) {
-        custom->places[i] = (struct custom_place){custom->sites[i].file_offset, custom->sites[i].role};
+    for (uint32_t i = 0; i < custom->found.n_sites; i++)
         custom->stepped = custom->stepped || custom->sites[i].cost != PROBE_EMULATED;
-    }
     custom_name_types(rec);
     recording_attach(rec, NULL, 0);
 }
@@ -78,36 +72,29 @@ static void custom_attach(struct recording *rec)
 static void custom_next_file(struct recording *rec)
 {
     struct recording_custom *custom = rec->custom;
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
 
-    if (custom->next == custom->found.n_sites) {
+    if (custom->next == custom->found.n_sites)
         custom_attach(rec);
-        return;
-    }
-    if (custom->n_files == CUSTOM_MAX_FILES) {
+    else if (rec->places.n_files == RECORDING_MAX_FILES)
         recording_fail(rec, 400, "the profile's values are added and removed in too many files");
-        return;
-    }
-    m.u.file.u.need.kind = WORKER_FILE_OBJECT;
-    m.u.file.u.need.object = custom->sites[custom->next].object;
-    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
-    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+    else
+        recording_places_ask(rec, custom->sites[custom->next].object);
 }
 
 static void custom_take_file(struct recording *rec, int error, int fd)
 {
     struct recording_custom *custom = rec->custom;
-    size_t first = custom->next, n = 0;
+    struct role_place places[CUSTOM_MAX_SITES];
+    AUTO_CLOSE int owned = fd;
+    size_t n = 0;
 
-    if (error < 0 || fd < 0) {
+    for (uint32_t object = custom->sites[custom->next].object;
+         custom->next < custom->found.n_sites && custom->sites[custom->next].object == object; custom->next++)
+        places[n++] = (struct role_place){.offset = custom->sites[custom->next].file_offset, .role = custom->sites[custom->next].role};
+    if (error < 0 || owned < 0 || recording_places_add(&rec->places, owned, places, n) < 0)
         recording_fail(rec, 503, "a file of the process could not be opened a second time");
-        return;
-    }
-    while (first + n < custom->found.n_sites && custom->sites[first + n].object == custom->sites[first].object)
-        n++;
-    custom->files[custom->n_files++] = (struct custom_file){.fd = fd, .places = custom->places + first, .n = n};
-    custom->next += n;
-    custom_next_file(rec);
+    else
+        custom_next_file(rec);
 }
 
 /* ---- the answer of a worker, which may be anything */
@@ -123,8 +110,7 @@ static int custom_read(struct recording_custom *custom, const struct worker_resu
         !memchr(found->unit, '\0', sizeof(found->unit)))
         return -EIO;
     custom->sites = calloc(found->n_sites, sizeof(*custom->sites));
-    custom->places = calloc(found->n_sites, sizeof(*custom->places));
-    if (!custom->sites || !custom->places)
+    if (!custom->sites)
         return -ENOMEM;
     if (pread(result->body_fd, custom->sites, len, sizeof(*found)) != (ssize_t)len)
         return -EIO;

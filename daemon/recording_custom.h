@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bpf/attach.h"
 #include "daemon/custom_job.h"
 #include "daemon/raw_types.h"
 
@@ -23,9 +22,6 @@ struct recording_custom {
     bool listed;          /* what is mapped is known */
     struct custom_found found;
     struct custom_site *sites; /* found.n_sites of them, by object */
-    struct custom_place *places;
-    struct custom_file files[CUSTOM_MAX_FILES];
-    size_t n_files;
     size_t next;          /* of the sites: the first one whose file is not there yet */
     bool stepped;
     struct raw_types types;

@@ -20,9 +20,6 @@
 
 void recording_heap_deinit(struct recording_heap *heap)
 {
-    for (size_t i = 0; i < heap->n_files; i++)
-        close_fd(&heap->files[i].fd);
-    heap->n_files = 0;
     free(TAKE_PTR(heap->objects));
 }
 
@@ -50,7 +47,7 @@ static void heap_attach(struct recording *rec)
 {
     char message[256];
 
-    if (rec->heap->n_files == 0) {
+    if (rec->places.n_files == 0) {
         (void)snprintf(message, sizeof(message), "no functions that allocate were found in the files that process %d maps, of which %u could not be "
                        "read: are they stripped? (A Go program without cgo allocates by itself, and serves its own heap profile.)", rec->pid,
                        rec->heap->n_unread);
@@ -71,16 +68,11 @@ static void heap_attach(struct recording *rec)
 static void heap_next(struct recording *rec)
 {
     struct recording_heap *heap = rec->heap;
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
 
-    if (heap->next == heap->n_objects) {
+    if (heap->next == heap->n_objects)
         heap_attach(rec);
-        return;
-    }
-    m.u.file.u.need.kind = WORKER_FILE_OBJECT;
-    m.u.file.u.need.object = heap->objects[heap->next++];
-    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
-    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+    else
+        recording_places_ask(rec, heap->objects[heap->next++]);
 }
 
 static void heap_note(char *text, size_t size, const struct heap_function *f)
@@ -112,11 +104,12 @@ static bool heap_is_sound(const struct heap_function *f)
 }
 
 /* An allocator that samples by itself stands before the others, which would tell the same once more. */
-static void heap_forget(struct recording_heap *heap)
+static void heap_forget(struct recording *rec)
 {
-    for (size_t i = 0; i < heap->n_files; i++)
-        close_fd(&heap->files[i].fd);
-    heap->n_files = heap->n_left_out = 0;
+    struct recording_heap *heap = rec->heap;
+
+    recording_places_clear(&rec->places);
+    heap->n_left_out = 0;
     heap->functions[0] = heap->unprobed[0] = '\0';
     heap->stepped = false;
 }
@@ -130,17 +123,17 @@ static bool heap_has_sites(const struct heap_function *functions, size_t n)
     return false;
 }
 
-static void heap_take(struct recording_heap *heap, int fd, const struct heap_function *functions, size_t n)
+static void heap_take(struct recording *rec, int fd, const struct heap_function *functions, size_t n)
 {
+    struct recording_heap *heap = rec->heap;
     bool sites = heap_has_sites(functions, n);
 
     if (heap->sites && !sites)
         return;
     if (sites && !heap->sites)
-        heap_forget(heap);
+        heap_forget(rec);
     heap->sites = sites;
-    struct heap_place *places = heap->places[heap->n_files];
-    struct heap_file *file = &heap->files[heap->n_files];
+    struct role_place places[HEAP_MAX_FUNCTIONS];
     size_t n_places = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -151,13 +144,10 @@ static void heap_take(struct recording_heap *heap, int fd, const struct heap_fun
         heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
         heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
         if (probed)
-            places[n_places++] = (struct heap_place){f->file_offset, f->semaphore, f->kind};
+            places[n_places++] = (struct role_place){f->file_offset, f->semaphore, f->kind};
     }
-    int own = n_places > 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (own < 0)
-        return;
-    *file = (struct heap_file){.fd = own, .places = places, .n = n_places};
-    heap->n_files++;
+    if (n_places > 0 && recording_places_add(&rec->places, fd, places, n_places) < 0)
+        heap->n_left_out++;
 }
 
 static void heap_on_functions(struct worker_job *job, const struct worker_result *result, void *userdata)
@@ -170,10 +160,10 @@ static void heap_on_functions(struct worker_job *job, const struct worker_result
     rec->daemon_cpu_ns += result->cpu_ns;
     ssize_t len = result->error ? -1 : pread(result->body_fd, functions, sizeof(functions), 0);
     AUTO_CLOSE int fd = TAKE_FD(rec->probe_fd);
-    if (len > 0 && heap->n_files == RECORDING_HEAP_MAX_FILES)
+    if (len > 0 && rec->places.n_files == RECORDING_MAX_FILES)
         heap->n_left_out++;
     else if (len > 0)
-        heap_take(heap, fd, functions, (size_t)len / sizeof(functions[0]));
+        heap_take(rec, fd, functions, (size_t)len / sizeof(functions[0]));
     else if (len < 0 && result->error != -ENOEXEC)
         heap->n_unread++;
     heap_next(rec);

@@ -6,24 +6,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bpf/attach.h"
 #include "symbolize/heap_functions.h"
 
 struct collector_message;
 struct raw_writer;
 struct recording;
 
-/* Files with functions of an allocator, of one target; and files that are looked at. */
-#define RECORDING_HEAP_MAX_FILES 8
+/* Files that are looked at. */
 #define RECORDING_HEAP_MAX_LOOKS 1024
 
 struct recording_heap {
     bool listed;        /* what is mapped is known */
     uint32_t *objects;  /* of the collector's, to be looked at; */
     size_t n_objects, next;
-    struct heap_place places[RECORDING_HEAP_MAX_FILES][HEAP_MAX_FUNCTIONS];
-    struct heap_file files[RECORDING_HEAP_MAX_FILES];
-    size_t n_files;
     bool sites;         /* an allocator that samples by itself is among them: others are not probed */
     unsigned n_unread;  /* files that could not be looked at, */
     unsigned n_left_out; /* and for which there was no room */

@@ -1,6 +1,7 @@
 /* What the files of a recording share: recording.c (its beginning and end), recording_attach.c (probe places, recorder),
  * recording_collector.c (the talk with the collector), recording_unwind*.c (unwinding tables), recording_go.c (goroutines),
  * recording_heap.c (allocators), recording_custom.c (custom profiles),
+ * recording_places.c (what these two probe),
  * recording_budget.c (its price) and recording_view.c (what sessions read of it). Private to these. */
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "daemon/recording_custom.h"
 #include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
+#include "daemon/recording_places.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
 #include "daemon/worker_pool.h"
@@ -90,6 +92,7 @@ struct recording {
     struct worker_job *placing;     /* looks for the places of a probe */
     struct recording_probe probe;
     struct recording_go go;
+    struct recording_places places; /* of these two: */
     struct recording_custom *custom; /* of a custom profile; else NULL */
     struct recording_heap *heap;    /* of allocations; else NULL */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */

@@ -83,9 +83,9 @@ static int check_returns(enum uprobe_returns known, uint32_t kind)
 {
     struct uprobe_price price = {.returns = known};
     const struct sampler sampler = {.price = &price};
-    const struct heap_place place = {.kind = kind};
-    const struct heap_file file = {.fd = -1, .places = &place, .n = 1};
-    const struct attacher_request q = {.sampler = &sampler, .heap = &file, .n_heap = 1};
+    const struct role_place place = {.role = kind};
+    const struct role_file file = {.fd = -1, .places = &place, .n = 1};
+    const struct attacher_request q = {.sampler = &sampler, .files = &file, .n_files = 1};
     return attacher_returns_check(&q);
 }
 
