@@ -135,6 +135,8 @@ __noinline int count_wait(struct thread_state *t, struct scratch *x, __u32 slot)
         woken_ns = t->out_ns; /* it could run all the time; or it was woken while it was about to leave */
     else
         woken_ns = x->now_ns; /* nobody told when */
+    if (woken_ns > x->now_ns)
+        woken_ns = x->now_ns; /* the wake ended a later wait than this one, of whose end nobody told */
     if (s->waker && way != NO_STACK && waker_is_known(t, slot) && session_pair(t, x, slot, way))
         way = SCHED_PAIR;
     left_ns = clip(t->out_ns, opened_ns, until_ns);

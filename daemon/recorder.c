@@ -23,7 +23,7 @@
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
 #define RECORDER_TRACE_RING_BYTES (1u << 23) /* events are many */
-#define RECORDER_END_NOTICE_NS 20000
+#define RECORDER_EDGE_NOTICE_NS 20000
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
 /* Of a standing one: half of them are the stacks' markers. */
@@ -73,12 +73,25 @@ bool recorder_is_trace(const struct recorder *r)
     return r->params.event == EVENT_SCHED && r->params.sched_kind == SCHED_TRACE;
 }
 
+/* A window's edge, which programs compare with their clocks. It is told in advance: one that reads its clock now does not yet know. */
+static void recorder_set_edge(__u64 *edge_ns)
+{
+    uint64_t at_ns = monotonic_ns() + RECORDER_EDGE_NOTICE_NS;
+
+    __atomic_store_n(edge_ns, at_ns, __ATOMIC_RELEASE);
+    while (monotonic_ns() < at_ns)
+        ;
+}
+
 void recorder_open(struct recorder *r)
 {
     struct session_ctl *ctl = &r->sampler->ctl[r->slot];
     uint32_t armed = SESSION_ARMED;
 
-    ctl->opened_ns = monotonic_ns();
+    if (r->params.sched_kind != SCHED_NONE)
+        recorder_set_edge(&ctl->opened_ns);
+    else
+        ctl->opened_ns = monotonic_ns();
     recorder_duty_open(r);
     /* The target's end may have closed it already. */
     (void)__atomic_compare_exchange_n(&ctl->state, &armed, SESSION_OPEN, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -111,23 +124,13 @@ uint64_t recorder_changes_lost(const struct recorder *r)
     return r->copy ? recorder_copy_changes_lost(r->copy) : 0;
 }
 
-/* The window's end, which programs compare with their clocks. It is told in advance: one that reads its clock now does not yet know. */
-static void recorder_set_end(struct session_ctl *ctl)
-{
-    uint64_t until_ns = monotonic_ns() + RECORDER_END_NOTICE_NS;
-
-    __atomic_store_n(&ctl->until_ns, until_ns, __ATOMIC_RELEASE);
-    while (monotonic_ns() < until_ns)
-        ;
-}
-
 void recorder_close(struct recorder *r)
 {
     recorder_duty_close(r);
     if (r->copy)
         recorder_copy_close(r->copy);
     if (r->params.sched_kind != SCHED_NONE && r->sampler->ctl[r->slot].until_ns == 0)
-        recorder_set_end(&r->sampler->ctl[r->slot]);
+        recorder_set_edge(&r->sampler->ctl[r->slot].until_ns);
     __atomic_store_n(&r->sampler->ctl[r->slot].state, SESSION_CLOSED, __ATOMIC_RELEASE);
 }
 
