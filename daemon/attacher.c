@@ -1,8 +1,6 @@
 /* Runs in a child of the loop. Owns the session's perf events, links and maps; they end with the process. */
 #include "daemon/attacher.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,39 +12,13 @@
 
 #include "bpf/copy_events.h"
 #include "daemon/attacher_duty.h"
+#include "daemon/attacher_locks.h"
+#include "daemon/attacher_more.h"
 #include "daemon/attacher_price.h"
 #include "daemon/attacher_returns.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
-
-static void cleanup_dir(DIR **d)
-{
-    if (*d)
-        (void)closedir(*d);
-}
-
-/* To attach a uprobe takes the memory lock of each process that maps the file, and while one does not give it, forks wait on the
- * whole host. So each process's lock is tried first, by reading a byte through it: a process that
- * does not answer hangs this child, which the loop then ends, naming the process. */
-static void attacher_try_locks(struct attacher_progress *progress)
-{
-    CLEANUP(cleanup_dir) DIR *proc = opendir("/proc");
-    struct dirent *entry;
-
-    while (proc && (entry = readdir(proc))) {
-        char path[64], byte;
-        if (!isdigit((unsigned char)entry->d_name[0]))
-            continue;
-        (void)snprintf(path, sizeof(path), "/proc/%.20s/cmdline", entry->d_name);
-        AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            continue;
-        progress->lock_of = atoi(entry->d_name);
-        (void)!read(fd, &byte, 1);
-    }
-    progress->lock_of = 0;
-}
 
 static int attacher_attach_tracepoint(const struct attacher_request *q, struct attachment *a)
 {
@@ -135,13 +107,29 @@ static int attacher_say(int sock, const struct attacher_message *m, const int *f
     return fdmsg_send(sock, m, sizeof(*m), fds, n) < 0;
 }
 
-/* Renews timers, where there are any, and attaches probes and detaches them by turns, until the loop says something, or is gone. 0, or
+/* What the loop says: attaches more, or (*ret_end) detaches. 1: it goes on; 0: the loop asks for no more, or is gone. */
+static int attacher_hear(int sock, const struct attacher_request *q, struct attachment *a, bool *ret_end)
+{
+    int fds[2] = {-1, -1};
+    struct attacher_message m;
+    size_t n_fds = 2;
+
+    if (fdmsg_recv(sock, &m, sizeof(m), fds, &n_fds) != sizeof(m))
+        return 0; /* it is gone, or does not care any more */
+    *ret_end = m.type == ATTACHER_END;
+    int r = m.type == ATTACHER_MORE ? attacher_more(sock, q, &m, fds, a) : -ECANCELED;
+    for (size_t i = 0; i < 2; i++)
+        close_fd(&fds[i]);
+    return r == 0;
+}
+
+/* Renews timers, where there are any, and attaches probes and detaches them by turns, until the loop wants no more, or is gone. 0, or
  * -errno: probes could not be attached again. */
-static int attacher_hold(int sock, const struct attacher_request *q, struct attachment *a)
+static int attacher_hold(int sock, const struct attacher_request *q, struct attachment *a, bool *ret_end)
 {
     struct pollfd from_loop = {.fd = sock, .events = POLLIN};
     struct attacher_duty duty;
-    int n, r = 0;
+    int n, r = 0, more = 1;
 
     attacher_duty_begin(q, &duty);
     do {
@@ -149,11 +137,13 @@ static int attacher_hold(int sock, const struct attacher_request *q, struct atta
         uint64_t now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
         struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
         n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
-        if (n == 0 && next_ns == duty.next_ns)
+        if (n > 0)
+            more = attacher_hear(sock, q, a, ret_end);
+        else if (n == 0 && next_ns == duty.next_ns)
             r = attacher_duty_turn(q, &duty, a);
         else if (n == 0)
             attach_renew(a);
-    } while (r == 0 && (n == 0 || (n < 0 && errno == EINTR)));
+    } while (r == 0 && more && (n >= 0 || errno == EINTR));
     return r;
 }
 
@@ -206,6 +196,7 @@ int attacher_main(int sock, void *arg)
     const struct attacher_request *q = arg;
     struct attachment a = ATTACHMENT_INIT;
     struct attacher_message m = {0};
+    bool end = false;
 
     if (q->copy)
         return attacher_copies(sock, q);
@@ -225,11 +216,10 @@ int attacher_main(int sock, void *arg)
     m.type = ATTACHER_READY;
     if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd, a.live_fd}, a.live_fd >= 0 ? 3 : 2))
         return 1;
-    if (attacher_hold(sock, q, &a) < 0)
+    if (attacher_hold(sock, q, &a, &end) < 0)
         return 1;
-    if (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) != sizeof(m) || m.type != ATTACHER_END)
-        return 0; /* the loop is gone, or does not care any more */
-    attach_end(q->sampler, q->slot, &a);
+    if (end)
+        attach_end(q->sampler, q->slot, &a);
     return 0;
 }
 

@@ -23,14 +23,19 @@ struct attacher_price {
  *
  * A dumper (daemon/dumper.h): READY with nothing; loop -> child: OPEN; then DUMPED with a memfd of RAW_* sections.
  *
+ * Files that the target maps later: loop -> child: MORE with the file and a memfd of n_places struct role_place; back comes MORE with its
+ * error.
+ *
  * Where stacks are copied: RINGS with descriptors of rings, as often as it takes; then READY with a memfd of struct copy_name[]. */
-enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END, ATTACHER_RINGS, ATTACHER_OPEN, ATTACHER_DUMPED };
+enum attacher_message_type { ATTACHER_READY = 1, ATTACHER_FAILED, ATTACHER_END, ATTACHER_RINGS, ATTACHER_OPEN, ATTACHER_DUMPED,
+                             ATTACHER_MORE };
 struct attacher_message {
     uint32_t type;
     uint32_t stage; /* FAILED: enum attacher_stage */
-    int32_t error;  /* FAILED: -errno */
+    int32_t error;  /* FAILED, and child's MORE: 0 or -errno */
     uint32_t reach; /* READY: enum copy_reach */
     uint64_t ring_bytes; /* RINGS: of each */
+    uint64_t n_places;   /* loop's MORE */
     struct attacher_price price; /* READY, and FAILED at ATTACHER_PRICE */
 };
 

@@ -377,6 +377,10 @@ static void recorder_on_message(struct child *c, const void *data, size_t len, i
         log_error("an attacher sent %zu bytes where %zu were due", len, sizeof(*m));
         return;
     }
+    if (m->type == ATTACHER_MORE && n_fds == 0) {
+        recorder_on_more(r, m->error);
+        return;
+    }
     bool was_ready = r->ready;
     int e = recorder_take(r, m, fds, n_fds);
     if (e < 0 && e != -EPROTO) {

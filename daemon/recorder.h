@@ -30,6 +30,8 @@ struct recorder_ops {
     /* Where stacks are copied: the target exec'd, ended or mapped new code (of programs, that is told by notices.h). The recorder must
      * not be freed in it. */
     void (*notice)(struct recorder *r, const struct session_notice *notice, void *userdata);
+    /* After recorder_more, in their order: 0 or -errno. */
+    void (*more)(struct recorder *r, int error, void *userdata);
     /* After recorder_end: all is detached, all records and counts are in. */
     void (*drained)(struct recorder *r, void *userdata);
 };
@@ -61,6 +63,8 @@ bool recorder_prepare(struct recorder *r);
 void recorder_open(struct recorder *r);  /* the window begins */
 /* From now on one sample in so many is taken, with the weight of them all. */
 void recorder_thin(struct recorder *r, uint32_t thin);
+/* Once open: probes a file that the target has mapped since; its fd and places stay the caller's. 0: it ends in `more`; -errno. */
+int recorder_more(struct recorder *r, const struct role_file *file);
 void recorder_close(struct recorder *r); /* the window ends; may have ended in BPF already */
 /* Reads what has been counted so far, for recorder_data; it goes on. Not where stacks are copied. 0 or -errno. */
 int recorder_read(struct recorder *r);

@@ -37,6 +37,7 @@ struct recorder {
     bool ready, ending, standing, at_entry;
     uint64_t hit_ns;
     uint64_t attached_before_ns, attached_ns; /* before the window, and in it */
+    unsigned n_more; /* files that the attacher is at */
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;
     int live_fd;                /* EVENT_CUSTOM: its values; else -1 */
@@ -121,6 +122,11 @@ int recorder_custom_read(struct recorder *r);
 void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl);
 /* The descriptors that probes of allocators take. Their number. */
 size_t recorder_heap_keep(const struct sampler *s, int *ret);
+
+/* ---- recorder_more.c */
+
+/* The attacher has answered. */
+void recorder_on_more(struct recorder *r, int error);
 
 /* ---- recorder_past.c */
 

@@ -54,6 +54,7 @@ void recording_free(struct recording *rec)
     close_fd(&rec->probe_fd);
     close_fd(&rec->go.fd);
     recording_places_clear(&rec->places);
+    recording_late_deinit(rec);
     if (rec->custom)
         recording_custom_deinit(rec->custom);
     free(rec->custom);
@@ -130,6 +131,7 @@ int recording_open(struct recording *rec)
         recording_growth_open(&rec->growth, rec->pid, recording_ctl(rec));
     recorder_open(rec->recorder);
     recording_budget_open(rec);
+    recording_late_work(rec);
     return rec->exited || recording_ctl(rec)->state != SESSION_OPEN ? -ESRCH : 0;
 }
 
@@ -269,7 +271,7 @@ int recording_new(struct server *server, const struct recording_config *config, 
         return 503;
     }
     *rec = (struct recording){.server = server, .ops = *ops, .userdata = userdata, .asker = *config->asker, .params = *config->params,
-                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1, .go = {.fd = -1}};
+                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1, .late.fd = -1, .go = {.fd = -1}};
     rec->params.unwind = unwind;
     TAILQ_INIT(&rec->views);
     rec->target.uid = AUDIT_NO_UID;

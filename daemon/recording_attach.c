@@ -71,6 +71,11 @@ static void recording_on_recorder_notice(struct recorder *r, const struct sessio
     recording_notice(userdata, notice);
 }
 
+static void recording_on_recorder_more(struct recorder *r, int error, void *userdata)
+{
+    recording_late_on_probed(userdata, error);
+}
+
 static int recording_be_noticed(struct recording *rec)
 {
     if (rec->params.unwind == SESSION_UNWIND_COPY)
@@ -93,7 +98,7 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
     static const struct recorder_ops ops = {
         .ready = recording_on_recorder_ready, .prepared = recording_on_recorder_prepared, .failed = recording_on_recorder_failed,
         .notice = recording_on_recorder_notice,
-        .drained = recording_on_drained,
+        .more = recording_on_recorder_more, .drained = recording_on_drained,
     };
     struct recorder_config config = {
         .slot = rec->slot, .pid = rec->pid, .standing = rec->watch, .params = &rec->params,
@@ -103,6 +108,7 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
     };
 
     rec->phase = PHASE_ATTACHING;
+    rec->late.n_attached = rec->places.n_files;
     int r = recorder_new(rec->server->base, &rec->server->sampler, &config, &ops, rec, &rec->recorder);
     if (r == 0)
         r = recording_be_noticed(rec);

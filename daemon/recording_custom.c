@@ -68,17 +68,31 @@ static void custom_attach(struct recording *rec)
     recording_attach(rec, NULL, 0);
 }
 
+/* The sites from the next one on are those of no file. */
+static void custom_give_up(struct recording_custom *custom)
+{
+    custom->found.left_out += custom->found.n_sites - custom->next;
+    custom->next = custom->found.n_sites;
+}
+
 /* Asks for the file of the next sites; they are attached once all are there. */
 static void custom_next_file(struct recording *rec)
 {
     struct recording_custom *custom = rec->custom;
+    bool first = rec->phase == PHASE_PLACING, full = custom->next < custom->found.n_sites && rec->places.n_files == RECORDING_MAX_FILES;
 
-    if (custom->next == custom->found.n_sites)
-        custom_attach(rec);
-    else if (rec->places.n_files == RECORDING_MAX_FILES)
+    if (full && first) {
         recording_fail(rec, 400, "the profile's values are added and removed in too many files");
+        return;
+    }
+    if (full || (custom->next < custom->found.n_sites && recording_places_ask(rec, custom->sites[custom->next].object) < 0))
+        custom_give_up(custom);
+    if (custom->next < custom->found.n_sites)
+        return;
+    if (first)
+        custom_attach(rec);
     else
-        recording_places_ask(rec, custom->sites[custom->next].object);
+        recording_late_looked(rec);
 }
 
 static void custom_take_file(struct recording *rec, int error, int fd)
@@ -91,34 +105,80 @@ static void custom_take_file(struct recording *rec, int error, int fd)
     for (uint32_t object = custom->sites[custom->next].object;
          custom->next < custom->found.n_sites && custom->sites[custom->next].object == object; custom->next++)
         places[n++] = (struct role_place){.offset = custom->sites[custom->next].file_offset, .role = custom->sites[custom->next].role};
-    if (error < 0 || owned < 0 || recording_places_add(&rec->places, owned, places, n) < 0)
+    bool taken = error == 0 && owned >= 0 && recording_places_add(&rec->places, owned, places, n) == 0;
+    if (!taken && rec->phase == PHASE_PLACING) {
         recording_fail(rec, 503, "a file of the process could not be opened a second time");
-    else
-        custom_next_file(rec);
+        return;
+    }
+    custom->found.unread += !taken;
+    custom_next_file(rec);
 }
 
 /* ---- the answer of a worker, which may be anything */
 
-static int custom_read(struct recording_custom *custom, const struct worker_result *result)
+static int custom_read(const struct worker_result *result, struct custom_found *ret, struct custom_site **ret_sites)
 {
-    struct custom_found *found = &custom->found;
-
-    if (result->body.len < sizeof(*found) || pread(result->body_fd, found, sizeof(*found), 0) != sizeof(*found))
+    if (result->body.len < sizeof(*ret) || pread(result->body_fd, ret, sizeof(*ret), 0) != sizeof(*ret))
         return -EIO;
-    size_t len = found->n_sites * sizeof(*custom->sites);
-    if (found->n_sites == 0 || found->n_sites > CUSTOM_MAX_SITES || result->body.len != sizeof(*found) + len ||
-        !memchr(found->unit, '\0', sizeof(found->unit)))
+    size_t len = ret->n_sites * sizeof(struct custom_site);
+    if (ret->n_sites == 0 || ret->n_sites > CUSTOM_MAX_SITES || result->body.len != sizeof(*ret) + len ||
+        !memchr(ret->unit, '\0', sizeof(ret->unit)))
         return -EIO;
-    custom->sites = calloc(found->n_sites, sizeof(*custom->sites));
-    if (!custom->sites)
+    AUTO_FREE struct custom_site *sites = calloc(ret->n_sites, sizeof(*sites));
+    if (!sites)
         return -ENOMEM;
-    if (pread(result->body_fd, custom->sites, len, sizeof(*found)) != (ssize_t)len)
+    if (pread(result->body_fd, sites, len, sizeof(*ret)) != (ssize_t)len)
         return -EIO;
-    for (uint32_t i = 0; i < found->n_sites; i++)
-        if (!memchr(custom->sites[i].insn, '\0', sizeof(custom->sites[i].insn)) || !is_plain_utf8(custom->sites[i].insn) ||
-            custom->sites[i].role > 0xffffff)
+    for (uint32_t i = 0; i < ret->n_sites; i++)
+        if (!memchr(sites[i].insn, '\0', sizeof(sites[i].insn)) || !is_plain_utf8(sites[i].insn) || sites[i].role > 0xffffff)
             return -EIO;
+    *ret_sites = TAKE_PTR(sites);
     return 0;
+}
+
+/* ---- what is mapped later */
+
+static bool custom_knows(const struct recording_custom *custom, uint32_t n_sites, uint32_t object)
+{
+    for (uint32_t i = 0; i < n_sites; i++)
+        if (custom->sites[i].object == object)
+            return true;
+    return false;
+}
+
+/* Puts what is new behind what there was. What else is said is of all that is mapped. */
+static int custom_merge(struct recording_custom *custom, const struct custom_found *found, const struct custom_site *sites)
+{
+    uint32_t n_before = custom->found.n_sites;
+    struct custom_site *all = reallocarray(custom->sites, n_before + found->n_sites, sizeof(*all));
+
+    if (!all)
+        return -ENOMEM;
+    custom->sites = all;
+    custom->found.left_out = found->left_out;
+    custom->found.unread = found->unread;
+    custom->found.tail_calls = found->tail_calls;
+    custom->found.ways_in = found->ways_in;
+    for (uint32_t i = 0; i < found->n_sites; i++) {
+        if (custom_knows(custom, n_before, sites[i].object))
+            continue;
+        if (custom->found.n_sites < CUSTOM_MAX_SITES)
+            all[custom->found.n_sites++] = sites[i];
+        else
+            custom->found.left_out++;
+    }
+    return 0;
+}
+
+static void custom_on_found_later(struct recording *rec, const struct worker_result *result)
+{
+    AUTO_FREE struct custom_site *sites = NULL;
+    struct custom_found found;
+
+    int r = result->error ? result->error : custom_read(result, &found, &sites);
+    r = r < 0 ? r : custom_merge(rec->custom, &found, sites);
+    rec->custom->found.unread += r < 0 && r != -ENOENT; /* what was there may be mapped no more */
+    custom_next_file(rec);
 }
 
 /* Whoever wants to watch may have meant a kind. */
@@ -138,6 +198,10 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
 
     rec->placing = NULL;
     rec->daemon_cpu_ns += result->cpu_ns;
+    if (rec->phase > PHASE_PLACING) {
+        custom_on_found_later(rec, result);
+        return;
+    }
     if (error == -ENOENT || error == -EINVAL) /* by name, it is a path that is not there */
         status = error == -ENOENT && rec->params.custom.name[0] && !rec->watch ? 404 : 400;
     if (error == -ENOENT && status == 400 && rec->params.custom.name[0]) {
@@ -148,7 +212,7 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
         recording_fail(rec, status, result->message);
         return;
     }
-    if (custom_read(rec->custom, result) < 0) {
+    if (custom_read(result, &rec->custom->found, &rec->custom->sites) < 0) {
         recording_fail(rec, 503, "the places of the profile's probes could not be read");
         return;
     }
@@ -158,14 +222,8 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
 /* Nothing but what is mapped. */
 static void custom_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
 {
-    struct recording *rec = userdata;
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
-
-    if (need->u.need.kind != WORKER_FILE_OBJECT || child_send(rec->collector, &m, sizeof(m), NULL, 0) < 0) {
+    if (need->u.need.kind != WORKER_FILE_OBJECT || recording_places_need(userdata, need) < 0)
         worker_job_file(job, -EPERM, -1);
-        return;
-    }
-    child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
 }
 
 void recording_custom_on_file(struct recording *rec, int error, int fd)
@@ -176,18 +234,53 @@ void recording_custom_on_file(struct recording *rec, int error, int fd)
         custom_take_file(rec, error, fd);
 }
 
-void recording_custom_on_mappings(struct recording *rec, int fd)
+static bool custom_ask_worker(struct recording *rec, int fd)
 {
     static const struct worker_job_ops ops = {.need = custom_on_need, .done = custom_on_found};
-    struct custom_request request = {.wish = CUSTOM_FIND, .spec = rec->params.custom};
+    const struct custom_request request = {.wish = CUSTOM_FIND, .spec = rec->params.custom};
 
-    if (!rec->custom || rec->custom->listed || rec->phase != PHASE_PLACING || fd < 0)
+    int mapped = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    rec->placing = mapped >= 0 ? worker_pool_custom(rec->server->pool, mapped, &request, &ops, rec) : NULL;
+    return rec->placing;
+}
+
+/* True: files are there that were not there when this was asked last. */
+static bool custom_has_more(struct recording_custom *custom, int fd)
+{
+    struct raw_profile list;
+
+    if (raw_table_open(fd, &list) < 0)
+        return false;
+    bool more = list.n_objects > custom->n_objects;
+    custom->n_objects = (uint32_t)list.n_objects;
+    raw_profile_close(&list);
+    return more;
+}
+
+void recording_custom_look(struct recording *rec, int fd)
+{
+    bool more = custom_has_more(rec->custom, fd);
+
+    if (more && custom_ask_worker(rec, fd))
+        return;
+    rec->custom->found.unread += more;
+    recording_late_looked(rec);
+}
+
+void recording_custom_on_mappings(struct recording *rec, int fd)
+{
+    if (!rec->custom || fd < 0)
+        return;
+    if (rec->custom->listed) {
+        recording_late_on_mappings(rec, fd);
+        return;
+    }
+    if (rec->phase != PHASE_PLACING)
         return;
     child_set_deadline(rec->collector, 0);
     rec->custom->listed = true;
-    int mapped = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    rec->placing = mapped >= 0 ? worker_pool_custom(rec->server->pool, mapped, &request, &ops, rec) : NULL;
-    if (!rec->placing)
+    (void)custom_has_more(rec->custom, fd);
+    if (!custom_ask_worker(rec, fd))
         recording_fail(rec, 503, "too much to do: no worker is free to look for the profile's places");
 }
 
@@ -251,6 +344,7 @@ int recording_custom_facts(const struct recording *rec, struct raw_writer *w)
 
     int e = raw_writer_fact(w, "custom.added", "%llu", (unsigned long long)ctl->samples);
     e = e ? e : custom_site_facts(custom, w);
+    e = e ? e : recording_late_facts(rec, "custom", w);
     for (size_t i = 0; e == 0 && i < sizeof(counts) / sizeof(counts[0]); i++)
         if (counts[i].value > 0)
             e = raw_writer_fact(w, counts[i].key, "%llu", (unsigned long long)counts[i].value);

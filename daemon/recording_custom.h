@@ -21,7 +21,8 @@ struct worker_message;
 struct recording_custom {
     bool listed;          /* what is mapped is known */
     struct custom_found found;
-    struct custom_site *sites; /* found.n_sites of them, by object */
+    uint32_t n_objects;   /* of what was mapped when it was looked for them */
+    struct custom_site *sites; /* found.n_sites of them, by object; those that were found later behind the others */
     size_t next;          /* of the sites: the first one whose file is not there yet */
     bool stepped;
     struct raw_types types;
@@ -31,6 +32,8 @@ struct recording_custom {
 void recording_custom_begin(struct recording *rec);
 /* What is mapped; fd stays the caller's. */
 void recording_custom_on_mappings(struct recording *rec, int fd);
+/* What is mapped now: looks for the profile's places in what is new, and ends in recording_late_looked. fd stays the caller's. */
+void recording_custom_look(struct recording *rec, int fd);
 /* A file has come from the collector, or an error. fd becomes the recording's. */
 void recording_custom_on_file(struct recording *rec, int error, int fd);
 /* The target became another program, and its values are gone. Ends the recording: a watch begins anew. */

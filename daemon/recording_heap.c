@@ -69,10 +69,16 @@ static void heap_next(struct recording *rec)
 {
     struct recording_heap *heap = rec->heap;
 
-    if (heap->next == heap->n_objects)
+    if (heap->next < heap->n_objects && recording_places_ask(rec, heap->objects[heap->next]) < 0) {
+        heap->n_unread += (unsigned)(heap->n_objects - heap->next);
+        heap->next = heap->n_objects;
+    }
+    if (heap->next < heap->n_objects)
+        heap->next++;
+    else if (rec->phase == PHASE_PLACING)
         heap_attach(rec);
     else
-        recording_places_ask(rec, heap->objects[heap->next++]);
+        recording_late_looked(rec);
 }
 
 static void heap_note(char *text, size_t size, const struct heap_function *f)
@@ -130,6 +136,10 @@ static void heap_take(struct recording *rec, int fd, const struct heap_function 
 
     if (heap->sites && !sites)
         return;
+    if (sites && !heap->sites && rec->phase != PHASE_PLACING) { /* it would tell the same once more */
+        heap->n_left_out++;
+        return;
+    }
     if (sites && !heap->sites)
         heap_forget(rec);
     heap->sites = sites;
@@ -160,6 +170,8 @@ static void heap_on_functions(struct worker_job *job, const struct worker_result
     rec->daemon_cpu_ns += result->cpu_ns;
     ssize_t len = result->error ? -1 : pread(result->body_fd, functions, sizeof(functions), 0);
     AUTO_CLOSE int fd = TAKE_FD(rec->probe_fd);
+    if (rec->phase > PHASE_OPEN)
+        return;
     if (len > 0 && rec->places.n_files == RECORDING_MAX_FILES)
         heap->n_left_out++;
     else if (len > 0)
@@ -180,7 +192,14 @@ void recording_heap_on_file(struct recording *rec, int error, int fd)
     }
     rec->probe_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     rec->placing = worker_pool_heap(rec->server->pool, fd, RECORDING_HEAP_TIMEOUT_NS, &ops, rec);
-    if (!rec->placing || rec->probe_fd < 0)
+    if (rec->placing && rec->probe_fd >= 0)
+        return;
+    if (rec->phase == PHASE_OPEN) { /* what is watched goes on without it */
+        worker_job_cancel(TAKE_PTR(rec->placing));
+        close_fd(&rec->probe_fd);
+        rec->heap->n_unread++;
+        heap_next(rec);
+    } else
         recording_fail(rec, 503, "too much to do: no worker is free to look for the process's allocator");
 }
 
@@ -196,22 +215,31 @@ static bool heap_knows(const struct recording_heap *heap, uint32_t object)
 
 static void heap_list(struct recording_heap *heap, const struct raw_profile *list)
 {
+    bool full = false;
+
     for (size_t i = 0; i < list->n_mappings; i++) {
         uint32_t object = list->mappings[i].object;
         if (object == RAW_NO_OBJECT || object >= list->n_objects || !list->objects[object].available || heap_knows(heap, object))
             continue;
-        if (heap->n_objects == RECORDING_HEAP_MAX_LOOKS)
-            heap->n_unread++;
-        else
+        if (heap->n_objects < RECORDING_HEAP_MAX_LOOKS)
             heap->objects[heap->n_objects++] = object;
+        else if (!heap->full) /* one at least */
+            heap->n_unread++, full = true;
     }
+    heap->full = heap->full || full;
 }
 
 void recording_heap_on_mappings(struct recording *rec, int fd)
 {
     struct raw_profile list;
 
-    if (!rec->heap || rec->heap->listed || rec->phase != PHASE_PLACING || fd < 0)
+    if (!rec->heap || fd < 0)
+        return;
+    if (rec->heap->listed) {
+        recording_late_on_mappings(rec, fd);
+        return;
+    }
+    if (rec->phase != PHASE_PLACING)
         return;
     child_set_deadline(rec->collector, 0);
     if (raw_table_open(fd, &list) < 0) {
@@ -221,6 +249,19 @@ void recording_heap_on_mappings(struct recording *rec, int fd)
     heap_list(rec->heap, &list);
     raw_profile_close(&list);
     rec->heap->listed = true;
+    heap_next(rec);
+}
+
+void recording_heap_look(struct recording *rec, int fd)
+{
+    struct raw_profile list;
+
+    if (raw_table_open(fd, &list) < 0) {
+        recording_late_looked(rec);
+        return;
+    }
+    heap_list(rec->heap, &list);
+    raw_profile_close(&list);
     heap_next(rec);
 }
 
@@ -263,6 +304,7 @@ int recording_heap_facts(const struct recording *rec, struct raw_writer *w)
         e = e ? e : raw_writer_fact(w, "heap.sampling", "the allocator's own: rate is not looked at");
     if (hit_ns > 0)
         e = e ? e : raw_writer_fact(w, "probe.hit_ns", "%llu", (unsigned long long)hit_ns);
+    e = e ? e : recording_late_facts(rec, "heap", w);
     if (heap->unprobed[0])
         e = e ? e : raw_writer_fact(w, "heap.unprobed", "%s: what these allocate is missing", heap->unprobed);
     for (size_t i = 0; e == 0 && i < sizeof(counts) / sizeof(counts[0]); i++)

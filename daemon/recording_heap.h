@@ -16,7 +16,8 @@ struct recording;
 #define RECORDING_HEAP_MAX_LOOKS 1024
 
 struct recording_heap {
-    bool listed;        /* what is mapped is known */
+    bool listed;        /* what is mapped is known, */
+    bool full;          /* and there was no room for all of it */
     uint32_t *objects;  /* of the collector's, to be looked at; */
     size_t n_objects, next;
     bool sites;         /* an allocator that samples by itself is among them: others are not probed */
@@ -31,6 +32,8 @@ struct recording_heap {
 void recording_heap_begin(struct recording *rec);
 /* What is mapped; fd stays the caller's. */
 void recording_heap_on_mappings(struct recording *rec, int fd);
+/* What is mapped now: looks through what is new, and ends in recording_late_looked. fd stays the caller's. */
+void recording_heap_look(struct recording *rec, int fd);
 /* A file has come from the collector, or an error. fd becomes the recording's. */
 void recording_heap_on_file(struct recording *rec, int error, int fd);
 /* The target became another program: that one's allocator may be another, and what was live is gone. Ends the recording: a watch begins anew. */

@@ -1,7 +1,7 @@
 /* What the files of a recording share: recording.c (its beginning and end), recording_attach.c (probe places, recorder),
  * recording_collector.c (the talk with the collector), recording_unwind*.c (unwinding tables), recording_go.c (goroutines),
  * recording_heap.c (allocators), recording_custom.c (custom profiles),
- * recording_places.c (what these two probe),
+ * recording_places.c (what these two probe), recording_late.c (what is mapped later),
  * recording_budget.c (its price) and recording_view.c (what sessions read of it). Private to these. */
 #pragma once
 
@@ -21,6 +21,7 @@
 #include "daemon/recording_custom.h"
 #include "daemon/recording_growth.h"
 #include "daemon/recording_heap.h"
+#include "daemon/recording_late.h"
 #include "daemon/recording_places.h"
 #include "daemon/recording_probe.h"
 #include "daemon/recording_unwind.h"
@@ -59,7 +60,8 @@ struct recording_view {
 
 /* A question to the collector, which answers in order. */
 struct recording_question {
-    struct recording_view *view; /* NULL: it is gone; the answer is dropped */
+    struct recording_view *view; /* NULL: it is gone; the answer is dropped, */
+    bool late;                   /* unless it is recording_late's */
 };
 /* A view has one question at a time, its worker another; what is dropped may still be under way. */
 #define RECORDING_MAX_QUESTIONS (4 * RECORDING_MAX_VIEWS)
@@ -93,6 +95,7 @@ struct recording {
     struct recording_probe probe;
     struct recording_go go;
     struct recording_places places; /* of these two: */
+    struct recording_late late;
     struct recording_custom *custom; /* of a custom profile; else NULL */
     struct recording_heap *heap;    /* of allocations; else NULL */
     struct event *budget;           /* compares what sampling costs with what it may, again and again */
@@ -162,6 +165,8 @@ void recording_finish_collector(struct recording *rec);
 
 /* ---- recording_view.c */
 
+/* Asks it for a file, once it is open. 0 or -errno. */
+int recording_ask_late(struct recording *rec, const struct collector_message *m);
 /* An answer from the collector to the oldest question of its kind; fd becomes the view's. */
 void recording_answer_table(struct recording *rec, int fd);
 void recording_answer_file(struct recording *rec, int error, int fd);

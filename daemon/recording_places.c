@@ -34,12 +34,22 @@ void recording_places_clear(struct recording_places *p)
     p->n_files = 0;
 }
 
-void recording_places_ask(struct recording *rec, uint32_t object)
+int recording_places_need(struct recording *rec, const struct worker_message *need)
 {
-    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = {.type = WORKER_NEED}};
+    struct collector_message m = {.type = COLLECTOR_FILE, .u.file = *need};
 
-    m.u.file.u.need.kind = WORKER_FILE_OBJECT;
-    m.u.file.u.need.object = object;
-    (void)child_send(rec->collector, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
+    if (rec->phase > PHASE_PLACING)
+        return recording_ask_late(rec, &m);
+    int r = child_send(rec->collector, &m, sizeof(m), NULL, 0);
     child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
+    return r;
+}
+
+int recording_places_ask(struct recording *rec, uint32_t object)
+{
+    struct worker_message need = {.type = WORKER_NEED};
+
+    need.u.need.kind = WORKER_FILE_OBJECT;
+    need.u.need.object = object;
+    return recording_places_need(rec, &need);
 }

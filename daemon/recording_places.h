@@ -8,6 +8,7 @@
 #include "bpf/attach.h"
 
 struct recording;
+struct worker_message;
 
 /* Of one target. */
 #define RECORDING_MAX_FILES 16
@@ -22,5 +23,6 @@ int recording_places_add(struct recording_places *p, int fd, const struct role_p
 /* Drops all. */
 void recording_places_clear(struct recording_places *p);
 
-/* Asks the collector for the file behind one of its objects. */
-void recording_places_ask(struct recording *rec, uint32_t object);
+/* Asks the collector for a file: one that a worker needs, or the one behind one of its objects. 0; -errno: it will not answer. */
+int recording_places_need(struct recording *rec, const struct worker_message *need);
+int recording_places_ask(struct recording *rec, uint32_t object);

@@ -18,21 +18,18 @@ static void questions_forget(struct recording_questions *q, const struct recordi
             q->asked[i].view = NULL;
 }
 
-/* Who asked the oldest question; NULL: nobody that is still there. */
-static struct recording_view *questions_take(struct recording_questions *q)
+static struct recording_question questions_take(struct recording_questions *q)
 {
     if (q->n == 0)
-        return NULL;
-    struct recording_view *v = q->asked[0].view;
+        return (struct recording_question){0};
+    struct recording_question oldest = q->asked[0];
     q->n--;
     memmove(q->asked, q->asked + 1, q->n * sizeof(q->asked[0]));
-    return v;
+    return oldest;
 }
 
-static int view_ask(struct recording_view *v, struct recording_questions *q, const struct collector_message *m)
+static int recording_ask(struct recording *rec, struct recording_questions *q, struct recording_question from, const struct collector_message *m)
 {
-    struct recording *rec = v->recording;
-
     if (!rec->collector)
         return -ESRCH;
     if (q->n == RECORDING_MAX_QUESTIONS)
@@ -40,10 +37,20 @@ static int view_ask(struct recording_view *v, struct recording_questions *q, con
     int r = child_send(rec->collector, m, sizeof(*m), NULL, 0);
     if (r < 0)
         return r;
-    q->asked[q->n++].view = v;
+    q->asked[q->n++] = from;
     if (!rec->watch)
         child_set_deadline(rec->collector, RECORDING_ANSWER_DEADLINE_NS);
     return 0;
+}
+
+static int view_ask(struct recording_view *v, struct recording_questions *q, const struct collector_message *m)
+{
+    return recording_ask(v->recording, q, (struct recording_question){.view = v}, m);
+}
+
+int recording_ask_late(struct recording *rec, const struct collector_message *m)
+{
+    return recording_ask(rec, &rec->files, (struct recording_question){.late = true}, m);
 }
 
 int recording_view_ask_table(struct recording_view *v)
@@ -62,7 +69,7 @@ int recording_view_ask_file(struct recording_view *v, const struct worker_messag
 
 void recording_answer_table(struct recording *rec, int fd)
 {
-    struct recording_view *v = questions_take(&rec->tables);
+    struct recording_view *v = questions_take(&rec->tables).view;
 
     if (v)
         v->ops.table(v->userdata, fd);
@@ -72,10 +79,12 @@ void recording_answer_table(struct recording *rec, int fd)
 
 void recording_answer_file(struct recording *rec, int error, int fd)
 {
-    struct recording_view *v = questions_take(&rec->files);
+    struct recording_question from = questions_take(&rec->files);
 
-    if (v)
-        v->ops.file(v->userdata, error, fd);
+    if (from.view)
+        from.view->ops.file(from.view->userdata, error, fd);
+    else if (from.late)
+        recording_late_on_file(rec, error, fd);
     else if (fd >= 0)
         (void)close(fd);
 }
