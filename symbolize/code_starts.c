@@ -63,10 +63,13 @@ int code_starts_load(const struct elf_file *file, struct code_starts *ret)
         return r;
     starts.n = ranges.n;
     starts.list = calloc(ranges.n + 1, sizeof(*starts.list));
-    if (!starts.list)
+    starts.ends = calloc(ranges.n + 1, sizeof(*starts.ends));
+    if (!starts.list || !starts.ends)
         return -ENOMEM;
-    for (size_t i = 0; i < ranges.n; i++)
+    for (size_t i = 0; i < ranges.n; i++) {
         starts.list[i] = ranges.ranges[i].low;
+        starts.ends[i] = ranges.ranges[i].high;
+    }
     r = range_map_build(ranges.ranges, ranges.n, &starts.map);
     if (r < 0)
         return r;
@@ -78,6 +81,7 @@ int code_starts_load(const struct elf_file *file, struct code_starts *ret)
 void code_starts_deinit(struct code_starts *starts)
 {
     free(starts->list);
+    free(starts->ends);
     range_map_deinit(&starts->map);
     *starts = (struct code_starts){0};
 }
@@ -88,7 +92,13 @@ uint64_t code_starts_find(const struct code_starts *starts, uint64_t address)
     return i == RANGE_NONE ? address : starts->list[i];
 }
 
+uint64_t code_starts_end(const struct code_starts *starts, uint64_t address)
+{
+    uint32_t i = range_map_find(&starts->map, address);
+    return i == RANGE_NONE ? UINT64_MAX : starts->ends[i];
+}
+
 size_t code_starts_bytes(const struct code_starts *starts)
 {
-    return starts->n * sizeof(*starts->list) + range_map_bytes(&starts->map);
+    return starts->n * (sizeof(*starts->list) + sizeof(*starts->ends)) + range_map_bytes(&starts->map);
 }

@@ -9,7 +9,7 @@
 
 /* Zeroed: none. */
 struct code_starts {
-    uint64_t *list;
+    uint64_t *list, *ends;
     size_t n;
     struct range_map map; /* address -> index in list */
 };
@@ -19,4 +19,6 @@ int code_starts_load(const struct elf_file *file, struct code_starts *ret);
 void code_starts_deinit(struct code_starts *starts);
 /* The address itself where nothing is known of it. */
 uint64_t code_starts_find(const struct code_starts *starts, uint64_t address);
+/* Where the function ends that holds the address; UINT64_MAX: nobody knows. */
+uint64_t code_starts_end(const struct code_starts *starts, uint64_t address);
 size_t code_starts_bytes(const struct code_starts *starts);

@@ -8,8 +8,8 @@
 #include "symbolize/symbolizer.h"
 #include "util/cleanup.h"
 
-/* More rets than that in one function are not probed: each costs on its own. */
-#define MAX_RETS 8
+/* More rets than that of one function, and of those that it jumps to, are not probed: each costs on its own. */
+#define MAX_RETS 32
 
 static uint32_t arguments_of(uint32_t kind)
 {
@@ -56,20 +56,32 @@ static void place_site(struct module *m, struct heap_function *f)
     note_point(f, &point);
 }
 
-/* Results of one that may throw are seen at its own rets. Where not all calls end there, it is not probed at all. */
+static bool is_probed(const struct heap_function *list, size_t n, uint64_t file_offset)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i].kind == HEAP_NEW_RETURN && list[i].file_offset == file_offset)
+            return true;
+    return false;
+}
+
+/* Results of one that may throw are seen at its own rets, and at those of what it jumps to in the end: the stack pointer tells whose end it is.
+ * Where not all calls end there, it is not probed at all. */
 static void place_returns(struct module *m, struct heap_function *list, size_t *n, struct heap_function *f, uint64_t entry)
 {
     CLEANUP(probe_points_deinit) struct probe_points points = {0};
 
-    int r = module_find_probe(m, f->name, 0, PROBE_RESULT, 0, &points);
+    int r = module_find_probe(m, f->name, 0, PROBE_ENDS, 0, &points);
     if (r < 0 || points.entry != entry || points.tail_calls > 0 || points.ways_in > 0 || points.n > MAX_RETS ||
         *n + points.n > HEAP_MAX_FUNCTIONS) {
         f->kind = 0;
         return;
     }
     for (size_t i = 0; i < points.n; i++) {
+        if (is_probed(list, *n, points.list[i].file_offset))
+            continue;
         struct heap_function *ret = &list[(*n)++];
-        *ret = (struct heap_function){.file_offset = points.list[i].file_offset, .kind = HEAP_NEW_RETURN, .into = points.list[i].into};
+        *ret = (struct heap_function){.file_offset = points.list[i].file_offset, .kind = HEAP_NEW_RETURN};
+        ret->into = points.list[i].into == UINT32_MAX ? 0 : points.list[i].into;
         (void)snprintf(ret->name, sizeof(ret->name), "%s", f->name);
         note_point(ret, &points.list[i]);
     }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "symbolize/elf_plt.h"
 #include "symbolize/elf_segments.h"
 #include "symbolize/module.h"
 #include "symbolize/probe_place.h"
@@ -45,7 +46,33 @@ static enum probe_part part_of(void *userdata, uint64_t address, uint64_t *ret_e
     for (size_t i = 0; i < starts->n; i++)
         if (starts->list[i] > address && starts->list[i] < *ret_end)
             *ret_end = starts->list[i];
+    uint64_t end = code_starts_end(starts, address);
+    *ret_end = end < *ret_end ? end : *ret_end;
     return PROBE_PART_UNKNOWN;
+}
+
+/* The function that a stub is for, if this file defines it and no other one of that name. */
+static bool behind_stub(struct module *m, const struct plt_stub *stub, struct probe_range *ret)
+{
+    const char *name = stub->names != PLT_CHOSEN ? elf_strptr(m->file.elf, stub->names, stub->name_offset) : NULL;
+
+    return name && module_search_function(m, name, ret) == 0;
+}
+
+static bool tail_of(void *userdata, uint64_t address, struct probe_range *ret)
+{
+    struct module *m = userdata;
+    AUTO_FREE struct plt_stub *stubs = NULL;
+    size_t n = 0;
+
+    if (plt_stubs_load(m->file.elf, &stubs, &n) < 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (address >= stubs[i].start && address < stubs[i].end)
+            return behind_stub(m, &stubs[i], ret);
+    *ret = (struct probe_range){address, UINT64_MAX};
+    (void)part_of(m, address, &ret->end);
+    return ret->end != UINT64_MAX;
 }
 
 /* Where some other thing begins: nearest before the function, but far enough that no jump from before it could be a narrow one, and first in it. */
@@ -130,7 +157,7 @@ static int find_at(const struct probe_code *code, const struct probe_function *f
 
 int module_find_probe(struct module *m, const char *name, uint64_t offset, enum probe_want want, uint32_t args, struct probe_points *ret)
 {
-    const struct probe_code code = {m->file.map, m->file.map_bytes, &m->segments, part_of, m};
+    const struct probe_code code = {m->file.map, m->file.map_bytes, &m->segments, part_of, tail_of, m};
     struct probe_range at;
 
     int r = module_search_function(m, name, &at);
@@ -144,7 +171,7 @@ int module_find_probe(struct module *m, const char *name, uint64_t offset, enum 
 
 void module_probe_point(const struct module *m, uint64_t file_offset, struct probe_point *ret)
 {
-    const struct probe_code code = {m->file.map, m->file.map_bytes, &m->segments, NULL, NULL};
+    const struct probe_code code = {m->file.map, m->file.map_bytes, &m->segments, NULL, NULL, NULL};
     uint64_t address;
 
     *ret = (struct probe_point){.file_offset = file_offset, .cost = PROBE_STEPPED};

@@ -116,6 +116,24 @@ static bool at_entry_depth(const struct frame_state *state)
     return state->by_sp && state->depth == 8;
 }
 
+/* To the function that does the rest. */
+static int flow_tail(struct probe_flow *flow, uint64_t target, const struct frame_state *state)
+{
+    struct probe_range at;
+
+    if (!flow->tails || !at_entry_depth(state) || !flow->code->tail || !flow->code->tail(flow->code->userdata, target, &at)) {
+        flow->tail_calls++;
+        return 0;
+    }
+    if (probe_flow_range(flow, at.start))
+        return flow_push(flow, at.start, state);
+    int r = flow_add_range(flow, at);
+    if (r == 0)
+        return flow_push(flow, at.start, state);
+    flow->tail_calls += r != -ENOMEM;
+    return r == -ENOMEM ? r : 0;
+}
+
 /* A jump out of all known parts: to another function, as the last thing that this one does, or to a part of this one, which has a frame
  * that another function would not take over. */
 static int flow_leave(struct probe_flow *flow, uint64_t target, const struct frame_state *state)
@@ -123,10 +141,8 @@ static int flow_leave(struct probe_flow *flow, uint64_t target, const struct fra
     uint64_t end = target + PROBE_FLOW_MAX_BYTES / PROBE_FLOW_MAX_RANGES;
     enum probe_part part = flow->code->part ? flow->code->part(flow->code->userdata, target, &end) : PROBE_PART_UNKNOWN;
 
-    if (part == PROBE_PART_FUNCTION || !state->by_sp || state->depth == 8) {
-        flow->tail_calls++;
-        return 0;
-    }
+    if (part == PROBE_PART_FUNCTION || !state->by_sp || state->depth == 8)
+        return flow_tail(flow, target, state);
     int r = flow_add_range(flow, (struct probe_range){target, end});
     if (r == -ERANGE)
         flow->torn = true;
@@ -257,10 +273,11 @@ int probe_flow_run(struct probe_flow *flow)
     int r;
 
     frame_state_at_entry(&state);
-    size_t n_own = flow->n_ranges; /* those that are found are not known to have no other's code */
+    size_t n_own = flow->n_ranges; /* those that are found are not known to have no other's code, */
     r = flow_push(flow, flow->ranges[0].at.start, &state);
     while (r == 0 && flow->n_due > 0 && !flow->torn)
         r = flow_follow(flow, flow->due[--flow->n_due]);
+    n_own = flow->tails ? flow->n_ranges : n_own; /* which does not matter here: such places are passed by others anyway */
     for (size_t i = 0; r == 0 && i < n_own; i++)
         flow_sweep(flow, &flow->ranges[i]);
     return r;

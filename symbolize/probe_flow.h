@@ -31,6 +31,7 @@ struct probe_flow {
     uint64_t returns[PROBE_MAX_RETURNS];
     size_t n_returns;
     uint32_t tail_calls;
+    bool tails;     /* what it jumps to in the end is followed as well; else such ways are counted */
     bool computed;  /* it has jumps that nobody knows the targets of */
     bool too_much;  /* of something: what stands here is not all */
     bool torn;      /* instructions overlap, or what is reached is none */

@@ -79,11 +79,21 @@ static int find_entry(struct probe_flow *flow, const struct probe_function *f, u
 
 /* ---- results */
 
+/* Where a jump's targets are not known, all places where it may lead to are. */
+static bool is_all_known(const struct probe_flow *flow)
+{
+    bool swept = true;
+
+    for (size_t i = 0; i < (flow->tails ? flow->n_ranges : 1); i++)
+        swept = swept && flow->ranges[i].swept;
+    return swept || !flow->computed;
+}
+
 static int find_returns(struct probe_flow *flow, struct probe_points *points)
 {
     struct probe_point point;
 
-    if (flow->torn || (flow->computed && !flow->ranges[0].swept))
+    if (flow->torn || !is_all_known(flow))
         return -EILSEQ;
     if (flow->too_much)
         return -E2BIG;
@@ -117,6 +127,7 @@ int probe_place_find(const struct probe_code *code, const struct probe_function 
     CLEANUP(probe_points_deinit) struct probe_points points = {0};
 
     int r = probe_flow_init(&flow, code, f);
+    flow.tails = want == PROBE_ENDS;
     if (r == 0)
         r = probe_flow_run(&flow);
     if (r == 0 && !elf_segments_offset(code->segments, f->main.start, &points.entry))

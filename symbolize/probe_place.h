@@ -18,6 +18,7 @@ struct elf_segments;
 enum probe_want {
     PROBE_ARGS,   /* one place that each call passes exactly once, with the argument registers that were asked for as they were at the entry */
     PROBE_RESULT, /* all places where a call ends, with the result in rax and the return address at *rsp */
+    PROBE_ENDS,   /* the same, in functions of the file as well to which this one jumps as the last thing that it does: others pass these, too */
 };
 
 enum probe_cost { PROBE_EMULATED, PROBE_STEPPED };
@@ -41,8 +42,8 @@ struct probe_points {
     uint64_t entry;           /* file offset: for the symbol */
     struct probe_point *list; /* ARGS: one; RESULT: in no order */
     size_t n;
-    uint32_t tail_calls;      /* RESULT: ways out of the function by a jump: another function's ret ends such a call, and nobody sees its result */
-    uint32_t ways_in;         /* RESULT: jumps from elsewhere into the function's middle: what comes by them passes its rets as well */
+    uint32_t tail_calls;      /* RESULT, ENDS: ways out of the function by a jump: another function's ret ends such a call, and nobody sees its result */
+    uint32_t ways_in;         /* RESULT, ENDS: jumps from elsewhere into the function's middle: what comes by them passes its rets as well */
 };
 
 void probe_points_deinit(struct probe_points *points);
@@ -53,6 +54,10 @@ enum probe_part {
     PROBE_PART_FUNCTION, /* it belongs to another one */
 };
 
+struct probe_range {
+    uint64_t start, end;
+};
+
 /* A file's code. Addresses are those of its tables. */
 struct probe_code {
     const uint8_t *bytes;
@@ -60,14 +65,13 @@ struct probe_code {
     const struct elf_segments *segments;
     /* ret_end: of what is unknown, where the next function begins, if that is known. NULL: all is unknown. */
     enum probe_part (*part)(void *userdata, uint64_t address, uint64_t *ret_end);
+    /* Of what a function jumps to in the end: its range, behind the PLT if need be. False: it is in another file, or nobody knows. NULL: so it is
+     * always. */
+    bool (*tail)(void *userdata, uint64_t address, struct probe_range *ret);
     void *userdata;
 };
 
 #define PROBE_MAX_PARTS 4
-struct probe_range {
-    uint64_t start, end;
-};
-
 struct probe_function {
     struct probe_range main, parts[PROBE_MAX_PARTS]; /* parts: what was put elsewhere (NAME.cold) */
     size_t n_parts;

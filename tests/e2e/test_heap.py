@@ -1,6 +1,7 @@
 """What a process allocates, and what of that is live, by the functions that allocate: at rate 1 exactly, else within the sampling error."""
 
 import concurrent.futures
+import glob
 import math
 import os
 import re
@@ -301,16 +302,24 @@ CXX_TRUTH = {
 }
 
 
-@pytest.mark.parametrize("options", [[], ["-static"], ["-static-pie"]])
-def test_cxx(daemon, watch, tmp_path, options):
-    """Containers, by the functions that fill them, in dynamic and static programs; C++'s operators are no frames of them."""
+@pytest.mark.parametrize(
+    "options, preload",
+    [([], ""), (["-static"], ""), (["-static-pie"], ""), ([], "libjemalloc.so.2"), ([], "libtcmalloc_minimal.so.4"), ([], "libmimalloc.so.2")],
+)
+def test_cxx(daemon, watch, tmp_path, options, preload):
+    """Containers, by the functions that fill them, in dynamic and static programs and by other allocators, whose operator new ends in jumps; C++'s
+    operators are no frames of them."""
     if not shutil.which("g++"):
         pytest.skip("needs g++")
+    library = next(iter(glob.glob(f"/usr/lib/*/{preload}*")), "") if preload else ""
+    if preload and not library:
+        pytest.skip(f"needs {preload}")
     (tmp_path / "cxx.cc").write_text(CXX)
     done = subprocess.run(["g++", "-O1", "-g", *options, "-o", tmp_path / "cxx", tmp_path / "cxx.cc"], capture_output=True, text=True, check=False)
     if done.returncode != 0 and options:
         pytest.skip(f"can't link {options}: {done.stderr}")
-    process = subprocess.Popen([tmp_path / "cxx"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    environ = {**os.environ, "LD_PRELOAD": library} if library else None
+    process = subprocess.Popen([tmp_path / "cxx"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
     try:
         process.stdout.readline()
         watch(process.pid, rate=1)

@@ -42,6 +42,15 @@ static bool is_refusal(int r)
     return r == -ERANGE || r == -EILSEQ || r == -ENODATA || r == -E2BIG || r == -ENOMEM;
 }
 
+/* All that lies behind an address, which may be none. */
+static bool tail_of(void *userdata, uint64_t address, struct probe_range *ret)
+{
+    const struct head *head = userdata;
+
+    *ret = (struct probe_range){address, address + head->into};
+    return !(address & 1);
+}
+
 static void find(const struct probe_code *code, const struct probe_function *f, const struct head *head)
 {
     CLEANUP(probe_points_deinit) struct probe_points args = {0}, results = {0}, named = {0};
@@ -50,6 +59,11 @@ static void find(const struct probe_code *code, const struct probe_function *f, 
     if (r == 0)
         check_args(code, f, &args);
     r = probe_place_find(code, f, PROBE_RESULT, 0, &results);
+    FUZZ_CHECK(r == 0 || is_refusal(r));
+    if (r == 0)
+        check_returns(code, &results);
+    probe_points_deinit(&results);
+    r = probe_place_find(code, f, PROBE_ENDS, 0, &results);
     FUZZ_CHECK(r == 0 || is_refusal(r));
     if (r == 0)
         check_returns(code, &results);
@@ -72,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {.offset = half, .address = BASE + 0x10000, .file_bytes = size - half + (head.segmented >> 4), .executable = head.segmented & 2},
     };
     struct elf_segments segments = {.list = list, .n = 2};
-    const struct probe_code code = {.bytes = data, .n_bytes = size, .segments = &segments};
+    const struct probe_code code = {.bytes = data, .n_bytes = size, .segments = &segments, .tail = tail_of, .userdata = &head};
     const struct probe_function f = {
         .main = {BASE + head.start, BASE + head.end}, .parts = {{BASE + head.part_start, BASE + head.part_end}}, .n_parts = 1,
         .before = BASE, .other_entry = head.segmented & 4 ? BASE + head.start + head.into : UINT64_MAX,

@@ -54,6 +54,10 @@ __asm__(".text\n.balign 64\n"
         ".balign 8\n"
         /* the same by a table of addresses: the place's own is a pointer somewhere */
         "f_table: .globl f_table\n  cmp $3, %edi\np_table: .globl p_table\n  ja 1f\n  jmp *(%rsi,%rdi,8)\n1: ret\ne_table: .globl e_table\n"
+        /* the last thing that it does is another function, which may end so as well */
+        "f_last: .globl f_last\np_last: .globl p_last\n  test %rdi, %rdi\n  je 1f\n  ret\n1: jmp f_push\ne_last: .globl e_last\n"
+        "f_chain: .globl f_chain\np_chain: .globl p_chain\n  push %rbx\n  pop %rbx\n  jmp f_last\ne_chain: .globl e_chain\n"
+        "f_lost: .globl f_lost\np_lost: .globl p_lost\n  test %rdi, %rdi\n  je 1f\n  ret\n1: jmp f_table\ne_lost: .globl e_lost\n"
         /* no instruction */
         "f_bad: .globl f_bad\n  .byte 0x06\n  ret\ne_bad: .globl e_bad\n"
         ".balign 8\nslot: .globl slot\n.quad 0\n"
@@ -65,7 +69,7 @@ LABEL(code_begin); LABEL(code_end); LABEL(slot);
 FUNCTION(push); FUNCTION(cet); FUNCTION(free); FUNCTION(frame); FUNCTION(gone); FUNCTION(part); FUNCTION(fault); FUNCTION(store); FUNCTION(loop);
 FUNCTION(wide);
 FUNCTION(again); FUNCTION(joined); FUNCTION(joins); FUNCTION(calls); FUNCTION(prefix); FUNCTION(nops); FUNCTION(switch); FUNCTION(case);
-FUNCTION(table);
+FUNCTION(table); FUNCTION(last); FUNCTION(chain); FUNCTION(lost);
 LABEL(f_bad); LABEL(e_bad);
 
 #define BASE 0x400000u
@@ -238,6 +242,38 @@ START_TEST(test_returns)
 }
 END_TEST
 
+static bool tail_of(void *userdata, uint64_t at, struct probe_range *ret)
+{
+    const struct probe_range known[] = {{address(f_push), address(e_push)}, {address(f_last), address(e_last)}, {address(f_table), address(e_table)}};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i].start == at)
+            return *ret = known[i], true;
+    return false;
+}
+
+static void check_ends(struct probe_function f, size_t n, uint32_t tail_calls)
+{
+    struct probe_points points = {0};
+
+    ck_assert_int_eq(probe_place_find(&image, &f, PROBE_ENDS, 0, &points), 0);
+    ck_assert_uint_eq(points.n, n);
+    ck_assert_uint_eq(points.tail_calls, tail_calls);
+    probe_points_deinit(&points);
+}
+
+START_TEST(test_ends_elsewhere)
+{
+    CHECK_RETURNS(last, 1, 1, 0);
+    check_ends(FIND(last), 1, 1); /* nobody knows where that is */
+    image.tail = tail_of;
+    CHECK_RETURNS(last, 1, 1, 0);
+    check_ends(FIND(last), 2, 0);
+    check_ends(FIND(chain), 2, 0);
+    check_ends(FIND(lost), 2, 1); /* which goes on by a computed jump */
+}
+END_TEST
+
 START_TEST(test_an_own_part_elsewhere)
 {
     struct probe_function f = FIND(free);
@@ -300,6 +336,7 @@ int main(void)
     tcase_add_test(t, test_a_pointer_to_the_place);
     tcase_add_test(t, test_bytes_before_it);
     tcase_add_test(t, test_returns);
+    tcase_add_test(t, test_ends_elsewhere);
     tcase_add_test(t, test_an_own_part_elsewhere);
     tcase_add_test(t, test_named_instructions);
     tcase_add_test(t, test_what_the_kernel_emulates);
