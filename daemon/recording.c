@@ -271,7 +271,8 @@ int recording_new(struct server *server, const struct recording_config *config, 
         return 503;
     }
     *rec = (struct recording){.server = server, .ops = *ops, .userdata = userdata, .asker = *config->asker, .params = *config->params,
-                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1, .late.fd = -1, .go = {.fd = -1}};
+                              .pid = config->pid, .slot = slot, .watch = config->watch, .table_fd = -1, .probe_fd = -1,
+                              .late.fd = -1, .go = {.fd = -1}};
     rec->params.unwind = unwind;
     TAILQ_INIT(&rec->views);
     rec->target.uid = AUDIT_NO_UID;

@@ -42,7 +42,7 @@ struct probe_points {
     uint64_t entry;           /* file offset: for the symbol */
     struct probe_point *list; /* ARGS: one; RESULT: in no order */
     size_t n;
-    uint32_t tail_calls;      /* RESULT, ENDS: ways out of the function by a jump: another function's ret ends such a call, and nobody sees its result */
+    uint32_t tail_calls;      /* RESULT, ENDS: ways out of the function by a jump: another one's ret ends such a call, and nobody sees its result */
     uint32_t ways_in;         /* RESULT, ENDS: jumps from elsewhere into the function's middle: what comes by them passes its rets as well */
 };
 
