@@ -360,6 +360,8 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     t = thread_find(task);
     if (t && t->place != THREAD_DEAD)
         thread_is_gone(t, x, slots);
+    else if (t && thread_moves_aside(t))
+        sessions_lost_thread(slots, tgid);
     thread_remove(task);
     t = thread_of(task, tgid, slots);
     if (!t) {

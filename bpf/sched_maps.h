@@ -13,7 +13,8 @@ struct {
 } sched_filter SEC(".maps");
 
 /* The threads of all targets, by the address of their task: that stays the same when a thread takes its process over by exec. Each is
- * removed at its end. Made when the first session begins, so that idle it takes no memory. Its keys and values by size: see counts. */
+ * removed at its end, or kept for windows that are being settled (thread_moves_aside). Made when the first session begins, so that idle it
+ * takes no memory. Its keys and values by size: see counts. */
 struct threads_map {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 1);

@@ -505,7 +505,7 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
 
     if (!s || !t || !x)
         return 0;
-    if (!s->opened_ns) {
+    if (!s->opened_ns || x->now_ns <= s->opened_ns) {
         /* A dump may have found it, and must not count for the whole window, as of threads that never move: no time, but it was seen. */
         if (s->sched_kind == SCHED_WALL || s->sched_kind == SCHED_OFFCPU)
             sched_count(t, x, slot, SAMPLE_STATE_CPU << 8 | NO_STACK, 0);

@@ -145,6 +145,16 @@ static __always_inline void thread_is_kept(void)
         __sync_fetch_and_add(&filter->kept, 1);
 }
 
+/* A dead thread that is kept makes room for one that has its place in memory: from now on it is known by when it was born. 0, or an error. */
+static __always_inline long thread_moves_aside(const struct thread_state *t)
+{
+    __u32 zero = 0;
+    __u64 key = t->born_ns << 1 | 1; /* nobody's address */
+    void *map = bpf_map_lookup_elem(&threads, &zero);
+
+    return map ? bpf_map_update_elem(map, &key, t, BPF_ANY) : 0;
+}
+
 __noinline int session_lost_thread(__u32 slot, __u32 tgid)
 {
     struct session_ctl *s = sched_session(slot, tgid);

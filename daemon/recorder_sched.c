@@ -153,7 +153,7 @@ bool recorder_prepare(struct recorder *r)
 
 /* ---- what is under way */
 
-static int threads_add(struct threads_read *t, uint32_t tgid, uint64_t task, const struct thread_state *state)
+static int threads_add(struct threads_read *t, uint32_t tgid, const struct thread_state *state)
 {
     if (state->tgid != tgid)
         return 0;
@@ -165,7 +165,7 @@ static int threads_add(struct threads_read *t, uint32_t tgid, uint64_t task, con
         t->threads = grown;
         t->room = room;
     }
-    t->threads[t->n++] = (struct settle_thread){.task = task, .state = *state};
+    t->threads[t->n++] = (struct settle_thread){.state = *state};
     return 0;
 }
 
@@ -186,7 +186,7 @@ static int threads_read(const struct recorder *r, struct threads_read *ret)
         if (more < 0 && more != -ENOENT)
             return more;
         for (uint32_t i = 0; e == 0 && i < n; i++)
-            e = threads_add(ret, (uint32_t)r->pid, tasks[i], &states[i]);
+            e = threads_add(ret, (uint32_t)r->pid, &states[i]);
         first = false;
     }
     return e;

@@ -188,15 +188,16 @@ static int add_left(struct settler *s, const struct settle_thread *closed)
     return r ? r : add_waiting(s, &t, has_bit(s, &t, t.given));
 }
 
-static const struct settle_thread *thread_in(const struct settle_thread *threads, size_t n, uint64_t task)
+/* By when it was born: its place in memory may be another's by now. */
+static const struct settle_thread *thread_in(const struct settle_thread *threads, size_t n, uint64_t born_ns)
 {
     size_t low = 0, high = n;
 
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (threads[middle].task == task)
+        if (threads[middle].state.born_ns == born_ns)
             return &threads[middle];
-        if (threads[middle].task < task)
+        if (threads[middle].state.born_ns < born_ns)
             low = middle + 1;
         else
             high = middle;
@@ -236,10 +237,10 @@ static int add_alive(struct settler *s, const struct settle_thread *closed, cons
     return t->place == THREAD_RUNNING ? add_running(s, t) : add_waiting(s, t, has_bit(s, t, t->given));
 }
 
-static int by_task(const void *a, const void *b)
+static int by_birth(const void *a, const void *b)
 {
     const struct settle_thread *x = a, *y = b;
-    return x->task < y->task ? -1 : x->task > y->task;
+    return x->state.born_ns < y->state.born_ns ? -1 : x->state.born_ns > y->state.born_ns;
 }
 
 static int add_all_alive(struct settler *s)
@@ -250,9 +251,9 @@ static int add_all_alive(struct settler *s)
     if (r == 0 && s->q->n_closed > 0)
         memcpy(closed, s->q->closed, s->q->n_closed * sizeof(*closed));
     if (r == 0)
-        qsort(closed, s->q->n_closed, sizeof(*closed), by_task);
+        qsort(closed, s->q->n_closed, sizeof(*closed), by_birth);
     for (size_t i = 0; r == 0 && i < s->q->n_ended; i++)
-        r = add_alive(s, thread_in(closed, s->q->n_closed, s->q->ended[i].task), &s->q->ended[i]);
+        r = add_alive(s, thread_in(closed, s->q->n_closed, s->q->ended[i].state.born_ns), &s->q->ended[i]);
     free(closed);
     return r;
 }

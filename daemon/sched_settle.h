@@ -21,7 +21,6 @@
 
 /* A thread as it was read from the programs' map. */
 struct settle_thread {
-    uint64_t task; /* its key there */
     struct thread_state state;
     uint64_t left_ns; /* RUNNING: when it must have left its CPU all the same; 0: it has not */
 };

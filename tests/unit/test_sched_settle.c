@@ -43,7 +43,7 @@ static void add_found(struct window *w, uint32_t tid, uint64_t stack, enum sampl
 /* The thread at the window's end and a moment later: the same, unless the test changes one. */
 static struct settle_thread *add_thread(struct window *w, uint32_t tid, enum thread_place place)
 {
-    struct settle_thread t = {.task = 100 + tid, .state = {.born_ns = 1, .in_ns = 1, .out_ns = 1, .generation = GENERATION, .tgid = 1, .tid = tid,
+    struct settle_thread t = {.state = {.born_ns = tid, .in_ns = 1, .out_ns = 1, .generation = GENERATION, .tgid = 1, .tid = tid,
                               .place = place, .given = 1 << SLOT, .stack_hash = {{tid * 10, 9}}}};
 
     w->closed[w->q.n_closed++] = t;
