@@ -235,15 +235,16 @@ static int find_function(struct custom_search *s, const struct custom_function *
 {
     struct probe_found found;
     AUTO_FREE struct probe_site *sites = NULL;
+    char why[PROBE_WHY_BYTES] = "";
     uint32_t object = 0;
 
     int r = find_object(s, f->object, &object);
     if (r < 0)
         return r;
     int fd = open_object(s, object);
-    r = fd < 0 ? fd : probe_find_sites(fd, probe, &found, &sites);
+    r = fd < 0 ? fd : probe_find_sites(fd, probe, &found, &sites, why, sizeof(why));
     if (r < 0) {
-        (void)snprintf(s->message, s->message_len, "%.200s in %.200s: %s", f->symbol, last_part(object_path(s, object)), probe_why(r, probe));
+        (void)snprintf(s->message, s->message_len, "%.200s in %.200s: %s", f->symbol, last_part(object_path(s, object)), why[0] ? why : strerror(-r));
         return r == -ENOMEM || r == -ECANCELED ? r : -ENOENT;
     }
     s->found.tail_calls += found.tail_calls;

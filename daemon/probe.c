@@ -92,29 +92,16 @@ static int probe_function(struct module *module, const struct worker_probe *prob
     return 0;
 }
 
-static int probe_sites(int elf_fd, const struct worker_probe *probe, struct probe_answer *ret)
-{
-    static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
-    AUTO_CLOSE int fd = elf_fd;
-    CLEANUP(probe_free_symbolizer) struct symbolizer *symbolizer = symbolizer_new(&ops, 0);
-    struct module *module;
+/* ---- what went wrong, for the user */
 
-    if (!symbolizer)
-        return -ENOMEM;
-    int r = symbolizer_module(symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &module);
-    if (r < 0)
-        return r;
-    return probe->usdt ? probe_usdt(module, probe->symbol, ret) : probe_function(module, probe, ret);
-}
-
-const char *probe_why(int error, const struct worker_probe *probe)
+static const char *probe_why(int error, const struct worker_probe *probe)
 {
     switch (error) {
     case -ENOENT:
         return probe->usdt ? "the file has no such USDT probe"
                            : "the file has no such function in its symbol tables";
     case -ENOTUNIQ:
-        return "several functions have that name: use the mangled one";
+        return "several functions have that name";
     case -ERANGE:
         return "the offset lies outside of the function";
     case -ENOEXEC:
@@ -131,11 +118,76 @@ const char *probe_why(int error, const struct worker_probe *probe)
     }
 }
 
-int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites)
+static const char *probe_why_absent(enum symbol_absence absence)
+{
+    switch (absence) {
+    case SYMBOL_CHOSEN_AT_RUN_TIME:
+        return ": which code it means is chosen at run time (IFUNC), so name that";
+    case SYMBOL_OF_ANOTHER_FILE:
+        return ": it calls that of another file, which must be named before it";
+    case SYMBOL_TABLES_ABSENT:
+        return ": it has none (it is stripped), or they name no functions";
+    case SYMBOL_ABSENT:
+        break;
+    }
+    return "";
+}
+
+static void probe_append(char *why, size_t len, const char *before, const struct symbol_suggestion *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)snprintf(why + strlen(why), len - strlen(why), "%s%s", i == 0 ? before : ", ", list[i].name);
+}
+
+static void probe_explain(int error, struct module *module, const struct worker_probe *probe, char *why, size_t len)
+{
+    struct symbol_suggestion list[SUGGESTIONS_MAX];
+    const char *colon = strchr(probe->symbol, ':');
+
+    (void)snprintf(why, len, "%s", probe_why(error, probe));
+    if (error == -ENOENT && probe->usdt) {
+        probe_append(why, len, "; it has, for example: ", list, module_usdt_names(module, colon ? colon + 1 : probe->symbol, list));
+    } else if (error == -ENOENT) {
+        enum symbol_absence absence = module_absence(module, probe->symbol);
+        (void)snprintf(why + strlen(why), len - strlen(why), "%s", probe_why_absent(absence));
+        if (absence != SYMBOL_OF_ANOTHER_FILE)
+            probe_append(why, len, "; like it: ", list, module_similar(module, probe->symbol, list));
+        if (absence == SYMBOL_ABSENT)
+            (void)snprintf(why + strlen(why), len - strlen(why), "; names of C++ and Rust are written as they read, ns::f or ns::f(int), or as the linker "
+                           "has them");
+    } else if (error == -ENOTUNIQ) {
+        probe_append(why, len, ": write one of ", list, module_namesakes(module, probe->symbol, list));
+    }
+}
+
+/* ---- the search */
+
+static int probe_sites(int elf_fd, const struct worker_probe *probe, struct probe_answer *ret, char *why, size_t why_len)
+{
+    static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
+    AUTO_CLOSE int fd = elf_fd;
+    CLEANUP(probe_free_symbolizer) struct symbolizer *symbolizer = symbolizer_new(&ops, 0);
+    struct module *module;
+
+    if (!symbolizer)
+        return -ENOMEM;
+    int r = symbolizer_module(symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &module);
+    if (r < 0) {
+        (void)snprintf(why, why_len, "%s", probe_why(r, probe));
+        return r;
+    }
+    r = probe->usdt ? probe_usdt(module, probe->symbol, ret) : probe_function(module, probe, ret);
+    if (r < 0)
+        probe_explain(r, module, probe, why, why_len);
+    return r;
+}
+
+int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites, char *why,
+                     size_t why_len)
 {
     struct probe_answer answer = {0};
 
-    int r = probe_sites(elf_fd, probe, &answer);
+    int r = probe_sites(elf_fd, probe, &answer, why, why_len);
     if (r < 0) {
         probe_answer_deinit(&answer);
         return r;
@@ -149,8 +201,9 @@ int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_
                size_t message_len)
 {
     CLEANUP(probe_answer_deinit) struct probe_answer answer = {0};
+    char why[PROBE_WHY_BYTES] = "";
 
-    int r = probe_sites(elf_fd, probe, &answer);
+    int r = probe_sites(elf_fd, probe, &answer, why, sizeof(why));
     if (r == 0 && answer.found.n > PROBE_MAX_SITES)
         r = -E2BIG;
     size_t len = answer.found.n * sizeof(*answer.sites);
@@ -158,7 +211,7 @@ int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_
                    || write(out_fd, answer.sites, len) != (ssize_t)len))
         r = -EIO;
     if (r < 0) {
-        (void)snprintf(message, message_len, "%s: %s", probe->symbol, probe_why(r, probe));
+        (void)snprintf(message, message_len, "%s: %s", probe->symbol, why[0] ? why : probe_why(r, probe));
         return r;
     }
     *ret_len = sizeof(answer.found) + len;

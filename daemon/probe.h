@@ -8,6 +8,8 @@
 #include "symbolize/probe_place.h"
 
 #define PROBE_MAX_SITES 4096
+/* What is wrong, with what may have been meant. */
+#define PROBE_WHY_BYTES 900
 
 /* A worker's answer: this, and behind it n sites. */
 struct probe_found {
@@ -24,7 +26,6 @@ struct probe_site {
  * for the user: -ENOENT, -ENOTUNIQ, -ERANGE, -ENOEXEC, -EILSEQ, -ENODATA, -E2BIG (more than PROBE_MAX_SITES). */
 int probe_find(int elf_fd, const struct worker_probe *probe, int out_fd, uint64_t *ret_len, char *message,
                size_t message_len);
-/* The same for callers in the worker: *ret_sites is the caller's to free. */
-int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites);
-/* What an error of these means, for the user. */
-const char *probe_why(int error, const struct worker_probe *probe);
+/* The same for callers in the worker: *ret_sites is the caller's to free; why: what is wrong, for the user. */
+int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites, char *why,
+                     size_t why_len);

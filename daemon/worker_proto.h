@@ -106,7 +106,7 @@ struct worker_message {
             struct worker_body body;
             uint64_t cpu_ns; /* of the job */
             uint64_t cache_bytes;
-            char message[512];
+            char message[1024];
         } done;
         struct worker_body draft;
         struct {

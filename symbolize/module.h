@@ -68,6 +68,14 @@ Dwarf_CFI *module_cfi(struct module *m);
 Dwarf_CFI *module_debug_cfi(struct module *m);
 /* Where functions begin by unwind information, read once. */
 const struct code_starts *module_need_starts(struct module *m);
+/* A name as a symbol table has it, or as it reads: then up to its parameters, too. */
+struct symbol_wanted {
+    const char *name;
+    size_t len;
+    bool demangled;
+};
+/* raw: elf_symbol_raw_name. */
+bool symbol_is_wanted(const struct symbol_wanted *wanted, const char *raw);
 /* The one function of a name, as module_find_function finds it: addresses. 0, or its errors. */
 int module_search_function(struct module *m, const char *name, struct probe_range *ret);
 /* True where what it knows should not be kept for the next job. */

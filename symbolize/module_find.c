@@ -1,5 +1,6 @@
 /* Functions by name, for probes. A name as the linker has it goes first; a demangled one is compared with
  * every function's, which is slow, and only taken where it means one function. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,26 +11,39 @@
 
 /* A search for one name over the tables of a module. */
 struct function_search {
-    const char *name;
-    size_t name_len;
-    bool demangled;
+    struct symbol_wanted wanted;
+    bool anywhere;
+    uint64_t start; /* else only the one that begins there */
     const struct elf_symbol *found;
     bool several;
 };
 
-static bool name_matches(const struct function_search *s, const char *raw)
+bool symbol_is_wanted(const struct symbol_wanted *wanted, const char *raw)
 {
-    size_t len = strcspn(raw, "@");
-    if (!s->demangled)
-        return len == s->name_len && memcmp(raw, s->name, len) == 0;
+    if (!wanted->demangled)
+        return strncmp(raw, wanted->name, wanted->len) == 0 && (!raw[wanted->len] || raw[wanted->len] == '@');
     if (raw[0] != '_')
         return false;
-    AUTO_FREE char *plain = strndup(raw, len);
+    AUTO_FREE char *plain = strndup(raw, strcspn(raw, "@"));
     AUTO_FREE char *readable = plain ? demangle(plain) : NULL;
-    if (!readable || strncmp(readable, s->name, s->name_len) != 0)
+    if (!readable || strncmp(readable, wanted->name, wanted->len) != 0)
         return false;
     /* Whole, or up to its parameters. */
-    return readable[s->name_len] == '\0' || (readable[s->name_len] == '(' && !strchr(s->name, '('));
+    return readable[wanted->len] == '\0' || (readable[wanted->len] == '(' && !memchr(wanted->name, '(', wanted->len));
+}
+
+/* Cuts "@0xADDRESS" off the end of what is wanted. */
+static void cut_start(struct function_search *s)
+{
+    const char *at = strrchr(s->wanted.name, '@');
+    char *end;
+
+    if (!at || strncmp(at, "@0x", 3) != 0 || !isxdigit((unsigned char)at[3]))
+        return;
+    s->start = strtoull(at + 3, &end, 16);
+    s->anywhere = *end != '\0';
+    if (!s->anywhere)
+        s->wanted.len = (size_t)(at - s->wanted.name);
 }
 
 /* Of several versions the default one is what new programs are linked with. */
@@ -45,7 +59,8 @@ static void search_table(struct function_search *s, Elf *elf, const struct elf_s
     for (size_t i = 0; i < symbols->n; i++) {
         const struct elf_symbol *symbol = &symbols->list[i];
         const char *raw = symbol->ifunc || symbol->stub ? NULL : elf_symbol_raw_name(elf, symbol);
-        if (!raw || is_old_version(symbol, raw) != old_versions || !name_matches(s, raw))
+        if (!raw || is_old_version(symbol, raw) != old_versions || (!s->anywhere && symbol->start != s->start) ||
+            !symbol_is_wanted(&s->wanted, raw))
             continue;
         if (!s->found)
             s->found = symbol;
@@ -65,15 +80,16 @@ static void search_module(struct function_search *s, struct module *m)
 
 int module_search_function(struct module *m, const char *name, struct probe_range *ret)
 {
-    struct function_search s = {.name = name, .name_len = strlen(name)};
-    if (s.name_len == 0)
+    struct function_search s = {.wanted = {.name = name, .len = strlen(name)}, .anywhere = true};
+    cut_start(&s);
+    if (s.wanted.len == 0)
         return -ENOENT;
     int r = module_need_debug(m);
     if (r < 0)
         return r;
     search_module(&s, m);
     if (!s.found) {
-        s.demangled = true;
+        s.wanted.demangled = true;
         search_module(&s, m);
     }
     if (!s.found)
