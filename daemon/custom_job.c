@@ -12,12 +12,16 @@
 #include "daemon/probe.h"
 #include "symbolize/elf_file.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 /* The arguments of the sites of include/cprofd/profile.h: name, key, weight, skip. */
 #define DECLARED_KEY CUSTOM_ARG1
 #define DECLARED_WEIGHT CUSTOM_ARG2
 /* Files of one target that are looked at. */
 #define CUSTOM_MAX_LOOKS 1024
+/* And for a function that was not where it was looked for. */
+#define CUSTOM_HINT_MAX_FILES 64
+#define CUSTOM_HINT_MAX_NS (500 * NSEC_PER_MSEC)
 
 struct custom_search {
     const struct custom_request *request;
@@ -197,37 +201,80 @@ static const char *last_part(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static bool is_named(const struct custom_search *s, const struct raw_mapping *m, const char *name)
+/* Whether a mapped file is meant by a name: that of the main binary (""), a path, its last part; or, loosely, what that begins with, so that a
+ * library may be named without its version. */
+static bool is_named(const struct custom_search *s, const struct raw_mapping *m, const char *name, bool loosely)
 {
     const char *path = m->object == RAW_NO_OBJECT || m->object >= s->mapped.n_objects ? NULL : object_path(s, m->object);
+    size_t len = strlen(name);
 
     if (!path)
         return false;
-    return !*name ? m->main_binary : strcmp(name, *name == '/' ? path : last_part(path)) == 0;
+    if (!*name || *name == '/')
+        return *name ? strcmp(name, path) == 0 : m->main_binary;
+    return strncmp(last_part(path), name, len) == 0 && last_part(path)[len] == (loosely ? '.' : '\0');
 }
 
-/* What there is, for one who named something else. */
-static void name_objects(struct custom_search *s, const char *name)
+/* What there is, for one who named something else, or several. */
+static void name_objects(struct custom_search *s, const char *what, const char *name, bool loosely)
 {
-    size_t len = (size_t)snprintf(s->message, s->message_len, "no file \"%.100s\" is mapped for execution; these are:", name);
+    size_t len = (size_t)snprintf(s->message, s->message_len, what, name);
+    bool *seen = calloc(s->mapped.n_objects + 1, sizeof(*seen));
 
-    for (size_t i = 0; i < s->n_objects && len < s->message_len; i++)
-        len += (size_t)snprintf(s->message + len, s->message_len - len, " %.60s", last_part(object_path(s, s->objects[i])));
+    for (size_t i = 0; seen && i < s->mapped.n_mappings && len < s->message_len; i++) {
+        const struct raw_mapping *m = &s->mapped.mappings[i];
+        if (m->object == RAW_NO_OBJECT || m->object >= s->mapped.n_objects || seen[m->object] || (loosely && !is_named(s, m, name, true)))
+            continue;
+        seen[m->object] = true;
+        len += (size_t)snprintf(s->message + len, s->message_len - len, " %.60s", last_part(object_path(s, m->object)));
+    }
+    free(seen);
+}
+
+/* Number of different files of that name: 2: more than one. */
+static unsigned count_named(const struct custom_search *s, const char *name, bool loosely, uint32_t *ret)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < s->mapped.n_mappings && n < 2; i++) {
+        const struct raw_mapping *m = &s->mapped.mappings[i];
+        if (!is_named(s, m, name, loosely) || (n > 0 && m->object == *ret))
+            continue;
+        *ret = m->object;
+        n++;
+    }
+    return n;
 }
 
 static int find_object(struct custom_search *s, const char *name, uint32_t *ret)
 {
-    for (size_t i = 0; i < s->mapped.n_mappings; i++) {
-        if (!is_named(s, &s->mapped.mappings[i], name))
-            continue;
-        *ret = s->mapped.mappings[i].object;
+    if (count_named(s, name, false, ret) > 0) /* of the same name in several places one: the path tells them apart */
         return 0;
-    }
-    if (*name)
-        name_objects(s, name);
-    else
+    unsigned n = *name ? count_named(s, name, true, ret) : 0;
+    if (n == 1)
+        return 0;
+    if (!*name)
         (void)snprintf(s->message, s->message_len, "the process's main binary is not mapped");
+    else if (n == 0)
+        name_objects(s, "no file \"%.100s\" is mapped for execution; these are:", name, false);
+    else
+        name_objects(s, "several files are mapped for execution that \"%.100s\" may mean:", name, true);
     return -ENOENT;
+}
+
+/* For one who named no file, or the wrong one: those that have such a function. */
+static void name_owners(struct custom_search *s, const struct worker_probe *probe, uint32_t but)
+{
+    const uint64_t until_ns = monotonic_ns() + CUSTOM_HINT_MAX_NS;
+
+    for (size_t i = 0; i < s->n_objects && i < CUSTOM_HINT_MAX_FILES && monotonic_ns() < until_ns; i++) {
+        uint32_t object = s->objects[i];
+        int fd = object != but && s->mapped.objects[object].available ? open_object(s, object) : -1;
+        size_t len = strlen(s->message);
+        if (fd >= 0 && probe_has_function(fd, probe->symbol))
+            (void)snprintf(s->message + len, s->message_len - len, "; %.100s has it: write %.100s:%.100s", last_part(object_path(s, object)),
+                           last_part(object_path(s, object)), probe->symbol);
+    }
 }
 
 /* The places of one function, all of that role. */
@@ -245,6 +292,8 @@ static int find_function(struct custom_search *s, const struct custom_function *
     r = fd < 0 ? fd : probe_find_sites(fd, probe, &found, &sites, why, sizeof(why));
     if (r < 0) {
         (void)snprintf(s->message, s->message_len, "%.200s in %.200s: %s", f->symbol, last_part(object_path(s, object)), why[0] ? why : strerror(-r));
+        if (r == -ENOENT && fd >= 0)
+            name_owners(s, probe, object);
         return r == -ENOMEM || r == -ECANCELED ? r : -ENOENT;
     }
     s->found.tail_calls += found.tail_calls;

@@ -16,9 +16,24 @@ static int probe_no_debug_file(void *userdata, const struct debug_file_request *
     return -ENOENT;
 }
 
-static void probe_free_symbolizer(struct symbolizer **s)
+struct probe_file {
+    struct symbolizer *symbolizer;
+    struct module *module; /* its */
+};
+
+static void probe_file_close(struct probe_file *file)
 {
-    symbolizer_free(*s);
+    symbolizer_free(file->symbolizer);
+}
+
+/* elf_fd becomes the callee's. */
+static int probe_file_open(int elf_fd, struct probe_file *ret)
+{
+    static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
+    AUTO_CLOSE int fd = elf_fd;
+
+    ret->symbolizer = symbolizer_new(&ops, 0);
+    return ret->symbolizer ? symbolizer_module(ret->symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &ret->module) : -ENOMEM;
 }
 
 /* The answer while it is collected. */
@@ -150,11 +165,10 @@ static void probe_explain(int error, struct module *module, const struct worker_
     } else if (error == -ENOENT) {
         enum symbol_absence absence = module_absence(module, probe->symbol);
         (void)snprintf(why + strlen(why), len - strlen(why), "%s", probe_why_absent(absence));
-        if (absence != SYMBOL_OF_ANOTHER_FILE)
+        if (absence != SYMBOL_OF_ANOTHER_FILE && absence != SYMBOL_TABLES_ABSENT)
             probe_append(why, len, "; like it: ", list, module_similar(module, probe->symbol, list));
         if (absence == SYMBOL_ABSENT)
-            (void)snprintf(why + strlen(why), len - strlen(why), "; names of C++ and Rust are written as they read, ns::f or ns::f(int), or as the linker "
-                           "has them");
+            (void)snprintf(why + strlen(why), len - strlen(why), "; C++ and Rust: as it reads, ns::f or ns::f(int), or mangled");
     } else if (error == -ENOTUNIQ) {
         probe_append(why, len, ": write one of ", list, module_namesakes(module, probe->symbol, list));
     }
@@ -164,22 +178,28 @@ static void probe_explain(int error, struct module *module, const struct worker_
 
 static int probe_sites(int elf_fd, const struct worker_probe *probe, struct probe_answer *ret, char *why, size_t why_len)
 {
-    static const struct symbolizer_ops ops = {.open_debug_file = probe_no_debug_file};
-    AUTO_CLOSE int fd = elf_fd;
-    CLEANUP(probe_free_symbolizer) struct symbolizer *symbolizer = symbolizer_new(&ops, 0);
-    struct module *module;
+    CLEANUP(probe_file_close) struct probe_file file = {0};
 
-    if (!symbolizer)
-        return -ENOMEM;
-    int r = symbolizer_module(symbolizer, &(struct file_identity){0}, TAKE_FD(fd), NULL, &module);
+    int r = probe_file_open(elf_fd, &file);
     if (r < 0) {
         (void)snprintf(why, why_len, "%s", probe_why(r, probe));
         return r;
     }
-    r = probe->usdt ? probe_usdt(module, probe->symbol, ret) : probe_function(module, probe, ret);
+    r = probe->usdt ? probe_usdt(file.module, probe->symbol, ret) : probe_function(file.module, probe, ret);
     if (r < 0)
-        probe_explain(r, module, probe, why, why_len);
+        probe_explain(r, file.module, probe, why, why_len);
     return r;
+}
+
+bool probe_has_function(int elf_fd, const char *symbol)
+{
+    CLEANUP(probe_file_close) struct probe_file file = {0};
+    uint64_t file_offset;
+
+    if (probe_file_open(elf_fd, &file) < 0)
+        return false;
+    int r = module_find_function(file.module, symbol, 0, &file_offset);
+    return r == 0 || r == -ENOTUNIQ;
 }
 
 int probe_find_sites(int elf_fd, const struct worker_probe *probe, struct probe_found *ret, struct probe_site **ret_sites, char *why,

@@ -111,7 +111,7 @@ static void compare_name(const struct name_form *wanted, const char *raw, struct
     struct candidate new;
     struct name_form form;
 
-    if (!name || !is_showable(name))
+    if (!name || !is_showable(name) || strstr(plain, ".cold")) /* the unlikely part of some function */
         return;
     name_form_make(readable ? readable : plain, &form);
     new.likeness = name_likeness(wanted, &form);

@@ -115,12 +115,12 @@ uint64_t module_code_start(struct module *m, uint64_t file_offset);
 
 /* Where a uprobe on a function goes: the file offset of its entry, plus offset. name as in the symbol
  * table (mangled), or demangled where exactly one matches; with "@0xADDRESS" behind it that one of several which begins
- * there. Functions only: an IFUNC's symbol is its chooser, a PLT stub somebody else's. 0; -ENOENT: no such symbol; -ENOTUNIQ: several; -ERANGE: offset
- * outside of it. */
+ * there. Functions only: an IFUNC's symbol is its chooser, a PLT stub somebody else's. 0; -ENOENT: no such symbol; -ENOTUNIQ: several;
+ * -ERANGE: offset outside of it. */
 int module_find_function(struct module *m, const char *name, uint64_t offset, uint64_t *ret_file_offset);
 
-/* For one whose name module_find_function did not find: why it may be missing, and others that are like it, the likest first; or where there are
- * several of that name (-ENOTUNIQ), names that are those of one alone. They are printable ASCII, and module_find_function knows them.
+/* For one whose name module_find_function did not find: why it may be missing, and others that are like it, the likest first; or where there
+ * are several of that name (-ENOTUNIQ), names that are those of one alone. They are printable ASCII, and module_find_function knows them.
  * module_usdt_names: PROVIDER:NAME of probes like it; where there are none like it, any. Each is for a bounded time, and gives their number. */
 #define SUGGESTIONS_MAX 5
 #define SUGGESTION_BYTES 160

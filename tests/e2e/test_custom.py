@@ -260,10 +260,11 @@ def test_query_weights(daemon, start_target, add):
     check_nothing_lost(found)
 
 
-def test_query_of_a_library(daemon, start_target):
+@pytest.mark.parametrize("library", ["libc.so.6", "libc.so", "libc"])
+def test_query_of_a_library(daemon, start_target, library):
     """What malloc gives and free takes, of the blobs, which are all that take_snapshots allocates."""
     target = start_target("blobs", PLAIN)
-    watch(daemon, target, "custom", add="libc.so.6:malloc:ret", remove="libc.so.6:free", weight="arg0", unit="bytes", max_overhead=1000000)
+    watch(daemon, target, "custom", add=f"{library}:malloc:ret", remove=f"{library}:free", weight="arg0", unit="bytes", max_overhead=1000000)
     target.truth("x")
     found = profile(daemon, target, "custom")
     assert leaves(found).get("take_snapshots") == 800, found.folded()
@@ -315,7 +316,8 @@ def test_query_of_cxx(daemon, start_target):
         ({"add": "libx.so:f", "remove": "blob_close"}, 'no file "libx.so" is mapped for execution; these are: blobs libc.so.6'),
         ({"add": "blob_opn", "remove": "blob_close"}, "; like it: blob_open;"),
         ({"add": "BlobOpen", "remove": "blob_close"}, "; like it: blob_open;"),
-        ({"add": "malloc:ret", "remove": "blob_close"}, "it calls that of another file, which must be named before it"),
+        ({"add": "malloc:ret", "remove": "blob_close"}, "it calls that of another file, which must be named before it; libc.so.6 has it"),
+        ({"add": "blobs:opendir", "remove": "blob_close"}, "; libc.so.6 has it: write libc.so.6:opendir"),
         ({"add": "libc.so.6:strlen", "remove": "blob_close"}, "chosen at run time (IFUNC)"),
         ({"add": "libc.so.6:mallok:ret", "remove": "blob_close"}, "; like it: malloc"),
         ({"add": "blob_open+0xffff", "remove": "blob_close"}, "lies outside of the function"),

@@ -56,7 +56,9 @@ END_TEST
 
 START_TEST(test_unlike)
 {
-    static const char *const pairs[][2] = {{"", ""}, {"", "f"}, {"f", ""}, {"ab", "ac"}, {"cat", "catalogue"}, {"open", "close"}, {"abcdef", "abcxyz"}};
+    static const char *const pairs[][2] = {
+        {"", ""}, {"", "f"}, {"f", ""}, {"ab", "ac"}, {"cat", "catalogue"}, {"open", "close"}, {"abcdef", "abcxyz"},
+    };
 
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
         ck_assert_msg(likeness(pairs[i][0], pairs[i][1]) == NAME_UNLIKE, "%s %s", pairs[i][0], pairs[i][1]);
