@@ -429,14 +429,15 @@ static void recording_unwind_on_pause(evutil_socket_t fd, short what, void *arg)
     recording_unwind_work(arg);
 }
 
-/* A dump waits for longer, once its target's mappings are known. */
+/* Each stack counts for good, of a dump, and of what lives: these wait for longer, once their target's mappings are known. */
 static bool recording_unwind_prolong(struct recording *rec)
 {
-    struct timeval more = {.tv_sec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) / 1000,
-                           .tv_usec = (RECORDING_UNWIND_DUMP_WAIT_MS - RECORDING_UNWIND_WAIT_MS) % 1000 * 1000};
+    bool for_good = rec->params.event == EVENT_DUMP || rec->params.event == EVENT_HEAP || rec->params.event == EVENT_CUSTOM;
+    struct timeval more = {.tv_sec = (RECORDING_UNWIND_LONG_WAIT_MS - RECORDING_UNWIND_WAIT_MS) / 1000,
+                           .tv_usec = (RECORDING_UNWIND_LONG_WAIT_MS - RECORDING_UNWIND_WAIT_MS) % 1000 * 1000};
     struct recording_unwind *u = &rec->unwind;
 
-    if (rec->params.event != EVENT_DUMP || !u->listed || u->prolonged || event_add(u->deadline, &more) < 0)
+    if (!for_good || !u->listed || u->prolonged || event_add(u->deadline, &more) < 0)
         return false;
     u->prolonged = true;
     return true;

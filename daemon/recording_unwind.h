@@ -15,8 +15,9 @@ struct recording;
 
 /* The window waits for the tables of what is mapped at the beginning, for so long after the request at most. */
 #define RECORDING_UNWIND_WAIT_MS 250
-/* A dump is over as soon as it begins: what is cut in it for want of a table stays so. Once the mappings are known it waits longer. */
-#define RECORDING_UNWIND_DUMP_WAIT_MS 5000
+/* What is cut for want of a table in a dump, which is over as soon as it begins, stays so; and in the stack of an object or a value, which is
+ * walked once. Once the mappings are known these wait longer. */
+#define RECORDING_UNWIND_LONG_WAIT_MS 5000
 /* What has changed is gathered for so long before it is written again. */
 #define RECORDING_UNWIND_PAUSE_US 5000
 /* What could not be written is tried again after so long. */

@@ -233,12 +233,13 @@ START_TEST(a_space_is_of_its_exec)
 }
 END_TEST
 
-/* What a dump lacks no later sample has. */
-START_TEST(a_dump_waits_longer)
+/* What a dump lacks no later sample has; what is allocated, or opened, has its one stack for as long as it lives. */
+START_TEST(what_is_walked_once_waits_longer)
 {
+    static const enum event_kind events[] = {EVENT_DUMP, EVENT_HEAP, EVENT_CUSTOM};
     struct recording *rec = recording_begin(0);
 
-    rec->params.event = EVENT_DUMP;
+    rec->params.event = events[_i];
     scripts[0] = "pause 600\ntable 1 10";
     TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true});
     wait_ready(rec);
@@ -554,7 +555,7 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, each_mapping_has_what_its_file_gives);
     tcase_add_test(t, a_space_is_of_its_exec);
-    tcase_add_test(t, a_dump_waits_longer);
+    tcase_add_loop_test(t, what_is_walked_once_waits_longer, 0, 3);
     tcase_add_test(t, a_dump_of_a_stuck_process_does_not);
     tcase_add_test(t, a_dump_waits_from_a_late_list_on);
     tcase_add_test(t, what_is_mapped_later_is_pending_until_it_is_there);
