@@ -38,7 +38,7 @@ def test_each_way_of_waiting(daemon, start_target, program, command, names):
     found.check(*names)
 
 
-@pytest.mark.parametrize("what", ["mutex", "shared", "condition", "semaphore"])
+@pytest.mark.parametrize("what", ["mutex", "shared", "condition", "semaphore", "atomic"])
 @pytest.mark.chance
 def test_cxx(daemon, start_target, what):
     """Where a thread that comes late finds it free, or one that looks a few times before it sleeps, the program knows of no sleep."""
@@ -82,7 +82,7 @@ def test_what_is_no_wait_for_a_lock_is_left_out(daemon, start_target):
 @pytest.mark.chance
 def test_rust(daemon, start_target, tmp_path):
     found = waits(daemon, start_target("rust_locks", path=rust_locks(tmp_path)), "block", "go")
-    found.check("wait_mutex", "wait_read", "wait_write", "wait_condition", counts=False)
+    found.check("wait_mutex", "wait_read", "wait_write", "wait_condition", "wait_parked", counts=False)
 
 
 def rust_locks(tmp_path):

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from daemon import descendants, query, wait_for
+from daemon import PROGRAMS, descendants, query, wait_for
 from profiles import load
 from target import public_copy
 from test_access import NOBODY, OTHER, Asker
@@ -609,6 +609,20 @@ def test_without_bpf(new_daemon, target):
     for kind in cumulative(daemon, target.pid):
         assert "BPF" in check_error(put(daemon, target.pid, kind), 503)
     assert watched(daemon, target.pid) == {}
+    daemon.stop()
+
+
+def test_without_the_schedulers_programs(new_daemon, target):
+    """A kernel that takes all programs but these: what needs them says so, and nothing else is gone with it."""
+    library = os.path.join(PROGRAMS, "libno_sched.so")
+    daemon = new_daemon(wrapper=("env", "LD_PRELOAD=" + library, "ASAN_OPTIONS=verify_asan_link_order=0"))
+    for kind in ("wall", "offcpu", "block", "mutex", "trace"):
+        reply = daemon.get(f"/pid/{target.pid}/debug/pprof/{kind}", seconds=1)
+        assert "what threads wait for can't be seen here" in check_error(reply, 503)
+    for kind in ("block", "mutex"):
+        assert "what threads wait for can't be seen here" in check_error(put(daemon, target.pid, kind), 503)
+    for kind in ("profile", "threadcreate", "goroutine"):
+        assert daemon.get(f"/pid/{target.pid}/debug/pprof/{kind}", seconds=1 if kind != "goroutine" else None).status == 200, kind
     daemon.stop()
 
 

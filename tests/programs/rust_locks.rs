@@ -1,7 +1,7 @@
-// Idle until told: at a line that is not empty three threads wait for one, 20 times each, for a mutex, a lock of readers and writers and a
-// condition. Each line is answered with the truth: how long each function waited, in nanoseconds.
+// Idle until told: at a line that is not empty three threads wait for one, 20 times each, for a mutex, a lock of readers and writers, a
+// condition, and parked until it unparks them. Each line is answered with the truth: how long each function waited, in nanoseconds.
 use std::io::{BufRead, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ static MUTEX_NS: AtomicU64 = AtomicU64::new(0);
 static READ_NS: AtomicU64 = AtomicU64::new(0);
 static WRITE_NS: AtomicU64 = AtomicU64::new(0);
 static CONDITION_NS: AtomicU64 = AtomicU64::new(0);
+static PARKED_NS: AtomicU64 = AtomicU64::new(0);
 
 fn add(to: &AtomicU64, began: Instant) {
     let ns = began.elapsed().as_nanos() as u64;
@@ -86,6 +87,31 @@ fn signal_condition(pair: &(Mutex<bool>, Condvar)) -> u64 {
     std::hint::black_box(1)
 }
 
+#[inline(never)]
+fn wait_parked(done: &AtomicBool) {
+    let began = Instant::now();
+    while !done.load(Ordering::SeqCst) {
+        thread::park();
+    }
+    add(&PARKED_NS, began);
+}
+
+fn run_parked() {
+    let done = Arc::new(AtomicBool::new(false));
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let done = done.clone();
+            thread::spawn(move || wait_parked(&done))
+        })
+        .collect();
+    thread::sleep(HOLD);
+    done.store(true, Ordering::SeqCst);
+    for waiter in waiters {
+        waiter.thread().unpark();
+        waiter.join().unwrap();
+    }
+}
+
 // Threads wait while this one holds: they begin once it does.
 fn run<T: Send + Sync + 'static>(shared: T, wait: fn(&T), hold: fn(&T) -> u64) {
     let shared = Arc::new(shared);
@@ -114,8 +140,9 @@ fn main() {
             run(RwLock::new(0), |lock| { wait_read(lock); }, release_write);
             run(RwLock::new(0), wait_write, release_read);
             run((Mutex::new(false), Condvar::new()), wait_condition, signal_condition);
+            run_parked();
         }
-        let told = [("wait_mutex", &MUTEX_NS), ("wait_read", &READ_NS), ("wait_write", &WRITE_NS), ("wait_condition", &CONDITION_NS)];
+        let told = [("wait_mutex", &MUTEX_NS), ("wait_read", &READ_NS), ("wait_write", &WRITE_NS), ("wait_condition", &CONDITION_NS), ("wait_parked", &PARKED_NS)];
         let told = told.map(|(name, ns)| format!("\"{}\": {{\"cpu_ns\": {}, \"calls\": 0}}", name, ns.load(Ordering::Relaxed)));
         writeln!(out, "{{\"functions\": {{{}}}}}", told.join(", ")).unwrap();
         out.flush().unwrap();

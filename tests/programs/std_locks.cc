@@ -1,5 +1,7 @@
-// Idle until told; "mutex", "shared", "condition" and "semaphore" make three threads wait for one, each 20 times, by the C++ library's means.
+// Idle until told; "mutex", "shared", "condition", "semaphore" and "atomic" make three threads wait for one, each 20 times, by the C++ library's
+// means.
 // The truth is of functions that wait (cpu_ns: how long) and that release (calls).
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <cstring>
@@ -13,10 +15,12 @@ extern "C" {
 #include "program.h"
 }
 
-enum { WAIT_MUTEX, RELEASE_MUTEX, WAIT_SHARED, RELEASE_SHARED, WAIT_CONDITION, SIGNAL_CONDITION, WAIT_SEMAPHORE, SIGNAL_SEMAPHORE };
+enum { WAIT_MUTEX, RELEASE_MUTEX, WAIT_SHARED, RELEASE_SHARED, WAIT_CONDITION, SIGNAL_CONDITION, WAIT_SEMAPHORE, SIGNAL_SEMAPHORE,
+       WAIT_ATOMIC, SIGNAL_ATOMIC };
 static struct tally tallies[] = {
     {"wait_mutex", 0, 0},     {"release_mutex", 0, 0},    {"wait_shared", 0, 0},    {"release_shared", 0, 0},
     {"wait_condition", 0, 0}, {"signal_condition", 0, 0}, {"wait_semaphore", 0, 0}, {"signal_semaphore", 0, 0},
+    {"wait_atomic", 0, 0},    {"signal_atomic", 0, 0},
 };
 
 namespace {
@@ -58,6 +62,7 @@ std::shared_mutex shared;
 std::condition_variable condition;
 unsigned round_now;
 std::counting_semaphore<64> semaphore(0);
+std::atomic<int> word;
 
 NOINLINE void wait_mutex()
 {
@@ -114,6 +119,19 @@ NOINLINE void signal_semaphore()
     semaphore.release(waiters);
 }
 
+NOINLINE void wait_atomic()
+{
+    Waited waited(WAIT_ATOMIC);
+    word.wait(0);
+}
+
+NOINLINE void signal_atomic()
+{
+    tallies[SIGNAL_ATOMIC].calls++;
+    word = 1;
+    word.notify_all();
+}
+
 // So many threads wait while this one holds, and then lets them go.
 template <typename Begin, typename Wait, typename End> void run(Begin begin, Wait wait, End end)
 {
@@ -139,6 +157,8 @@ void on_line(const char *line)
         run([] { round_now = 0; }, [](unsigned) { wait_condition(0); }, signal_condition);
     else if (strncmp(line, "semaphore", 9) == 0)
         run([] {}, [](unsigned) { wait_semaphore(); }, signal_semaphore);
+    else if (strncmp(line, "atomic", 6) == 0)
+        run([] { word = 0; }, [](unsigned) { wait_atomic(); }, signal_atomic);
     program_note("delay_ns", delay_ns);
 }
 
