@@ -24,6 +24,7 @@ enum custom_from {
 };
 
 #define CUSTOM_MAX_SKIP 31
+#define CUSTOM_DEFAULT_SKIP 1
 
 /* COOKIE's timer. */
 #define CUSTOM_ROLE(op, key, weight, skip) ((__u32)(op) | (__u32)(key) << 8 | (__u32)(weight) << 11 | (__u32)(skip) << 14)

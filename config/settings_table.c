@@ -96,8 +96,9 @@ const struct setting settings_table[] = {
                "name of a unit of the system's service manager; or cgroup: and the path of a control group, "
                "with all below it. Parameters such as max_overhead=2 follow. New processes are found within five seconds: as "
                "long as there is a rule, a process of the daemon's reads the names of all processes so often, which takes about "
-               "15 microseconds of CPU time for each of them. Where several rules fit a process, the first one "
-               "counts for each kind. At most 32 kinds of processes are watched by rules at one time, and what is beyond that is logged. "
+               "15 microseconds of CPU time for each of them. A profile that programs declare, or that add= and remove= make of "
+               "functions under a name, is named as a kind is. Where several rules fit a process, the first one counts for each kind. "
+               "At most 32 kinds of processes are watched by rules at one time, and what is beyond that is logged. "
                "Reloading ends the watches whose rule is gone. Only root can change or end what a rule watches."},
 
     {.name = "workers", .section = "workers", .type = SETTING_INTEGER, AT(workers), .min = 0, .max = 256,

@@ -97,8 +97,9 @@ void cumulative_start(struct server *server, struct http_request *request, pid_t
         cumulative_read(server, request, pid, kind, &params);
         return;
     }
-    if (params.event == EVENT_CUSTOM && !kind->declared && !params.custom.add.symbol[0]) {
-        http_reply_error(request, 400, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
+    char wrong[256];
+    if (params.event == EVENT_CUSTOM && custom_spec_check(&params.custom, wrong, sizeof(wrong)) < 0) {
+        http_reply_error(request, 400, "%s", wrong);
         return;
     }
     const char *debug = evhttp_find_header(http_request_query(request), "debug");

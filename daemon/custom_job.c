@@ -368,7 +368,7 @@ static int compare_sites(const void *a, const void *b)
 
 static int search(struct custom_search *s)
 {
-    bool declared = s->request->wish == CUSTOM_LIST || s->request->spec.name[0];
+    bool declared = s->request->wish == CUSTOM_LIST || custom_is_declared(&s->request->spec);
 
     s->sites = calloc(CUSTOM_MAX_SITES, sizeof(*s->sites));
     s->notes = calloc(CUSTOM_MAX_DECLARED, sizeof(*s->notes));

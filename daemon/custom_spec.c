@@ -3,6 +3,7 @@
 #include "daemon/custom_spec.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bpf/custom.h"
@@ -86,6 +87,20 @@ int custom_function_parse(const char *text, struct custom_function *ret, const c
     return 0;
 }
 
+int custom_spec_check(const struct custom_spec *spec, char *error, size_t error_len)
+{
+    if (spec->add.symbol[0])
+        return 0;
+    if (!spec->name[0])
+        (void)snprintf(error, error_len, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
+    else if (spec->weight != CUSTOM_NOWHERE || spec->skip != CUSTOM_DEFAULT_SKIP || spec->key != CUSTOM_POINTER || spec->unit[0])
+        (void)snprintf(error, error_len, "\"weight\", \"unit\", \"key\" and \"skip\" go with \"add\" and \"remove\": of a profile that a program "
+                       "declares it says these itself");
+    else
+        return 0;
+    return -EINVAL;
+}
+
 bool custom_name_is_usable(const char *name)
 {
     size_t len = strlen(name);
@@ -128,4 +143,14 @@ void custom_types(const char *name, const char *unit, struct raw_types *ret)
         types.n = 2;
     }
     *ret = types;
+}
+
+void custom_spec_types(const struct custom_spec *spec, const char *unit, struct raw_types *ret)
+{
+    custom_types(spec->name[0] ? spec->name : "custom", unit, ret);
+    if (custom_is_declared(spec) || spec->weight == CUSTOM_NOWHERE || ret->n == 2)
+        return;
+    (void)strcpy(ret->type[1], "weight"); /* a query may ask for weights that are counts */
+    (void)strcpy(ret->unit[1], "count");
+    ret->n = 2;
 }

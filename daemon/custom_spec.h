@@ -21,7 +21,7 @@ struct custom_function {
 };
 
 struct custom_spec {
-    char name[CUSTOM_NAME_LEN]; /* of one that the target declares; "": by functions: */
+    char name[CUSTOM_NAME_LEN]; /* of one that the target declares; or that a query gives to one by functions, "": none: */
     struct custom_function add, remove;
     uint32_t weight; /* enum custom_from */
     uint32_t skip;
@@ -56,8 +56,19 @@ int custom_from_parse(const char *text, size_t len, uint32_t *ret);
 /* "pointer", "int" and "long". 0 or -EINVAL. */
 int custom_key_parse(const char *text, uint32_t *ret);
 
+/* Else by functions. */
+static inline bool custom_is_declared(const struct custom_spec *spec)
+{
+    return spec->name[0] && !spec->add.symbol[0];
+}
+
+/* Whether it says what values are, and nothing of a declared one that its program says. 0, or -EINVAL with what is wrong with it. */
+int custom_spec_check(const struct custom_spec *spec, char *error, size_t error_len);
+
 /* What a path and a list of kinds can have: plain UTF-8, without a comma, and not so long as to be cut. */
 bool custom_name_is_usable(const char *name);
 
 /* What the samples of a profile are called. unit: of weights; "count": there are none. */
 void custom_types(const char *name, const char *unit, struct raw_types *ret);
+/* The same of a profile; unit: where it is declared, the program's. */
+void custom_spec_types(const struct custom_spec *spec, const char *unit, struct raw_types *ret);

@@ -23,7 +23,7 @@ struct kind {
     bool takes_post;           /* GET and HEAD are taken in any case */
     bool windowed;             /* samples for `seconds`; else what has accrued, or is */
     bool asks;                 /* cannot be watched without parameters of its own */
-    bool declared;             /* by the target, which gave it its name (daemon/kind_custom.h) */
+    bool declared;             /* its name is the target's, or a query's (daemon/kind_custom.h) */
     bool cumulative;           /* accrues while the process is watched (daemon/watch.h); with `seconds`, in a window */
     const struct kind *watched_as; /* the kind whose watch this one is read of; NULL: its own */
     /* Of cumulative kinds: what is recorded, on top of session_params_init: event, rate, fraction where a query says nothing, ... */

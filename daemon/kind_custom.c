@@ -1,5 +1,5 @@
 /* custom: values that a program adds and removes, by functions that the query names; and the profiles that programs declare
- * (include/cprofd/profile.h), each a kind of its own. Owns the names of these. */
+ * (include/cprofd/profile.h), or that queries give names to, each a kind of its own. Owns the names of these. */
 #include "daemon/kind_custom.h"
 
 #include <stdio.h>
@@ -13,10 +13,6 @@
 #include "daemon/server.h"
 #include "daemon/watch.h"
 
-#define CUSTOM_SHOWN \
-    PARAM_DELTA_SECONDS, PARAM_DEBUG("0: a profile; else text"), PARAM_FOCUS, PARAM_FORMAT, PARAM_SYMBOLIZE, PARAM_UNWIND, PARAM_MAX_OVERHEAD, \
-    PARAM_IGNORED("gc", "none")
-
 #define FUNCTION_BOUNDS "[OBJECT:]SYMBOL[+0xOFF][:ret|arg0..arg5], where ns::f is a name; no OBJECT: the main binary; else arg0"
 
 static const struct param_spec specs[] = {
@@ -29,16 +25,15 @@ static const struct param_spec specs[] = {
      param_custom_weight, .watch = true},
     {"skip", "integer", "[0, 31]", "1", "how many functions are left out at the leaf; 0 keeps the one that adds", param_custom_skip, .watch = true},
     {"unit", "text", "at most 15 printable bytes", "count", "of weights", param_custom_unit, .watch = true},
-    CUSTOM_SHOWN,
+    PARAM_DELTA_SECONDS, PARAM_DEBUG("0: a profile; else text"), PARAM_FOCUS, PARAM_FORMAT, PARAM_SYMBOLIZE, PARAM_UNWIND, PARAM_MAX_OVERHEAD,
+    PARAM_IGNORED("gc", "none"),
 };
 static const struct param_table custom_params = PARAM_TABLE(specs);
-static const struct param_spec declared_specs[] = {CUSTOM_SHOWN};
-static const struct param_table declared_params = PARAM_TABLE(declared_specs);
 
 static void custom_record(struct session_params *params)
 {
     params->event = EVENT_CUSTOM;
-    params->custom = (struct custom_spec){.weight = CUSTOM_NOWHERE, .skip = 1};
+    params->custom = (struct custom_spec){.weight = CUSTOM_NOWHERE, .skip = CUSTOM_DEFAULT_SKIP};
     (void)snprintf(params->event_text, sizeof(params->event_text), "custom");
 }
 
@@ -99,9 +94,9 @@ const struct kind *custom_kind(struct watches *ws, const char *name)
     if (!n)
         return NULL;
     *n = (struct custom_name){
-        .kind = {.types = kind_custom.types, .params = &declared_params, .cumulative = true, .declared = true, .record = custom_record,
+        .kind = {.types = kind_custom.types, .params = &custom_params, .cumulative = true, .declared = true, .record = custom_record,
                  .unwatched = custom_answer_unwatched, .start = cumulative_start,
-                 .description = "A profile that the process declares."},
+                 .description = "A profile that the process declares, or that a query gave the name to."},
     };
     (void)snprintf(n->name, sizeof(n->name), "%s", name);
     n->kind.name = n->kind.path = n->name;
@@ -112,4 +107,11 @@ const struct kind *custom_kind_in_use(const struct watches *ws, const char *name
 {
     const struct custom_name *n = *name ? name_find(name) : NULL;
     return n && watches_use(ws, &n->kind) ? &n->kind : NULL;
+}
+
+const struct kind *custom_kind_any(const char *name)
+{
+    static const struct kind any = {.name = "NAME", .params = &custom_params, .cumulative = true, .declared = true, .record = custom_record};
+
+    return custom_name_is_usable(name) ? &any : NULL;
 }

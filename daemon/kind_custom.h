@@ -1,4 +1,4 @@
-/* Profiles that a target declares: kinds that have the name which the target gives them. */
+/* Profiles that a target declares, or that a query makes of its functions and names: kinds that have these names. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,3 +15,5 @@ struct watches;
 const struct kind *custom_kind(struct watches *ws, const char *name);
 /* The same, where some watch has or had it; else NULL. */
 const struct kind *custom_kind_in_use(const struct watches *ws, const char *name);
+/* What stands for all of them, to check what is said of one before anything is watched. NULL: it can be none's. */
+const struct kind *custom_kind_any(const char *name);

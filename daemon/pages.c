@@ -19,6 +19,9 @@
 #include "daemon/watch_query.h"
 
 /* tests/unit/check_style_hash.py holds the two together. */
+/* What is said of a profile by functions: these are the longest. */
+#define NAMED_TEXT_LEN 2600
+
 #define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
 #define PAGE_STYLE_HASH "sha256-FVFYb25BMJSuTiOhvqq0gFRw+OotK7zwUFZVSW6j6W0="
 
@@ -122,10 +125,13 @@ static void page_link(struct evbuffer *out, const char *name)
         (void)evbuffer_add_printf(out, strchr(plain, *c) ? "%c" : "%%%02X", (unsigned char)*c);
 }
 
-/* A declared profile that has a kind's name is not to be had. */
-static bool is_shown(const struct profile_note *note)
+/* A declared profile that has a kind's name is not to be had; one whose name a query has given away is not as long as that is watched. */
+static bool is_shown(struct watches *ws, pid_t pid, const struct profile_note *note)
 {
-    return !kind_find(note->name);
+    const struct kind *kind = ws ? custom_kind_in_use(ws, note->name) : NULL;
+    const struct watch *w = kind ? watch_find(ws, pid, kind) : NULL;
+
+    return !kind_find(note->name) && (!w || custom_is_declared(&watch_wish(w)->params.custom));
 }
 
 /* Values that are open: only where it is watched are they known. */
@@ -137,11 +143,58 @@ static size_t declared_count(struct watches *ws, pid_t pid, const struct profile
     return *ret_watched ? page_count(ws, pid, kind) : 0;
 }
 
+/* Profiles that are watched, and that a query made of functions and gave a name to: one after another, NULL past the last. */
+static const struct watch *next_named(struct watches *ws, pid_t pid, const struct watch *after)
+{
+    const struct watch *w = ws ? watch_next(ws, pid, after) : NULL;
+
+    while (w && (!watch_wish(w)->kind->declared || custom_is_declared(&watch_wish(w)->params.custom)))
+        w = watch_next(ws, pid, w);
+    return w;
+}
+
+static void page_named(struct evbuffer *out, struct watches *ws, pid_t pid)
+{
+    for (const struct watch *w = next_named(ws, pid, NULL); w; w = next_named(ws, pid, w)) {
+        const char *name = watch_wish(w)->kind->name;
+        (void)evbuffer_add_printf(out, "<tr><td>%zu</td><td><a href='", page_count(ws, pid, watch_wish(w)->kind));
+        page_link(out, name);
+        (void)evbuffer_add_printf(out, "?debug=1'>");
+        page_text(out, name);
+        (void)evbuffer_add_printf(out, "</a> (watched)</td></tr>\n");
+    }
+}
+
+/* The functions, as a query names them. */
+static void named_description(const struct watch *w, char *text, size_t len)
+{
+    const struct watch_wish *wish = watch_wish(w);
+
+    (void)snprintf(text, len, "Values of functions, by the stacks that added them:");
+    for (size_t i = 0; i < wish->n_values; i++)
+        if (strcmp(wish->values[i].name, "add") == 0 || strcmp(wish->values[i].name, "remove") == 0)
+            (void)snprintf(text + strlen(text), len - strlen(text), " %s=%s", wish->values[i].name, wish->values[i].text);
+}
+
+static void page_describe_named(struct evbuffer *out, struct watches *ws, pid_t pid)
+{
+    char text[NAMED_TEXT_LEN];
+
+    for (const struct watch *w = next_named(ws, pid, NULL); w; w = next_named(ws, pid, w)) {
+        (void)evbuffer_add_printf(out, "<li>");
+        page_text(out, watch_wish(w)->kind->name);
+        (void)evbuffer_add_printf(out, ": ");
+        named_description(w, text, sizeof(text));
+        page_text(out, text);
+        (void)evbuffer_add_printf(out, "</li>\n");
+    }
+}
+
 static void page_declared(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
 {
     for (size_t i = 0; i < declared->n; i++) {
         bool watched;
-        if (!is_shown(&declared->notes[i]))
+        if (!is_shown(ws, pid, &declared->notes[i]))
             continue;
         (void)evbuffer_add_printf(out, "<tr><td>%zu</td><td><a href='", declared_count(ws, pid, &declared->notes[i], &watched));
         page_link(out, declared->notes[i].name);
@@ -151,10 +204,10 @@ static void page_declared(struct evbuffer *out, struct watches *ws, pid_t pid, c
     }
 }
 
-static void page_describe_declared(struct evbuffer *out, const struct custom_declared *declared)
+static void page_describe_declared(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
 {
     for (size_t i = 0; i < declared->n; i++) {
-        if (!is_shown(&declared->notes[i]))
+        if (!is_shown(ws, pid, &declared->notes[i]))
             continue;
         (void)evbuffer_add_printf(out, "<li>");
         page_text(out, declared->notes[i].name);
@@ -188,6 +241,7 @@ void page_index(struct evbuffer *out, struct watches *ws, pid_t pid, const struc
                                   !kind->cumulative ? "" : ws && watch_find(ws, pid, kind) ? " (watched)" : " (not watched)");
     }
     page_declared(out, ws, pid, declared);
+    page_named(out, ws, pid);
     (void)evbuffer_add_printf(out, "</table>\n<p><a href='goroutine?debug=2'>full goroutine stack dump</a></p>\n<p>What they are:</p>\n<ul>\n");
     for (size_t i = 0; (kind = kind_at(i)); i++) {
         (void)evbuffer_add_printf(out, "<li>");
@@ -196,7 +250,8 @@ void page_index(struct evbuffer *out, struct watches *ws, pid_t pid, const struc
         page_text(out, kind->description);
         (void)evbuffer_add_printf(out, "</li>\n");
     }
-    page_describe_declared(out, declared);
+    page_describe_declared(out, ws, pid, declared);
+    page_describe_named(out, ws, pid);
     (void)evbuffer_add_printf(out, "</ul>\n<p>What is not watched is had for a time with <code>?seconds=10</code>, or watched from now on by\n"
                                    "<code>curl -X PUT 'http://ADDRESS/pid/%d/watch?kinds=", pid);
     page_text(out, watch_query_kinds(",", kinds, sizeof(kinds)));
@@ -248,25 +303,49 @@ static void json_params(struct evbuffer *out, const struct kind *kind)
     (void)evbuffer_add_printf(out, "]");
 }
 
+/* A profile that is not in the table of kinds. */
+struct json_custom {
+    const char *name, *description;
+    struct raw_types types;
+    bool declared, watched;
+    size_t count;
+};
+
+static void json_custom(struct evbuffer *out, const struct json_custom *p)
+{
+    (void)evbuffer_add_printf(out, ",\n{\"name\":");
+    json_string(out, p->name, strlen(p->name));
+    json_member(out, "description", p->description);
+    (void)evbuffer_add_printf(out, ",\"path\":\"");
+    page_link(out, p->name);
+    (void)evbuffer_add_printf(out, "\"");
+    json_types(out, &p->types);
+    (void)evbuffer_add_printf(out, ",\"windowed\":false,\"cumulative\":true,\"declared\":%s,\"watched\":%s,\"count\":%zu",
+                              p->declared ? "true" : "false", p->watched ? "true" : "false", p->count);
+    json_params(out, &kind_custom);
+    (void)evbuffer_add_printf(out, "}");
+}
+
 static void json_declared(struct evbuffer *out, struct watches *ws, pid_t pid, const struct profile_note *note)
 {
-    const struct kind *kind = ws ? custom_kind(ws, note->name) : NULL;
-    struct raw_types types;
-    bool watched;
-    size_t count = declared_count(ws, pid, note, &watched);
+    struct json_custom p = {.name = note->name, .description = note->description, .declared = true};
 
-    (void)evbuffer_add_printf(out, ",\n{\"name\":");
-    json_string(out, note->name, strlen(note->name));
-    json_member(out, "description", note->description);
-    (void)evbuffer_add_printf(out, ",\"path\":\"");
-    page_link(out, note->name);
-    (void)evbuffer_add_printf(out, "\"");
-    custom_types(note->name, note->unit, &types);
-    json_types(out, &types);
-    (void)evbuffer_add_printf(out, ",\"windowed\":false,\"cumulative\":true,\"declared\":true,\"watched\":%s,\"count\":%zu",
-                              watched ? "true" : "false", count);
-    json_params(out, kind ? kind : &kind_custom);
-    (void)evbuffer_add_printf(out, "}");
+    p.count = declared_count(ws, pid, note, &p.watched);
+    custom_types(note->name, note->unit, &p.types);
+    json_custom(out, &p);
+}
+
+static void json_named(struct evbuffer *out, struct watches *ws, pid_t pid)
+{
+    char text[NAMED_TEXT_LEN];
+
+    for (const struct watch *w = next_named(ws, pid, NULL); w; w = next_named(ws, pid, w)) {
+        const struct custom_spec *spec = &watch_wish(w)->params.custom;
+        struct json_custom p = {.name = spec->name, .description = text, .watched = true, .count = page_count(ws, pid, watch_wish(w)->kind)};
+        named_description(w, text, sizeof(text));
+        custom_spec_types(spec, spec->unit, &p.types);
+        json_custom(out, &p);
+    }
 }
 
 void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid, const struct custom_declared *declared)
@@ -285,7 +364,8 @@ void page_index_json(struct evbuffer *out, struct watches *ws, pid_t pid, const 
         (void)evbuffer_add_printf(out, "}");
     }
     for (size_t i = 0; i < declared->n; i++)
-        if (is_shown(&declared->notes[i]))
+        if (is_shown(ws, pid, &declared->notes[i]))
             json_declared(out, ws, pid, &declared->notes[i]);
+    json_named(out, ws, pid);
     (void)evbuffer_add_printf(out, "\n]\n");
 }

@@ -41,21 +41,6 @@ int recording_custom_refuse(const struct server *server, const struct session_pa
 
 /* ---- types */
 
-/* A query may ask for weights that are counts. */
-static void custom_name_types(struct recording *rec)
-{
-    const struct custom_spec *spec = &rec->params.custom;
-    struct recording_custom *custom = rec->custom;
-    bool weighs = !spec->name[0] && spec->weight != CUSTOM_NOWHERE;
-
-    custom_types(spec->name[0] ? spec->name : "custom", custom->found.unit, &custom->types);
-    if (!weighs || custom->types.n == 2)
-        return;
-    (void)strcpy(custom->types.type[1], "weight");
-    (void)strcpy(custom->types.unit[1], "count");
-    custom->types.n = 2;
-}
-
 /* ---- the files */
 
 static void custom_attach(struct recording *rec)
@@ -64,7 +49,7 @@ static void custom_attach(struct recording *rec)
 
     for (uint32_t i = 0; i < custom->found.n_sites; i++)
         custom->stepped = custom->stepped || custom->sites[i].cost != PROBE_EMULATED;
-    custom_name_types(rec);
+    custom_spec_types(&rec->params.custom, custom->found.unit, &custom->types);
     recording_attach(rec, NULL, 0);
 }
 
@@ -203,8 +188,8 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
         return;
     }
     if (error == -ENOENT || error == -EINVAL) /* by name, it is a path that is not there */
-        status = error == -ENOENT && rec->params.custom.name[0] && !rec->watch ? 404 : 400;
-    if (error == -ENOENT && status == 400 && rec->params.custom.name[0]) {
+        status = error == -ENOENT && custom_is_declared(&rec->params.custom) && !rec->watch ? 404 : 400;
+    if (error == -ENOENT && status == 400 && custom_is_declared(&rec->params.custom)) {
         custom_fail_watch(rec, result->message);
         return;
     }

@@ -16,7 +16,7 @@ struct session_params;
 struct worker_message;
 
 /* Recordings of custom profiles at one time: each takes some megabytes. */
-#define RECORDING_CUSTOM_MAX 16
+#define RECORDING_CUSTOM_MAX 32
 
 struct recording_custom {
     bool listed;          /* what is mapped is known */

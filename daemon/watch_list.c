@@ -122,8 +122,9 @@ static void watches_print_past(const struct watches *ws, pid_t pid, const struct
         const struct watch_past *past = &ws->past[i];
         if (past->pid != pid || !watch_is_among(past->kind, kinds, n))
             continue;
-        (void)evbuffer_add_printf(out, "%s\n {\"kind\":\"%s\",\"at\":\"%s\",\"why\":", separator, past->kind->name,
-                                  clock_text(past->at_ns, at));
+        (void)evbuffer_add_printf(out, "%s\n {\"kind\":", separator);
+        json_string(out, past->kind->name, strlen(past->kind->name)); /* which a target may have chosen */
+        (void)evbuffer_add_printf(out, ",\"at\":\"%s\",\"why\":", clock_text(past->at_ns, at));
         json_string(out, past->why, strlen(past->why));
         (void)evbuffer_add_printf(out, "}");
         separator = ",";

@@ -15,6 +15,7 @@
 #include "daemon/params.h"
 #include "daemon/quote.h"
 #include "daemon/watch.h"
+#include "symbolize/name_likeness.h"
 #include "util/cleanup.h"
 
 bool watch_query_has(const struct watch_query *q, const struct kind *kind)
@@ -62,29 +63,55 @@ static const char *query_params(char *text, size_t len)
     return text;
 }
 
-/* Of all kinds; then of declared profiles, as far as these may be named. */
-static const struct kind *query_find_kind(const char *name, bool takes_values, struct watches *names)
+/* What a query may name, beside kinds. */
+struct query_names {
+    bool takes_values;       /* profiles that are not watched yet, too */
+    bool any;                /* whatever a profile could be called: nobody has looked at a process */
+    struct watches *watches; /* else those of processes; NULL: none */
+};
+
+/* Who writes "heep" means no profile of his own. One whose name has parts does. */
+static const struct kind *query_meant(const char *name)
+{
+    struct name_form mine, its;
+    const struct kind *kind;
+
+    name_form_make(name, &mine);
+    for (size_t i = 0; !strpbrk(name, "./:") && (kind = kind_at(i)); i++) {
+        name_form_make(kind->name, &its);
+        if (name_likeness(&mine, &its) < NAME_UNLIKE)
+            return kind;
+    }
+    return NULL;
+}
+
+/* Of all kinds; then of profiles of processes, as far as these may be named. */
+static const struct kind *query_find_kind(const char *name, const struct query_names *names)
 {
     const struct kind *kind = kind_find(name);
 
-    if (kind || !names)
+    if (kind || !(names->watches || names->any))
         return kind;
-    return takes_values ? custom_kind(names, name) : custom_kind_in_use(names, name);
+    if (names->any)
+        return query_meant(name) ? NULL : custom_kind_any(name);
+    return names->takes_values ? custom_kind(names->watches, name) : custom_kind_in_use(names->watches, name);
 }
 
-static void query_add_kind(struct watch_query *q, const char *name, const struct kind *kind)
+static void query_add_kind(struct watch_query *q, const char *name, const struct query_names *names)
 {
+    const struct kind *kind = query_find_kind(name, names);
     char quoted[QUOTE_LEN], known[256];
 
     if (!kind || !kind->cumulative)
         (void)snprintf(q->error, sizeof(q->error), "%s is not a kind that can be watched; these can: %s", quote(name, quoted),
                        watch_query_kinds(", ", known, sizeof(known)));
-    else if (watch_query_has(q, kind))
+    else if (watch_query_has(q, kind) && kind != custom_kind_any(name))
         (void)snprintf(q->error, sizeof(q->error), "kind \"%s\" is given twice", kind->name);
     else if (q->n == WATCH_MAX_KINDS)
         (void)snprintf(q->error, sizeof(q->error), "too many kinds: at most %d", WATCH_MAX_KINDS);
     else
         q->kinds[q->n++] = kind;
+    q->n_custom += kind && watch_kind_takes(kind, "add");
 }
 
 /* Kinds that are read of one watch become that one. */
@@ -100,7 +127,7 @@ static void query_merge_kinds(struct watch_query *q)
     }
 }
 
-static void query_parse_kinds(struct watch_query *q, const char *value, bool takes_values, struct watches *names)
+static void query_parse_kinds(struct watch_query *q, const char *value, const struct query_names *names)
 {
     AUTO_FREE char *copy = strdup(value);
     char *rest = copy, *name;
@@ -108,7 +135,7 @@ static void query_parse_kinds(struct watch_query *q, const char *value, bool tak
     if (!copy)
         (void)snprintf(q->error, sizeof(q->error), "no memory for the query");
     while (!q->error[0] && (name = strsep(&rest, ",")))
-        query_add_kind(q, name, query_find_kind(name, takes_values, names));
+        query_add_kind(q, name, names);
     query_merge_kinds(q);
 }
 
@@ -141,7 +168,14 @@ static size_t count_param(const struct evkeyvalq *query, const char *name)
     return n;
 }
 
-bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values, struct watches *names)
+/* The functions of a query are those of one profile. */
+static void query_check_functions(struct watch_query *q, const struct evkeyvalq *query)
+{
+    if (q->n_custom > 1 && count_param(query, "add") > 0)
+        (void)snprintf(q->error, sizeof(q->error), "\"add\" and \"remove\" make one profile: name one alone beside them");
+}
+
+static bool query_parse(struct watch_query *q, const struct evkeyvalq *query, const struct query_names *names)
 {
     const struct evkeyval *kv;
 
@@ -151,11 +185,18 @@ bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, boo
             (void)snprintf(q->error, sizeof(q->error), "a parameter is given twice");
     TAILQ_FOREACH(kv, query, next)
         if (!q->error[0] && strcmp(kv->key, "kinds") == 0)
-            query_parse_kinds(q, kv->value, takes_values, names);
+            query_parse_kinds(q, kv->value, names);
     TAILQ_FOREACH(kv, query, next)
         if (!q->error[0] && strcmp(kv->key, "kinds") != 0)
-            query_check_param(q, kv->key, takes_values);
+            query_check_param(q, kv->key, names->takes_values);
+    if (!q->error[0])
+        query_check_functions(q, query);
     return !q->error[0];
+}
+
+bool watch_query_parse(struct watch_query *q, const struct evkeyvalq *query, bool takes_values, struct watches *names)
+{
+    return query_parse(q, query, &(struct query_names){.takes_values = takes_values, .watches = names});
 }
 
 /* ---- rules */
@@ -182,7 +223,7 @@ int watch_query_check_rule(const struct watch_rule *rule, char *error, size_t er
 
     TAILQ_INIT(&query);
     int r = watch_query_of_rule(rule, &query);
-    if (r == 0 && !watch_query_parse(&q, &query, true, NULL)) {
+    if (r == 0 && !query_parse(&q, &query, &(struct query_names){.takes_values = true, .any = true})) {
         (void)snprintf(error, error_len, "%.400s", q.error);
         r = -EINVAL;
     }

@@ -14,6 +14,7 @@ struct watches;
 struct watch_query {
     const struct kind *kinds[WATCH_MAX_KINDS];
     size_t n;
+    size_t n_custom;  /* of them, as they were named: those that can be made of functions */
     char error[1024]; /* "" unless it is refused */
 };
 

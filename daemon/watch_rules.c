@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -47,7 +48,7 @@ struct rules_start {
 struct rules_refused {
     pid_t pid;
     uint64_t start_ticks;
-    const struct kind *kind;
+    char kind[CUSTOM_NAME_LEN]; /* its name: there are kinds that become others when no watch needs them */
     uint64_t until_ns; /* monotonic */
 };
 
@@ -69,11 +70,18 @@ static const struct asker rules_asker = {.known = true, .uid = 0, .gid = 0, .has
 
 /* ---- what can't be watched */
 
+static void rules_note_refused(struct watch_rules *r, pid_t pid, uint64_t start_ticks, const struct kind *kind, uint64_t until_ns)
+{
+    struct rules_refused *f = &r->refused[r->n_refused++ % RULES_MAX_REFUSED];
+
+    *f = (struct rules_refused){.pid = pid, .start_ticks = start_ticks, .until_ns = until_ns};
+    (void)snprintf(f->kind, sizeof(f->kind), "%s", kind->name);
+}
+
 static void rules_refuse(struct watch_rules *r, const struct rules_start *start, const char *message)
 {
     log_warning("%s of process %d can't be watched, as the configuration wants: %s", start->kind->name, start->pid, message);
-    r->refused[r->n_refused++ % RULES_MAX_REFUSED] =
-        (struct rules_refused){start->pid, start->start_ticks, start->kind, monotonic_ns() + RULES_AGAIN_NS};
+    rules_note_refused(r, start->pid, start->start_ticks, start->kind, monotonic_ns() + RULES_AGAIN_NS);
 }
 
 void watch_rules_keep_off(struct watch_rules *r, const struct watch *w)
@@ -81,15 +89,14 @@ void watch_rules_keep_off(struct watch_rules *r, const struct watch *w)
     uint64_t start_ticks = recording_target(watch_recording(w))->start_ticks;
 
     if (watch_rule(w))
-        r->refused[r->n_refused++ % RULES_MAX_REFUSED] =
-            (struct rules_refused){watch_pid(w), start_ticks, watch_wish(w)->kind, UINT64_MAX};
+        rules_note_refused(r, watch_pid(w), start_ticks, watch_wish(w)->kind, UINT64_MAX);
 }
 
 static bool rules_has_refused(const struct watch_rules *r, const struct watch_match *m, const struct kind *kind)
 {
     for (size_t i = 0; i < RULES_MAX_REFUSED; i++) {
         const struct rules_refused *f = &r->refused[i];
-        if (f->pid == m->pid && f->start_ticks == m->start_ticks && f->kind == kind && f->until_ns > monotonic_ns())
+        if (f->pid == m->pid && f->start_ticks == m->start_ticks && strcmp(f->kind, kind->name) == 0 && f->until_ns > monotonic_ns())
             return true;
     }
     return false;
@@ -202,7 +209,7 @@ static void rules_take_match(struct watch_rules *r, const struct watch_match *m)
     if (m->rule >= r->request.n)
         return;
     TAILQ_INIT(&query);
-    if (watch_query_of_rule(&r->request.rules[m->rule], &query) == 0 && watch_query_parse(&q, &query, true, NULL))
+    if (watch_query_of_rule(&r->request.rules[m->rule], &query) == 0 && watch_query_parse(&q, &query, true, r->server->watches))
         for (size_t i = 0; i < q.n; i++)
             rules_want(r, m, q.kinds[i], &query);
     evhttp_clear_headers(&query);

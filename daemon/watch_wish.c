@@ -30,6 +30,12 @@ static int wish_select(const struct kind *kind, const struct evkeyvalq *query, s
     return 0;
 }
 
+/* Of a declared profile the program says all but what it may cost. */
+static bool wish_says_itself(const struct watch_wish *wish, const char *name)
+{
+    return custom_is_declared(&wish->params.custom) && strcmp(name, "max_overhead") != 0;
+}
+
 static void wish_note_values(const struct evkeyvalq *query, struct watch_wish *wish)
 {
     const struct param_table *table = wish->kind->params;
@@ -38,7 +44,7 @@ static void wish_note_values(const struct evkeyvalq *query, struct watch_wish *w
         const struct param_spec *spec = &table->specs[i];
         const char *text = spec->watch ? evhttp_find_header(query, spec->name) : NULL;
         struct watch_value *value = &wish->values[wish->n_values];
-        if (!spec->watch)
+        if (!spec->watch || (!text && wish_says_itself(wish, spec->name)))
             continue;
         value->name = spec->name;
         if (text || strcmp(spec->name, "max_overhead") != 0)
@@ -64,10 +70,8 @@ int watch_wish_parse(const struct kind *kind, const struct evkeyvalq *query, dou
     if (r < 0)
         (void)snprintf(error, error_len, "no memory for the query");
     r = r ? r : session_params_parse(&own, kind->params, 0, &wish.params, error, error_len);
-    if (r == 0 && wish.params.event == EVENT_CUSTOM && !kind->declared && !wish.params.custom.add.symbol[0]) {
-        (void)snprintf(error, error_len, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
-        r = -EINVAL;
-    }
+    if (r == 0 && wish.params.event == EVENT_CUSTOM)
+        r = custom_spec_check(&wish.params.custom, error, error_len);
     if (wish.params.max_overhead == 0)
         wish.params.max_overhead = max_overhead;
     if (r == 0) {

@@ -1,5 +1,6 @@
 """Custom profiles: what a program has open, as it declares it by include/cprofd/profile.h, and as a query says by functions. Every count is exact."""
 
+import concurrent.futures
 import os
 import re
 import shutil
@@ -326,7 +327,7 @@ def test_query_of_cxx(daemon, start_target):
         ({"add": "blob_open", "remove": "blob_close", "weight": "ret"}, "weight=ret goes with"),
         ({"add": "blob_open", "remove": "blob_close", "unit": "bytes"}, '"unit" goes with "weight"'),
         ({"add": "blob_open", "remove": "blob_close", "key": "float"}, "give pointer|int|long (default pointer)"),
-        ({"key": "int"}, '"key" goes with'),
+        ({"key": "int"}, '"add" and "remove"'),
         ({"add": "blob_open", "remove": "blob_close", "skip": "32"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "skip": "x"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "tid": "1"}, "unknown parameter"),
@@ -349,6 +350,55 @@ def test_watched_otherwise(daemon, start_target):
     assert get(daemon, target, "custom", skip=3).status == 409
 
 
+def test_several_by_functions_have_names(daemon, start_target):
+    target = start_target("blobs", PLAIN)
+    watch(daemon, target, "blobs.open", add="blob_open", remove="blob_close")
+    watch(daemon, target, "memory", add="libc:malloc:ret", remove="libc:free", weight="arg0", unit="bytes", max_overhead=1000000)
+    watch(daemon, target, "custom", add="blob_open", remove="blob_close", skip=0)
+    target.truth("x")
+    found = profile(daemon, target, "blobs.open")
+    assert found.sample_types == [("blobs.open", "count")] and leaves(found) == {"take_snapshots": 800}
+    found = profile(daemon, target, "memory")
+    assert found.sample_types == [("memory", "count"), ("weight", "bytes")] and leaves(found, 1)["take_snapshots"] == 800 * 16
+    assert leaves(profile(daemon, target, "custom")) == {"blob_open": 800}
+    page = daemon.get(f"/pid/{target.pid}/debug/pprof/").text
+    assert "<tr><td>800</td><td><a href='./blobs.open?debug=1'>blobs.open</a> (watched)</td></tr>" in page
+    assert "<li>blobs.open: Values of functions, by the stacks that added them: add=blob_open remove=blob_close</li>" in page
+    listed = {each["name"]: each for each in daemon.get(f"/pid/{target.pid}/debug/pprof/", format="json").json()}
+    assert listed["blobs.open"]["count"] == 800 and listed["blobs.open"]["watched"] and not listed["blobs.open"]["declared"]
+    assert listed["memory"]["sample_types"] == ["memory/count", "weight/bytes"]
+    assert get(daemon, target, "blobs.open", add="blob_open", remove="blob_close").status == 200
+    assert get(daemon, target, "blobs.open", add="blob_close", remove="blob_open").status == 409
+    assert daemon.request("DELETE", f"/pid/{target.pid}/watch?kinds=blobs.open").status == 204
+    assert get(daemon, target, "blobs.open").status == 404 and get(daemon, target, "memory").status == 200
+    reply = get(daemon, target, "blobs.open", seconds=1, add="blob_open", remove="blob_close")
+    assert reply.status == 200 and load(reply).sample_types == [("blobs.open", "count")]
+
+
+def test_a_query_may_take_a_declared_name(daemon, start_target):
+    target = start_target("blobs")
+    watch(daemon, target, OPEN, add="blob_open", remove="blob_close", skip=0)
+    target.truth("x")
+    assert leaves(profile(daemon, target, OPEN)) == {"blob_open": 800}
+    assert daemon.get(f"/pid/{target.pid}/debug/pprof/").text.count(f"?debug=1'>{OPEN}</a>") == 1
+    watch(daemon, target, OPEN)
+    target.truth("x")
+    assert leaves(profile(daemon, target, OPEN)) == {"take_snapshots": 800}
+    values = daemon.get(f"/pid/{target.pid}/watch").json()["watched"][0]["parameters"]
+    assert set(values) == {"max_overhead"}
+
+
+def test_a_query_makes_one_profile(daemon, start_target):
+    target = start_target("blobs")
+    functions = {"add": "blob_open", "remove": "blob_close"}
+    reply = daemon.request("PUT", query(f"/pid/{target.pid}/watch", kinds=f"{OPEN},other", **functions))
+    assert reply.status == 400 and "make one profile" in reply.text, reply
+    for values in ({"skip": 0}, {"weight": "arg0"}, {"key": "int"}):
+        reply = daemon.request("PUT", query(f"/pid/{target.pid}/watch", kinds=OPEN, **values))
+        assert reply.status == 400 and "it says these itself" in reply.text, reply
+        assert get(daemon, target, OPEN, seconds=1, **values).status == 400
+
+
 def test_overhead(daemon, start_target):
     """Probes that a process can't bear are refused, with the figures."""
     target = start_target("blobs", PLAIN, "open=2000", "close_every=1")
@@ -367,17 +417,38 @@ def test_overhead(daemon, start_target):
 
 
 def test_by_configuration_alone(new_daemon, start_target):
-    daemon = new_daemon("--watch", "name:blobs custom add=blob_open remove=blob_close weight=arg1 unit=bytes")
-    target = start_target("blobs", PLAIN)
-    wait_for(lambda: daemon.get(f"/pid/{target.pid}/watch").json()["watched"], "the rule watches it", seconds=30)
+    daemon = new_daemon(
+        "--watch", "name:blobs custom add=blob_open remove=blob_close weight=arg1 unit=bytes",
+        "--watch", "name:blobs blobstore.Open,threadcreate",
+        "--watch", "name:blobs sizes add=blob_open remove=blob_close weight=arg1 skip=0",
+    )
+    target = start_target("blobs")
+    wait_for(lambda: len(daemon.get(f"/pid/{target.pid}/watch").json()["watched"]) == 4, "the rules watch it", seconds=30)
     target.truth("x")
     found = profile(daemon, target, "custom")
     assert leaves(found) == {"take_snapshots": 800} and leaves(found, 1) == {"take_snapshots": 800_000}
+    assert leaves(profile(daemon, target, OPEN)) == {"take_snapshots": 800}
+    assert leaves(profile(daemon, target, "sizes"), 1) == {"blob_open": 800_000}
+
+
+def at_once(targets, ask):
+    """What each is answered."""
+    with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
+        return [reply.status for reply in pool.map(ask, targets)]
 
 
 def test_as_many_as_there_may_be(daemon, start_target):
-    targets = [start_target("blobs") for _ in range(9)]
-    for target in targets[:8]:
-        watch(daemon, target, f"{OPEN},blobstore.Bytes")
-    reply = daemon.request("PUT", query(f"/pid/{targets[8].pid}/watch", kinds=OPEN))
-    assert reply.status == 429 and "too many custom profiles: 16" in reply.text and "retry-after" in reply.headers, reply
+    """All begin and end at once, and leave nothing that others would wait for."""
+    targets = [start_target("blobs") for _ in range(17)]
+    first = targets[:16]
+    for _ in range(2):
+        put = at_once(first, lambda target: daemon.request("PUT", query(f"/pid/{target.pid}/watch", kinds=f"{OPEN},blobstore.Bytes")))
+        assert put == [204] * 16
+        reply = daemon.request("PUT", query(f"/pid/{targets[16].pid}/watch", kinds=OPEN))
+        assert reply.status == 429 and "too many custom profiles: 32" in reply.text and "retry-after" in reply.headers, reply
+        for target in first:
+            target.truth("x")
+        for target in first:
+            assert leaves(profile(daemon, target, OPEN)) == {"take_snapshots": 800}
+        assert at_once(first, lambda target: daemon.request("DELETE", f"/pid/{target.pid}/watch")) == [204] * 16
+        wait_for(lambda: get(daemon, targets[16], OPEN, seconds=1).status == 200, "there is room again")

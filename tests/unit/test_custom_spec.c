@@ -103,6 +103,50 @@ START_TEST(test_names)
 }
 END_TEST
 
+START_TEST(test_checks)
+{
+    struct custom_spec spec = {.weight = CUSTOM_NOWHERE, .skip = CUSTOM_DEFAULT_SKIP}, declared;
+    char error[256] = "";
+
+    ck_assert_int_lt(custom_spec_check(&spec, error, sizeof(error)), 0);
+    ck_assert_ptr_nonnull(strstr(error, "needs \"add\""));
+    strcpy(spec.name, "blobs");
+    ck_assert_int_eq(custom_spec_check(&spec, error, sizeof(error)), 0);
+    ck_assert(custom_is_declared(&spec));
+    declared = spec;
+    declared.skip = 0;
+    ck_assert_int_lt(custom_spec_check(&declared, error, sizeof(error)), 0);
+    declared = spec;
+    declared.weight = CUSTOM_ARG1;
+    ck_assert_int_lt(custom_spec_check(&declared, error, sizeof(error)), 0);
+    declared = spec;
+    declared.key = CUSTOM_INT;
+    ck_assert_int_lt(custom_spec_check(&declared, error, sizeof(error)), 0);
+    strcpy(declared.add.symbol, "f");
+    ck_assert_int_eq(custom_spec_check(&declared, error, sizeof(error)), 0);
+    ck_assert(!custom_is_declared(&declared));
+}
+END_TEST
+
+START_TEST(test_types_of_functions)
+{
+    struct custom_spec spec = {.weight = CUSTOM_NOWHERE, .add.symbol = "f"};
+    struct raw_types t;
+
+    custom_spec_types(&spec, "", &t);
+    ck_assert_str_eq(t.type[0], "custom");
+    ck_assert_uint_eq(t.n, 1);
+    strcpy(spec.name, "blobs");
+    spec.weight = CUSTOM_ARG1;
+    custom_spec_types(&spec, "", &t);
+    ck_assert_str_eq(t.type[0], "blobs");
+    ck_assert_uint_eq(t.n, 2);
+    ck_assert_str_eq(t.unit[1], "count");
+    custom_spec_types(&spec, "bytes", &t);
+    ck_assert_str_eq(t.unit[1], "bytes");
+}
+END_TEST
+
 START_TEST(test_types)
 {
     struct raw_types t;
@@ -137,6 +181,8 @@ int main(void)
     tcase_add_test(all, test_keys);
     tcase_add_test(all, test_too_long);
     tcase_add_test(all, test_names);
+    tcase_add_test(all, test_checks);
+    tcase_add_test(all, test_types_of_functions);
     tcase_add_test(all, test_types);
     suite_add_tcase(suite, all);
 

@@ -49,6 +49,11 @@ const struct kind *custom_kind(struct watches *ws, const char *name)
     return NULL;
 }
 
+const struct kind *custom_kind_any(const char *name)
+{
+    return NULL;
+}
+
 const struct kind *custom_kind_in_use(const struct watches *ws, const char *name)
 {
     return NULL;

@@ -48,6 +48,15 @@ const struct kind *custom_kind(struct watches *ws, const char *name)
     return NULL;
 }
 
+static const struct param_spec custom_specs[] = {{"add", "function", "", "", "", param_custom_add, .watch = true}, PARAM_MAX_OVERHEAD};
+static const struct param_table custom_params = PARAM_TABLE(custom_specs);
+static const struct kind any = {.name = "NAME", .cumulative = true, .declared = true, .params = &custom_params, .record = record_holder};
+
+const struct kind *custom_kind_any(const char *name)
+{
+    return *name ? &any : NULL;
+}
+
 const struct kind *custom_kind_in_use(const struct watches *ws, const char *name)
 {
     return NULL;
@@ -195,6 +204,11 @@ static const struct {
     {"name:a lock x=", "is not NAME=VALUE"},
     {"name:a lock,profile", "\"profile\" is not a kind"},
     {"name:a lock fraction=1", "goes with holder"},
+    {"name:a lok", "\"lok\" is not a kind"},
+    {"name:a Holder", "\"Holder\" is not a kind"},
+    {"name:a lock,", "\"\" is not a kind"},
+    {"name:a store.blobs fraction=1", "goes with holder"},
+    {"name:a store.blobs,sessions add=f", "make one profile"},
     {"name:a lock block_rate=-1", "invalid value \"-1\""},
     {"name:a lock kinds=holder", "given twice"},
     {"name:aaaaaaaaaaaaaaa lock block_rate=1                                                                                          "
@@ -221,6 +235,15 @@ static struct watch_rule rule_of(const char *text)
     ck_assert_msg(watch_rule_parse(text, &rule, &e) == 0, "%s -> %s", text, e.text);
     return rule;
 }
+
+START_TEST(test_a_rule_may_name_what_programs_declare)
+{
+    watch_rule_use_check(watch_query_check_rule);
+    ck_assert_str_eq(rule_of("name:a blobstore.Open").kinds, "blobstore.Open");
+    ck_assert_str_eq(rule_of("name:a lock,store::lock,sessions max_overhead=2").kinds, "lock,store::lock,sessions");
+    watch_rule_use_check(NULL);
+}
+END_TEST
 
 START_TEST(test_a_rule_says_the_same_as_a_query)
 {
@@ -285,6 +308,7 @@ int main(void)
     tcase_add_test(tc, test_wishes_are_equal_where_their_values_are);
     tcase_add_test(tc, test_a_wish_with_a_wrong_value_is_refused);
     tcase_add_loop_test(tc, test_refused_rules, 0, COUNT(refused_rules));
+    tcase_add_test(tc, test_a_rule_may_name_what_programs_declare);
     tcase_add_test(tc, test_a_rule_says_the_same_as_a_query);
     tcase_add_loop_test(tc, test_whom_a_rule_fits, 0, COUNT(cases));
     suite_add_tcase(suite, tc);
