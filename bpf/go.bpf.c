@@ -289,13 +289,14 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
 {
     __u64 now_ns = bpf_ktime_get_ns();
     __u32 slot = COOKIE_SLOT(cookie), next;
-    struct session_ctl *s = session_of_probe(cookie);
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    struct task_struct *task = bpf_get_current_task_btf();
     struct sample_value add = {};
 
-    if (!s)
+    if (!s || s->instance != COOKIE_INSTANCE(cookie) || s->state != SESSION_OPEN || task_tgid(task) != s->tgid)
         return 0;
     __sync_fetch_and_add(&s->hits, 1);
-    session_follow(s, slot, bpf_get_current_task_btf());
+    session_follow(s, slot, task);
     next = hit_begins(ctx, s, slot, COOKIE_TIMER(cookie), &add);
     if (next != NEXT_NOTHING)
         take_stack(ctx, s, slot, next == NEXT_RELEASE, &add, now_ns);
