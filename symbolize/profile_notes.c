@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 
 #define OWNER "cprofd"
+#define NOTE_LABELS 3 /* CPROFD_NOTE_LABELS of cprofd/labels.h, whose variable the daemon needs not have */
 #define NOTE_HEAD_BYTES (sizeof(Elf64_Nhdr) + 8) /* with the owner, filled up to words */
 
 /* A profile's note, by the address that site notes have for it. */
@@ -34,6 +35,8 @@ struct note_reader {
     size_t n_probes, probes_room;
     size_t profiles_room, sites_room;
     struct profile_notes notes;
+    uint64_t labels_offset;
+    bool labels_found;
 };
 
 static void note_reader_deinit(struct note_reader *reader)
@@ -252,4 +255,22 @@ int profile_notes_read(const struct elf_file *file, struct profile_notes *ret)
     *ret = reader.notes;
     reader.notes = (struct profile_notes){0};
     return 0;
+}
+
+static int read_labels(struct note_reader *reader, uint64_t unused, const uint8_t *bytes, size_t len)
+{
+    if (len != sizeof(reader->labels_offset) || reader->labels_found)
+        return 0;
+    memcpy(&reader->labels_offset, bytes, len);
+    reader->labels_found = true;
+    return 0;
+}
+
+bool profile_notes_labels(const struct elf_file *file, uint64_t *ret_offset)
+{
+    struct note_reader reader = {0};
+    if (!is_native(file) || each_section(&reader, file, ".note.cprofd", NOTE_LABELS, read_labels) < 0 || !reader.labels_found)
+        return false;
+    *ret_offset = reader.labels_offset;
+    return true;
 }

@@ -38,3 +38,6 @@ struct profile_notes {
 /* 0 (where there are none, with n 0), or -errno: -ENOMEM. Malformed notes are passed over. */
 int profile_notes_read(const struct elf_file *file, struct profile_notes *ret);
 void profile_notes_deinit(struct profile_notes *notes);
+
+/* The note of include/cprofd/labels.h: the offset of its variable in the file's thread-local storage. False: there is none. */
+bool profile_notes_labels(const struct elf_file *file, uint64_t *ret_offset);

@@ -1,9 +1,10 @@
-/* A file with notes of profiles, from anybody. */
+/* A file with notes of profiles and labels, from anybody. */
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "symbolize/label_place.h"
 #include "symbolize/profile_notes.h"
 #include "tests/fuzz/fuzz.h"
 #include "util/cleanup.h"
@@ -25,6 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct elf_file file = {0};
     struct profile_notes notes = {0};
+    struct label_place place;
     AUTO_CLOSE int fd = memfd_create("input", MFD_CLOEXEC);
     FUZZ_CHECK(fd >= 0 && write(fd, data, size) == (ssize_t)size);
     if (elf_file_open(fd, &file) < 0)
@@ -32,6 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (profile_notes_read(&file, &notes) == 0)
         check_notes(&notes);
     profile_notes_deinit(&notes);
+    int r = label_place_find(&file, &place);
+    FUZZ_CHECK(r == 0 || r == -ENOENT || r == -ENOTSUP || r == -ENOEXEC);
     elf_file_close(&file);
     return 0;
 }

@@ -52,7 +52,7 @@ class Install(unittest.TestCase):
                     "/cprofd/cprofd.service.d/sys-admin.conf", "/cprofd/cprofd.service.d/debuginfod.conf", "etc/cprofd/cprofd.conf", "/man8/cprofd.8", "/man5/cprofd.conf.5",
                     "/licenses/cprofd/LICENSE", "/libcprofd-heap.so", "/libcprofd-heap-cxx.so", "/libcprofd-heap-static.a", "/pkgconfig/cprofd.pc",
                     "/pkgconfig/cprofd-heap.pc", "/pkgconfig/cprofd-heap-cxx.pc",
-                    "/pkgconfig/cprofd-heap-static.pc", "/include/cprofd/profile.h")
+                    "/pkgconfig/cprofd-heap-static.pc", "/include/cprofd/profile.h", "/include/cprofd/labels.h")
         found = {self.find(ending) for ending in expected}
         self.assertEqual(set(self.files), found)
 
