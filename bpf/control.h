@@ -50,6 +50,20 @@ enum go_waits_kind { GO_WAITS_NONE = 0, GO_WAITS_BLOCK, GO_WAITS_MUTEX };
 
 #define GROWTH_UNKNOWN (~0ull)
 
+/* Where threads of a target have their labels, one word each: how far from the thread pointer, or the address of the word that says so, which a
+ * shared object's loader has written. 0: there is none. */
+#define LABELS_PLACE_OFFSET (1ull << 62) /* | the offset's lower half */
+#define LABELS_PLACE_SLOT (1ull << 63)   /* | the address */
+/* Different stacks with labels that a session tells apart. */
+#define LABELS_MAX_STACKS 65536
+#define LABELS_MAX_STANDING 8192 /* of one that goes on for as long as it is let */
+
+struct session_labels {
+    __u64 places[LABELS_PLACES]; /* the loop's; the first is 0 where there are none. Any time */
+    __u32 exec_epoch;            /* that they are of */
+    __u32 stacks;                /* BPF's: with labels that were handed over */
+};
+
 /* A target's anonymous memory and swap, bytes. Each of the first two is GROWTH_UNKNOWN until it is known: by the loop, which looks as the window
  * opens, or by an event before that. */
 struct session_growth {
@@ -100,6 +114,7 @@ struct session_ctl {
     __u32 grows;      /* 1: of tracepoint kmem:rss_stat what is added to the target's anonymous memory counts */
     __u32 pad_grows;
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
+    struct session_labels labels;
 
     /* written by BPF */
     __u64 closed_ns;     /* monotonic, when the target's end closed the window; else 0 */

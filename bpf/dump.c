@@ -133,7 +133,7 @@ void dump_threads_deinit(struct dump_threads *t)
 
 static size_t record_bytes(const struct thread_record *r)
 {
-    return sizeof(*r) + ((size_t)r->stack.n_kernel + r->stack.n_user) * sizeof(uint64_t);
+    return sizeof(*r) - sizeof(r->stack) + STACK_RECORD_BYTES(&r->stack);
 }
 
 const struct thread_record *dump_threads_next(const struct dump_threads *t, size_t *pos)

@@ -58,6 +58,25 @@ struct sched_info {
     unsigned long long last_arrival; /* when it was last put on a CPU, by the scheduler's clock; 0: never */
 };
 
+/* Where a thread has its thread-local storage, by architecture. */
+struct thread_struct___x86 {
+    unsigned long fsbase;
+};
+
+struct thread_struct___a64 {
+    struct {
+        unsigned long tp_value;
+    } uw;
+};
+
+struct task_struct___x86 {
+    struct thread_struct___x86 thread;
+};
+
+struct task_struct___a64 {
+    struct thread_struct___a64 thread;
+};
+
 struct task_struct {
     unsigned int __state;
     unsigned int flags;

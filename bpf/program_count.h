@@ -19,7 +19,7 @@ static __always_inline long emit_stack(void *ring, struct stack_walk *walk)
     __u64 n = walk->n;
 
     barrier_var(n); /* else a compiler may compare one copy and use another, whose bounds verifiers before Linux 6.2 don't know */
-    if (n > STACK_WALK_FRAMES)
+    if (n > STACK_WALK_FRAMES + LABELS_MAX_WORDS)
         return -1;
     return emit(ring, &walk->record, sizeof(walk->record) + n * sizeof(__u64));
 }
@@ -45,6 +45,8 @@ static __always_inline bool give_stack(struct session_ctl *s, void *table, void 
         __sync_fetch_and_add(&s->lost_ring, samples);
         return false;
     }
+    if (marked != -17 && x->walk.record.label_words)
+        __sync_fetch_and_add(&s->labels.stacks, 1);
     return true;
 }
 

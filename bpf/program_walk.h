@@ -42,6 +42,7 @@ static __always_inline __u64 task_probed_return(struct task_struct *task, __u64 
 #include PROGRAM_HOOKS
 
 #include "bpf/stack.h" /* last: it uses the hooks */
+#include "bpf/stack_labels.h"
 
 #define STEPS 32 /* in one call; CPROFD_MAX_FRAMES is its square */
 _Static_assert(STEPS * STEPS == CPROFD_MAX_FRAMES, "two levels of loops reach the deepest frame");
@@ -140,6 +141,32 @@ static __always_inline void walk_user(struct session_ctl *s, struct task_struct 
     walk->record.n_user = walk->n - walk->record.n_kernel;
 }
 
+/* Where a task has its thread-local storage; 0: not known. */
+static __always_inline __u64 task_thread_pointer(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_arm64)
+    struct task_struct___a64 *own = (struct task_struct___a64 *)task;
+
+    return bpf_core_field_exists(own->thread.uw.tp_value) ? own->thread.uw.tp_value : 0;
+#else
+    struct task_struct___x86 *own = (struct task_struct___x86 *)task;
+
+    return bpf_core_field_exists(own->thread.fsbase) ? own->thread.fsbase : 0;
+#endif
+}
+
+static __always_inline bool session_has_labels(const struct session_ctl *s)
+{
+    return s->labels.places[0] && s->labels.exec_epoch == s->exec_epoch;
+}
+
+/* The walk is complete but for them. */
+static __always_inline void walk_labels(const struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+{
+    if (session_has_labels(s))
+        labels_add(walk, &s->labels, task_thread_pointer(task), s->standing ? LABELS_MAX_STANDING : LABELS_MAX_STACKS);
+}
+
 /* A stack without frames yet. */
 static __always_inline void walk_begin(struct session_ctl *s, struct stack_walk *walk)
 {
@@ -150,7 +177,8 @@ static __always_inline void walk_begin(struct session_ctl *s, struct stack_walk 
     walk->record.type = RECORD_STACK;
     walk->record.n_kernel = 0;
     walk->record.n_user = 0;
-    walk->record.pad = 0;
+    walk->record.label_words = 0;
+    walk->record.label_state = LABELS_KNOWN;
 }
 
 /* It is complete. */
@@ -168,8 +196,10 @@ static __always_inline void collect_stack_at(void *ctx, struct session_ctl *s, s
     walk_begin(s, walk);
     if (s->kernel)
         walk_kernel(ctx, walk);
-    if (task->mm)
+    if (task->mm) {
         walk_user(s, task, walk, at_entry);
+        walk_labels(s, task, walk);
+    }
     walk_finish(walk);
 }
 

@@ -84,15 +84,36 @@ enum record_type {
     RECORD_TRACE = 4,  /* struct trace_record: an event of a trace */
 };
 
+/* The labels that a thread had given itself (include/cprofd/labels.h) are a part of its stack: the hash is over both. They are in so many words
+ * behind the frames: for each set its length in bytes, and its entries, the last word filled up with zeros. */
+enum label_state {
+    LABELS_KNOWN = 0,
+    LABELS_UNREADABLE, /* some of the thread's could not be read, or are none */
+    LABELS_NO_ROOM,    /* it has some, but the session has seen so many different ones that no more are told apart */
+    LABELS_STATES,
+};
+/* What the public header has, which would define its variable here: tests/unit/test_labels.c compares them. */
+#define LABELS_SET_BYTES 612    /* CPROFD_LABELS_MAX_BYTES */
+#define LABELS_ENTRY_PAIR 255   /* CPROFD_LABEL_PAIR */
+#define LABELS_ENTRY_LOST 254   /* CPROFD_LABEL_LOST */
+#define LABELS_PLACES 4      /* variables of one process: in objects that do not share theirs */
+#define LABELS_READ_BYTES 312 /* in one reading; two have all */
+#define LABELS_SET_WORDS (1 + 2 * LABELS_READ_BYTES / 8)
+#define LABELS_MAX_WORDS (LABELS_PLACES * LABELS_SET_WORDS)
+
 struct stack_record {
     __u32 type;
     __u16 n_kernel; /* frames[0 .. n_kernel): kernel, leaf first */
     __u16 n_user;   /* frames[n_kernel .. n_kernel+n_user): user, leaf first, callers as return address; STACK_FRAME_* */
     __u32 end;      /* enum stack_end of the user part */
-    __u32 pad;
+    __u16 label_words;
+    __u16 label_state; /* enum label_state */
     __u64 stack_hash[2];
     __u64 frames[];
 };
+
+#define STACK_RECORD_BYTES(record) \
+    (sizeof(struct stack_record) + ((__u64)(record)->n_kernel + (record)->n_user + (record)->label_words) * sizeof(__u64))
 
 struct sample_record {
     __u32 type;

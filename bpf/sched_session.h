@@ -223,8 +223,9 @@ static __always_inline void want_stack(const struct session_ctl *s, struct scrat
 {
     __u32 way = session_way(s) & (SCHED_WALKS - 1);
 
+    if (!x->wanted[way] || session_has_labels(s)) /* one that knows where labels are, if there is one */
+        x->first[way] = slot;
     x->wanted[way] |= 1ull << slot;
-    x->first[way] = slot;
 }
 
 /* Whether the thread was here when it left its CPU last. */
@@ -262,7 +263,7 @@ __noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot
 {
     struct task_struct *task = bpf_get_current_task_btf();
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    __u64 wanted, begun;
+    __u64 wanted, begun, labels = 0;
 
     barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
     way &= SCHED_WALKS - 1;
@@ -271,13 +272,17 @@ __noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot
     session_follow(s, slot, task);
     begun = x->walk.hash[0];
     if (task->mm) {
+        if (session_has_labels(s))
+            labels = labels_stamp(&s->labels, task_thread_pointer(task));
         walk_user_begin(s, task, &x->walk);
         wanted = x->wanted[way];
         if ((t->given & wanted) == wanted && t->walked[way].begun == begun && t->walked[way].walks == t->last.walks &&
-            walk_is_known(t, &x->walk) && stack_is_as_noted(&x->walk, &t->last.notes))
+            t->walked[way].labels == labels && walk_is_known(t, &x->walk) && stack_is_as_noted(&x->walk, &t->last.notes))
             return 0;
         walk_user_noted(&x->walk, t);
+        walk_labels(s, task, &x->walk);
     }
+    t->walked[way].labels = labels;
     t->walked[way].begun = begun;
     t->walked[way].walks = t->last.walks;
     walk_finish(&x->walk);

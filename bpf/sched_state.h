@@ -76,6 +76,7 @@ struct thread_state {
     struct {
         __u64 begun; /* the hash over the kernel's frames */
         __u64 walks; /* the user's are those of that walk: last.walks */
+        __u64 labels; /* labels_stamp: behind it are those that the thread had then */
     } walked[SCHED_WALKS];
     struct {
         __u64 pc, fp;

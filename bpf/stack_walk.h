@@ -65,7 +65,7 @@ struct stack_walk {
     __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
     struct stack_notes notes;       /* where STACK_NOTING is defined */
     struct stack_record record;     /* with the frames behind it: what the reader gets */
-    __u64 frames[STACK_WALK_FRAMES];
+    __u64 frames[STACK_WALK_FRAMES + LABELS_MAX_WORDS];
 };
 
 /* How far a function that keeps frame pointers is with its own. */

@@ -71,8 +71,10 @@ static __always_inline void thread_walk_user(struct session_ctl *s, struct dump_
     d->pgd = mm ? (__u64)mm->pgd : 0;
     for (__u32 i = 0; i < DUMP_PAGES; i++)
         d->pages[i].address = 1;
-    if (mm)
+    if (mm) {
         walk_user(s, task, &d->walk, s->at_entry);
+        walk_labels(s, task, &d->walk);
+    }
     walk_finish(&d->walk);
 }
 
@@ -110,7 +112,7 @@ int dump_thread(struct bpf_iter__task *ctx)
     d->thread.stack = d->walk.record;
     n = d->walk.n;
     barrier_var(n);
-    if (n > STACK_WALK_FRAMES)
+    if (n > STACK_WALK_FRAMES + LABELS_MAX_WORDS)
         return 0;
     bpf_seq_write(seq, &d->thread, sizeof(d->thread));
     bpf_seq_write(seq, d->walk.frames, n * sizeof(__u64));

@@ -118,10 +118,10 @@ static const char *dumper_channel(struct dumper *d, const struct thread_record *
 
 /* ---- what becomes of a thread */
 
-/* Frames of a stack that are kept. */
+/* Frames of a stack that are kept, and the labels behind them. */
 struct part {
     const uint64_t *frames;
-    uint16_t n_kernel, n_user;
+    uint16_t n_kernel, n_user, label_words, label_state;
     uint32_t end;
 };
 
@@ -139,7 +139,8 @@ static struct part dumper_start(const struct thread_record *t, const uint64_t *f
 
 static struct part dumper_part(const struct dumper *d, const struct thread_record *t, const uint64_t *frames)
 {
-    struct part p = {.frames = frames, .n_kernel = t->stack.n_kernel, .n_user = t->stack.n_user, .end = t->stack.end};
+    struct part p = {.frames = frames, .n_kernel = t->stack.n_kernel, .n_user = t->stack.n_user,
+                     .label_words = t->stack.label_words, .label_state = t->stack.label_state, .end = t->stack.end};
 
     if (d->request->starts)
         return dumper_start(t, frames);
@@ -173,14 +174,15 @@ static bool dumper_is_new(struct dumper *d, const uint64_t hash[2])
 static void dumper_add_stack(struct dumper *d, const struct thread_record *t, const uint64_t *frames, uint64_t ret_hash[2])
 {
     struct part part = dumper_part(d, t, frames);
-    size_t n = (size_t)part.n_kernel + part.n_user;
+    size_t n = (size_t)part.n_kernel + part.n_user + part.label_words;
 
     hash_frames(d, part.frames, n, ret_hash);
     ret_hash[0] += part.n_kernel;
-    ret_hash[1] += part.end;
+    ret_hash[1] += part.end + ((uint64_t)part.label_state << 32);
     if (!dumper_is_new(d, ret_hash))
         return;
     struct stack_record stack = {.type = RECORD_STACK, .n_kernel = part.n_kernel, .n_user = part.n_user, .end = part.end,
+                                 .label_words = part.label_words, .label_state = part.label_state,
                                  .stack_hash = {ret_hash[0], ret_hash[1]}};
     memcpy(d->records + d->records_len, &stack, sizeof(stack));
     memcpy(d->records + d->records_len + sizeof(stack), part.frames, n * sizeof(uint64_t));

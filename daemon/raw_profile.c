@@ -254,9 +254,9 @@ static size_t raw_record_len(const void *data, size_t len)
     if (stack->type != RECORD_STACK || len < sizeof(*stack))
         return 0;
     if (stack->n_kernel > CPROFD_MAX_KERNEL_FRAMES || stack->n_user > CPROFD_MAX_FRAMES ||
-        stack->end >= STACK_END_COUNT)
+        stack->label_words > LABELS_MAX_WORDS || stack->end >= STACK_END_COUNT)
         return 0;
-    size_t need = sizeof(*stack) + ((size_t)stack->n_kernel + stack->n_user) * sizeof(stack->frames[0]);
+    size_t need = STACK_RECORD_BYTES(stack);
     return len >= need ? need : 0;
 }
 

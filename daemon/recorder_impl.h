@@ -71,7 +71,7 @@ static inline size_t recorder_record_bytes(const struct stack_record *record)
 {
     switch (record->type) {
     case RECORD_STACK:
-        return sizeof(*record) + ((size_t)record->n_kernel + record->n_user) * sizeof(uint64_t);
+        return STACK_RECORD_BYTES(record);
     case RECORD_SAMPLE:
         return sizeof(struct sample_record);
     default:

@@ -533,6 +533,10 @@ int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
         named++;
     }
+    if (u->n_labels)
+        r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels);
+    if (u->n_labels_left_out)
+        r = r ? r : raw_writer_fact(w, "labels.places_left_out", "%llu", (unsigned long long)u->n_labels_left_out);
     if (u->n_cut)
         r = r ? r : raw_writer_fact(w, "unwind.mappings_cut", "%llu", (unsigned long long)u->n_cut);
     if (u->overdue)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bpf/control.h"
 #include "daemon/raw_profile.h"
 #include "daemon/unwind_tables.h"
 
@@ -72,6 +73,8 @@ struct recording_unwind {
     struct unwind_entry **held; /* the tables that it names: they stay as long as it does, whatever becomes of the list */
     size_t n_held;
     uint32_t place_epoch;
+    uint64_t labels[LABELS_PLACES]; /* as struct session_labels has them, of the newest space */
+    unsigned n_labels;
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */
     struct event *pause, *deadline, *answer;
@@ -79,7 +82,7 @@ struct recording_unwind {
     bool prolonged;             /* the deadline has been put off */
 
     /* what is said of it */
-    uint64_t n_missing, n_late, n_cut;
+    uint64_t n_missing, n_late, n_cut, n_labels_left_out;
     uint64_t cpu_ns;            /* of workers, for the files that this recording began */
     struct {
         char path[256];
@@ -128,3 +131,10 @@ int recording_unwind_write(struct recording *rec);
 bool recording_unwind_is_due(const struct recording_unwind *u);
 /* place: 0: none. The space that was there is given back. */
 void recording_unwind_set_place(struct recording *rec, uint32_t place);
+
+/* ---- recording_labels.c */
+
+/* Finds where threads of the target have labels, by the list and the tables' files. */
+void recording_labels_find(struct recording_unwind *u);
+/* Says so to the BPF programs: of the image that began in that epoch. */
+void recording_labels_publish(const struct recording_unwind *u, struct session_ctl *ctl);

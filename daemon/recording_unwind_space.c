@@ -38,8 +38,10 @@ void recording_unwind_publish(struct recording *rec)
     const struct recording_unwind *u = &rec->unwind;
     uint64_t space = u->place ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
 
-    if (rec->recorder)
-        __atomic_store_n(&recording_ctl(rec)->space, space, __ATOMIC_RELEASE);
+    if (!rec->recorder)
+        return;
+    recording_labels_publish(u, recording_ctl(rec));
+    __atomic_store_n(&recording_ctl(rec)->space, space, __ATOMIC_RELEASE);
 }
 
 void recording_unwind_set_place(struct recording *rec, uint32_t place)
@@ -152,6 +154,7 @@ int recording_unwind_write(struct recording *rec)
         if (u->uses[i].written_kind == UNWIND_MAPPING_TABLE)
             held[n_held++] = unwind_tables_use(tables, &u->uses[i].entry->id, false);
     }
+    recording_labels_find(u);
     recording_unwind_set_place(rec, place);
     u->held = TAKE_PTR(held);
     u->n_held = n_held;

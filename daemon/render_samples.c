@@ -1,5 +1,6 @@
 /* Counts joined with the stacks that they stand for, filters, and what becomes a sample of the profile. */
 #include "daemon/render_job.h"
+#include "daemon/render_labels.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -135,6 +136,7 @@ int render_add_stack(struct render_job *job, const struct sample_key *key, const
     struct render_sample *sample = &job->samples[job->n_samples++];
     *sample = (struct render_sample){.key = key, .value = value, .stack = stack, .alike = {key->stack_hash[0], key->stack_hash[1]}};
     render_trim(job, sample);
+    render_labels_count(job, stack, value->samples);
     return 0;
 }
 
@@ -364,8 +366,12 @@ static int render_put_sample(struct render_job *job, struct profile *p, const st
                                            heap ? render_value(heap->live_objects) : 0, heap ? render_value(heap->live_bytes) : 0};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
-    struct profile_label labels[4] = {{.key = "pid", .num = sample->key->tgid}};
-    size_t n_labels = 1;
+    struct render_labels own;
+    render_labels_read(sample->stack, &own);
+    struct profile_label labels[RENDER_MAX_LABELS + 4];
+    memcpy(labels, own.list, own.n * sizeof(*labels));
+    size_t n_labels = own.n;
+    labels[n_labels++] = (struct profile_label){.key = "pid", .num = sample->key->tgid};
     if (sample->key->tid) { /* not where threads are not told apart */
         labels[n_labels++] = (struct profile_label){.key = "tid", .num = sample->key->tid};
         labels[n_labels++] = (struct profile_label){.key = "thread", .str = comm};

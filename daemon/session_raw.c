@@ -69,7 +69,7 @@ static bool session_raw_event(const uint8_t *data, size_t room, struct trace_rec
         return false;
     memcpy(&stack, data, sizeof(stack));
     ret_event->type = stack.type;
-    *ret_len = stack.type == RECORD_TRACE ? sizeof(*ret_event) : sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
+    *ret_len = stack.type == RECORD_TRACE ? sizeof(*ret_event) : STACK_RECORD_BYTES(&stack);
     if (*ret_len > room)
         return false;
     if (stack.type == RECORD_TRACE)
@@ -133,7 +133,7 @@ static int session_raw_records(struct raw_writer *w, const struct recorder_data 
         struct copy_record copy;
         struct trace_record event;
         memcpy(&stack, record, sizeof(stack));
-        size_t len = sizeof(stack) + ((size_t)stack.n_kernel + stack.n_user) * sizeof(uint64_t);
+        size_t len = STACK_RECORD_BYTES(&stack);
         bool keep = stack.type == RECORD_STACK;
         if (stack.type == RECORD_COPY) {
             memcpy(&copy, record, sizeof(copy));

@@ -72,16 +72,20 @@ static size_t join_frames(const struct stack_record *waiter, const struct stack_
 static int join_pair(struct recorder *r, struct known_stack *known, size_t at)
 {
     struct stack_record *pair = record_at(r, at), whole = *pair;
-    uint64_t hashes[4], frames[2 * SCHED_MAX_FRAMES + 3];
+    uint64_t hashes[4], frames[2 * SCHED_MAX_FRAMES + 3 + LABELS_MAX_WORDS];
 
     memcpy(hashes, pair->frames, sizeof(hashes));
     memset(pair->stack_hash, 0, sizeof(pair->stack_hash));
     const struct stack_record *waiter = known_find(r, known, hashes), *waker = known_find(r, known, hashes + 2);
-    if (!waiter || waiter->n_user > SCHED_MAX_FRAMES + 1 || (waker && waker->n_user > SCHED_MAX_FRAMES + 1))
+    if (!waiter || waiter->n_user > SCHED_MAX_FRAMES + 1 || waiter->label_words > LABELS_MAX_WORDS || (waker && waker->n_user > SCHED_MAX_FRAMES + 1))
         return 0;
     size_t n = join_frames(waiter, waker, frames);
     whole.n_user = (uint16_t)n;
+    whole.label_words = waiter->label_words;
+    whole.label_state = waiter->label_state;
     whole.end = waiter->end;
+    memcpy(frames + n, waiter->frames + waiter->n_kernel + waiter->n_user, waiter->label_words * sizeof(uint64_t));
+    n += waiter->label_words;
     uint8_t *room = recorder_reserve(r, sizeof(whole) + n * sizeof(uint64_t));
     if (!room)
         return 0;

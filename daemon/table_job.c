@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "symbolize/label_place.h"
 #include "symbolize/unwind_builder.h"
 #include "util/cleanup.h"
 
@@ -36,4 +37,12 @@ int table_make(int elf_fd, int out_fd, uint64_t *ret_len, char *message, size_t 
     }
     *ret_len = output.image_bytes;
     return 0;
+}
+
+int table_labels(int elf_fd, struct label_place *ret)
+{
+    CLEANUP(elf_file_close) struct elf_file file = {0};
+
+    int r = elf_file_open(elf_fd, &file);
+    return r < 0 ? r : label_place_find(&file, ret);
 }

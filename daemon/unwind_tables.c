@@ -308,6 +308,8 @@ static void tables_on_done(struct worker_job *job, const struct worker_result *r
 
     e->job = NULL;
     e->cpu_ns = result->cpu_ns;
+    e->has_labels = result->has_labels;
+    e->labels = result->labels;
     t->n_building--;
     if (result->error == 0)
         load_begin(e, result);

@@ -13,6 +13,7 @@
 
 #include <uthash.h>
 
+#include "symbolize/label_place.h"
 #include "symbolize/symbolizer.h"
 #include "util/clock.h"
 
@@ -87,6 +88,8 @@ struct unwind_entry {
     struct unwind_load *load;
     struct unwind_tables *tables;
     uint64_t cpu_ns;       /* of the worker that read it */
+    bool has_labels;       /* READY, NONE: the file has a variable for threads' labels, there: */
+    struct label_place labels;
     uint64_t settled_ns;   /* when it became READY or NONE */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(unwind_entry) link; /* in a queue (QUEUED, LOADING), or among the idle */

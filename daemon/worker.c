@@ -112,6 +112,12 @@ static void worker_render(struct worker_role *w, const struct worker_message *jo
 
 static const struct render_ops worker_ops = {.need = worker_on_need, .touch = worker_on_touch, .draft = worker_on_draft};
 
+static void worker_table(int input, int output, struct worker_message *done)
+{
+    done->u.done.error = table_make(input, output, &done->u.done.body.len, done->u.done.message, sizeof(done->u.done.message));
+    done->u.done.has_labels = table_labels(input, &done->u.done.labels) == 0;
+}
+
 static void worker_do(struct worker_role *w, const struct worker_message *job, int *input, int output)
 {
     struct worker_message done = {.type = WORKER_DONE, .job_id = job->job_id};
@@ -122,7 +128,7 @@ static void worker_do(struct worker_role *w, const struct worker_message *job, i
         done.u.done.error = probe_find(TAKE_FD(*input), &job->u.job.probe, output, &done.u.done.body.len,
                                        done.u.done.message, sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_TABLE)
-        done.u.done.error = table_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
+        worker_table(*input, output, &done);
     else if (job->u.job.kind == WORKER_GO)
         done.u.done.error = go_make(*input, output, &done.u.done.body.len, done.u.done.message, sizeof(done.u.done.message));
     else if (job->u.job.kind == WORKER_CUSTOM)

@@ -14,13 +14,14 @@
 #include <stdint.h>
 
 #include "daemon/custom_spec.h"
+#include "symbolize/label_place.h"
 
 enum worker_message_type { WORKER_JOB = 1, WORKER_TOUCH, WORKER_NEED, WORKER_FILE, WORKER_DRAFT, WORKER_DONE, WORKER_REST };
 
 enum worker_job_kind {
     WORKER_RENDER = 1, /* raw profile -> body, by raw_params.format */
     WORKER_PROBE,      /* ELF file + struct worker_probe -> struct probe_found (daemon/probe.h) */
-    WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h) */
+    WORKER_TABLE,      /* ELF file -> struct unwind_image (util/unwind_table.h), and where its labels are */
     WORKER_CUSTOM,     /* what is mapped + struct custom_request -> struct custom_found (daemon/custom_job.h) */
     WORKER_HEAP,       /* ELF file -> struct heap_function[] (symbolize/heap_functions.h) */
     WORKER_GO,         /* ELF file of a Go program -> struct go_runtime (symbolize/go_runtime.h), and behind it its struct unwind_image */
@@ -102,7 +103,8 @@ struct worker_message {
         } file;
         struct {
             int32_t error; /* 0, or -errno with a message for the user; -ENOMEM: tried again as a crash is */
-            uint32_t pad;
+            uint32_t has_labels; /* TABLE: 1: the file has a variable for labels, there: */
+            struct label_place labels;
             struct worker_body body;
             uint64_t cpu_ns; /* of the job */
             uint64_t cache_bytes;

@@ -11,10 +11,22 @@
 #define AARCH64_HEAD_BYTES 16u /* of the thread's control block, before the first storage */
 #define MAX_OFFSET (1ull << 30)
 
+/* The first program header of a type that has these flags. */
+static bool find_header(Elf *elf, uint32_t type, uint32_t flags, GElf_Phdr *ret)
+{
+    size_t n;
+    if (elf_getphdrnum(elf, &n) < 0)
+        return false;
+    for (size_t i = 0; i < n && i < PN_XNUM; i++)
+        if (gelf_getphdr(elf, (int)i, ret) && ret->p_type == type && (ret->p_flags & flags) == flags)
+            return true;
+    return false;
+}
+
 static bool is_labels(Elf *elf, size_t strings, const GElf_Sym *symbol)
 {
-    const char *name = elf_strptr(elf, strings, symbol->st_name);
-    return name && GELF_ST_TYPE(symbol->st_info) == STT_TLS && strcmp(name, LABELS) == 0;
+    const char *name = GELF_ST_TYPE(symbol->st_info) == STT_TLS ? elf_strptr(elf, strings, symbol->st_name) : NULL;
+    return name && strcmp(name, LABELS) == 0;
 }
 
 /* The offset relocation against the variable, in a section of relocations. */
@@ -59,7 +71,10 @@ static int search(const struct elf_file *file, uint16_t machine, uint64_t *ret_s
 {
     Elf_Scn *section = NULL;
     bool found = profile_notes_labels(file, ret_offset);
+    GElf_Phdr storage;
     *ret_slot = 0;
+    if (!found && !find_header(file->elf, PT_TLS, 0, &storage))
+        return -ENOENT; /* most files: there is no need to look through all that they have */
     while ((section = elf_nextscn(file->elf, section))) {
         GElf_Shdr header;
         if (!gelf_getshdr(section, &header))
@@ -70,28 +85,6 @@ static int search(const struct elf_file *file, uint16_t machine, uint64_t *ret_s
             found = find_symbol(file->elf, section, &header, ret_offset);
     }
     return found ? 0 : -ENOENT;
-}
-
-/* The program header of thread-local storage; *ret_starts: the file is one that a process starts with, not one that it loads. */
-static bool find_storage(Elf *elf, uint16_t type, GElf_Phdr *ret, bool *ret_starts)
-{
-    size_t n;
-    bool found = false;
-    *ret_starts = type == ET_EXEC;
-    if (elf_getphdrnum(elf, &n) < 0)
-        return false;
-    for (size_t i = 0; i < n && i < PN_XNUM; i++) {
-        GElf_Phdr header;
-        if (!gelf_getphdr(elf, (int)i, &header))
-            return false;
-        if (header.p_type == PT_INTERP)
-            *ret_starts = true;
-        if (header.p_type == PT_TLS) {
-            *ret = header;
-            found = true;
-        }
-    }
-    return found;
 }
 
 static bool is_pie(const struct elf_file *file)
@@ -121,17 +114,22 @@ int label_place_find(const struct elf_file *file, struct label_place *ret)
 {
     struct label_place place = {0};
     GElf_Ehdr header;
-    GElf_Phdr storage;
+    GElf_Phdr storage, interpreter, code;
     uint64_t offset;
-    bool starts;
     if (!gelf_getehdr(file->elf, &header) || header.e_ident[EI_CLASS] != ELFCLASS64
         || (header.e_machine != EM_X86_64 && header.e_machine != EM_AARCH64))
         return -ENOENT;
     int r = search(file, header.e_machine, &place.slot_address, &offset);
-    if (r == 0 && !place.slot_address) {
-        if (!find_storage(file->elf, header.e_type, &storage, &starts))
+    if (r == 0 && place.slot_address) {
+        if (!find_header(file->elf, PT_LOAD, PF_X, &code))
             return -ENOEXEC;
-        if (!starts && !is_pie(file))
+        place.slot_offset = place.slot_address - code.p_vaddr + code.p_offset;
+        place.code_offset = code.p_offset;
+    } else if (r == 0) {
+        if (!find_header(file->elf, PT_TLS, 0, &storage))
+            return -ENOEXEC;
+        /* One that a process starts with, not one that it loads. */
+        if (header.e_type != ET_EXEC && !find_header(file->elf, PT_INTERP, 0, &interpreter) && !is_pie(file))
             return -ENOTSUP;
         r = offset_in_thread(header.e_machine, &storage, offset, &place.thread_offset);
     }

@@ -10,6 +10,8 @@ struct label_place {
     /* Where the loader wrote the offset from the thread pointer, an 8-byte word, as an address that the file's tables speak of; 0: the next is
      * known. */
     uint64_t slot_address;
+    uint64_t slot_offset; /* the same as an offset in the file, if a mapping of its code went on to there; */
+    uint64_t code_offset; /* its code begins there */
     int64_t thread_offset; /* from the thread pointer (fs base, tpidr_el0) */
 };
 

@@ -5,3 +5,9 @@ struct cprofd_thread_labels *library_labels(void)
 {
     return &cprofd_thread_labels_v1;
 }
+
+void library_work(const char *request, void (*work)(void))
+{
+    CPROFD_LABEL(label, "request", request);
+    work();
+}
