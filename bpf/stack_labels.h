@@ -56,8 +56,21 @@ STACK_INLINE long labels_part(__u64 *to, __u64 from, __u32 bytes, __u32 begin)
     return stack_read(to + begin / 8, n, from + begin);
 }
 
+/* Whether the set was found at an earlier place: an object may lend its variable to others. */
+STACK_INLINE int labels_is_known(struct stack_walk *walk, __u32 index, __u64 set)
+{
+    int known = 0;
+
+    for (__u32 i = 0; i < LABELS_PLACES; i++)
+        if (i < index)
+            known = known || walk->label_sets[i] == set;
+        else if (i == index)
+            walk->label_sets[i] = set;
+    return known;
+}
+
 /* Adds the set of one place to the walk. 1: there is one; 0: none; -1: there is something else. */
-STACK_GLOBAL int labels_add_set(struct stack_walk *walk, __u64 thread, __u64 place)
+STACK_GLOBAL int labels_add_set(struct stack_walk *walk, __u64 thread, __u64 place, __u32 index)
 {
     struct label_variable variable = {}, after = {};
     struct label_head head = {};
@@ -68,6 +81,8 @@ STACK_GLOBAL int labels_add_set(struct stack_walk *walk, __u64 thread, __u64 pla
     if (!walk)
         return 0;
     found = labels_variable(thread, place, &variable);
+    if (labels_is_known(walk, index, variable.current))
+        return 0;
     if (found <= 0)
         return found;
     if (stack_read(&head, 28, variable.current) || head.valid != 1 || head.bytes > LABELS_SET_BYTES)
@@ -122,7 +137,7 @@ STACK_GLOBAL int labels_add(struct stack_walk *walk, const struct session_labels
         state = labels_stamp(labels, thread) ? LABELS_NO_ROOM : LABELS_KNOWN;
     else
         for (__u32 i = 0; i < LABELS_PLACES && labels->places[i]; i++)
-            if (labels_add_set(walk, thread, labels->places[i]) < 0)
+            if (labels_add_set(walk, thread, labels->places[i], i) < 0)
                 state = LABELS_UNREADABLE;
     walk->record.label_state = state;
     if (state != LABELS_KNOWN)

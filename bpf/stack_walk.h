@@ -64,6 +64,7 @@ struct stack_walk {
     __u32 rated;      /* words that guesses have looked at closely */
     __u64 words[STACK_GUESS_WORDS]; /* of the stack, while guessing */
     struct stack_notes notes;       /* where STACK_NOTING is defined */
+    __u64 label_sets[LABELS_PLACES]; /* their addresses, so that none is taken twice */
     struct stack_record record;     /* with the frames behind it: what the reader gets */
     __u64 frames[STACK_WALK_FRAMES + LABELS_MAX_WORDS];
 };

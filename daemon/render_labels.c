@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "daemon/render_job.h"
+#include "pprof/utf8.h"
+
 /* Keys that samples have from us, or may have one day. */
 static bool is_our_key(const char *key)
 {
@@ -17,17 +19,32 @@ static bool is_our_key(const char *key)
     return strncmp(key, "cprofd.", strlen("cprofd.")) == 0;
 }
 
-/* Text of any bytes; what could end a line or move a terminal's cursor becomes what encoders replace. */
+/* Text of any bytes: what is no UTF-8, could end a line or move a terminal's cursor becomes a question mark each. */
 static char *put_text(struct render_labels *labels, const uint8_t *bytes, size_t n)
 {
     char *text = labels->text + labels->text_bytes;
 
     assert(labels->text_bytes + n + 1 <= sizeof(labels->text));
     for (size_t i = 0; i < n; i++)
-        text[i] = (char)(bytes[i] < ' ' || bytes[i] == 0x7f ? 0xff : bytes[i]);
+        text[i] = (char)(bytes[i] < ' ' || bytes[i] == 0x7f ? '?' : bytes[i]);
+    for (size_t valid = 0; (valid += utf8_valid_prefix(text + valid, n - valid)) < n;)
+        text[valid] = '?';
     text[n] = '\0';
     labels->text_bytes += n + 1;
     return text;
+}
+
+/* The place of a key's label: no reader takes one twice, and of several objects' the last, a library's rather than the program's, counts. NULL: there
+ * is no room. */
+static struct profile_label *label_of(struct render_labels *labels, const char *key)
+{
+    for (size_t i = 0; i < labels->n; i++)
+        if (strcmp(labels->list[i].key, key) == 0)
+            return &labels->list[i];
+    if (labels->n == RENDER_MAX_LABELS)
+        return NULL;
+    labels->list[labels->n] = (struct profile_label){.key = key};
+    return &labels->list[labels->n++];
 }
 
 static void add_label(struct render_labels *labels, const uint8_t *pair, size_t n)
@@ -36,12 +53,15 @@ static void add_label(struct render_labels *labels, const uint8_t *pair, size_t 
     size_t prefix_bytes = strlen(RENDER_LABELS_PREFIX);
     char *start = labels->text + labels->text_bytes;
 
-    assert(labels->n < RENDER_MAX_LABELS);
     memcpy(start, RENDER_LABELS_PREFIX, prefix_bytes);
     labels->text_bytes += prefix_bytes;
     char *key = put_text(labels, pair, key_bytes);
-    labels->list[labels->n].key = is_our_key(key) ? start : key;
-    labels->list[labels->n++].str = put_text(labels, pair + key_bytes + 1, n - key_bytes - 1);
+    const char *value = put_text(labels, pair + key_bytes + 1, n - key_bytes - 1);
+    struct profile_label *label = label_of(labels, is_our_key(key) ? start : key);
+    if (label)
+        label->str = value;
+    else
+        labels->left_out = true;
 }
 
 /* The entry at *at: its bytes, or NULL where it is none. */

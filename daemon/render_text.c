@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "pprof/utf8.h"
+#include "daemon/render_labels.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -126,6 +127,22 @@ static size_t groups_make(const struct render_sample **samples, size_t n, struct
 
 #define TIDS_A_LINE 1000
 
+/* Those that the threads had given themselves. */
+static int text_own_labels(FILE *out, const struct render_sample *sample)
+{
+    struct render_labels labels;
+    int r = 0;
+
+    render_labels_read(sample->stack, &labels);
+    for (size_t i = 0; r == 0 && i < labels.n; i++) {
+        fputs(", ", out);
+        r = facts_json_string(out, labels.list[i].key);
+        fputc(':', out);
+        r = r ? r : facts_json_string(out, labels.list[i].str);
+    }
+    return r;
+}
+
 static int text_labels(FILE *out, const struct text_group *g)
 {
     char comm[CPROFD_COMM_LEN + 1];
@@ -138,6 +155,7 @@ static int text_labels(FILE *out, const struct text_group *g)
         fprintf(out, "\"state\":\"%s\", ", sample_state_name(g->samples[0]->key->state));
     fputs("\"thread\":", out);
     int r = facts_json_string(out, comm);
+    r = r ? r : text_own_labels(out, g->samples[0]);
     fputc('}', out);
     for (size_t i = 0; i < g->n; i++) /* readers take no line of more than 64 KiB */
         fprintf(out, "%s %u", i % TIDS_A_LINE == 0 ? "\n# tids:" : "", g->samples[i]->key->tid);

@@ -42,7 +42,7 @@ static void put(struct raw *raw, enum raw_section_type type, const void *data, s
 
 static void put_stack(struct raw *raw, const uint8_t *data, size_t len)
 {
-    uint64_t words[sizeof(struct stack_record) / 8 + 16] = {0};
+    uint64_t words[sizeof(struct stack_record) / 8 + 32] = {0};
     struct stack_record *stack = (struct stack_record *)words;
 
     if (len < 4)
@@ -50,9 +50,11 @@ static void put_stack(struct raw *raw, const uint8_t *data, size_t len)
     stack->type = RECORD_STACK;
     stack->n_kernel = data[0] % 8;
     stack->n_user = data[1] % 8;
+    stack->label_words = data[0] / 16;
+    stack->label_state = data[1] / 64;
     stack->end = data[2] % STACK_END_COUNT;
     stack->stack_hash[0] = data[3];
-    size_t frames = (stack->n_kernel + stack->n_user) * 8u;
+    size_t frames = (stack->n_kernel + stack->n_user + stack->label_words) * 8u;
     memcpy(stack->frames, data + 4, len - 4 < frames ? len - 4 : frames);
     put(raw, RAW_RECORDS, stack, sizeof(*stack) + frames);
 }

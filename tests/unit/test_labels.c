@@ -12,6 +12,7 @@
 #include <sys/time.h>
 
 #define CPROFD_LABELS_PTHREAD
+#include "bpf/sample.h"
 #include "include/cprofd/labels.h"
 #include "symbolize/label_place.h"
 #include "tests/unit/section_file.h"
@@ -58,6 +59,9 @@ START_TEST(test_layout)
     ck_assert_uint_eq(offsetof(struct cprofd_labels, bytes), 26);
     ck_assert_uint_eq(offsetof(struct cprofd_labels, entries), 28);
     ck_assert_uint_eq(offsetof(struct cprofd_thread_labels, current), 0);
+    ck_assert_uint_eq(LABELS_SET_BYTES, CPROFD_LABELS_MAX_BYTES); /* readers have their own */
+    ck_assert_uint_eq(LABELS_ENTRY_PAIR, CPROFD_LABEL_PAIR);
+    ck_assert_uint_eq(LABELS_ENTRY_LOST, CPROFD_LABEL_LOST);
 }
 END_TEST
 
@@ -339,6 +343,7 @@ START_TEST(test_place_in_library)
     ck_assert_int_eq(place_in(open_file(library_path), &place), 0);
     ck_assert_uint_ne(place.slot_address, 0);
     memcpy(&offset, (const char *)info.dli_fbase + place.slot_address, sizeof(offset));
+    ck_assert_uint_lt(place.code_offset, place.slot_offset);
     ck_assert_ptr_eq(thread_pointer() + offset, (const char *)labels());
 }
 END_TEST
