@@ -62,6 +62,8 @@ struct session_labels {
     __u64 places[LABELS_PLACES]; /* the loop's; the first is 0 where there are none. Any time */
     __u32 exec_epoch;            /* that they are of */
     __u32 stacks;                /* BPF's: with labels that were handed over */
+    __u32 known_epoch;           /* the loop's: 1 + the epoch in which it knew all places; 0: it never did. Any time */
+    __u32 pad;
 };
 
 /* A target's anonymous memory and swap, bytes. Each of the first two is GROWTH_UNKNOWN until it is known: by the loop, which looks as the window

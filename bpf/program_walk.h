@@ -160,11 +160,29 @@ static __always_inline bool session_has_labels(const struct session_ctl *s)
     return s->labels.places[0] && s->labels.exec_epoch == s->exec_epoch;
 }
 
+/* Whether there may be more places than are known. */
+static __always_inline bool session_labels_are_late(const struct session_ctl *s)
+{
+    return s->labels.known_epoch != s->epoch + 1;
+}
+
+/* Stands for the labels that a thread has, as far as can be told now: the same number, the same labels. */
+static __always_inline __u64 task_labels_stamp(const struct session_ctl *s, struct task_struct *task)
+{
+    __u64 stamp = session_has_labels(s) ? labels_stamp(&s->labels, task_thread_pointer(task)) : 0;
+
+    return stamp ? stamp : session_labels_are_late(s);
+}
+
 /* The walk is complete but for them. */
 static __always_inline void walk_labels(const struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
     if (session_has_labels(s))
         labels_add(walk, &s->labels, task_thread_pointer(task), s->standing ? LABELS_MAX_STANDING : LABELS_MAX_STACKS);
+    if (session_labels_are_late(s) && walk->record.label_words == 0 && walk->record.label_state == LABELS_KNOWN) {
+        walk->record.label_state = LABELS_LATE;
+        stack_hash(walk->hash, LABELS_LATE);
+    }
 }
 
 /* A stack without frames yet. */

@@ -272,8 +272,7 @@ __noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot
     session_follow(s, slot, task);
     begun = x->walk.hash[0];
     if (task->mm) {
-        if (session_has_labels(s))
-            labels = labels_stamp(&s->labels, task_thread_pointer(task));
+        labels = task_labels_stamp(s, task);
         walk_user_begin(s, task, &x->walk);
         wanted = x->wanted[way];
         if ((t->given & wanted) == wanted && t->walked[way].begun == begun && t->walked[way].walks == t->last.walks &&

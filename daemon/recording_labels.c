@@ -47,6 +47,8 @@ void recording_labels_find(struct recording_unwind *u)
         if (word)
             labels_add(u, word);
     }
+    if (u->n_labels > u->n_labels_most)
+        u->n_labels_most = u->n_labels;
 }
 
 void recording_labels_publish(const struct recording_unwind *u, struct session_ctl *ctl)
@@ -60,4 +62,5 @@ void recording_labels_publish(const struct recording_unwind *u, struct session_c
     }
     for (size_t i = 0; i < LABELS_PLACES; i++)
         __atomic_store_n(&to->places[i], u->place ? u->labels[i] : 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&to->known_epoch, u->place ? u->known_epoch : 0, __ATOMIC_RELEASE);
 }

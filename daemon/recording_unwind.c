@@ -386,6 +386,7 @@ void recording_unwind_on_mappings(struct recording *rec, const struct collector_
         if (rec->unwind.waited && rec->phase < PHASE_RECHECKING)
             rec->unwind.waited = !recording_unwind_prolong(rec);
     }
+    rec->unwind.epoch = m->u.mappings.epoch;
     recording_unwind_forget_replaced(&rec->unwind, m->u.mappings.epoch);
     recording_unwind_work(rec);
 }
@@ -413,7 +414,12 @@ static void recording_unwind_work(struct recording *rec)
     }
     recording_unwind_claim(rec);
     recording_unwind_update(rec);
-    if (!rec->unwind.waited && recording_unwind_is_complete(&rec->unwind)) {
+    if (!recording_unwind_is_complete(&rec->unwind))
+        return;
+    rec->unwind.known_epoch = rec->unwind.epoch + 1;
+    if (rec->recorder)
+        recording_labels_publish(&rec->unwind, recording_ctl(rec));
+    if (!rec->unwind.waited) {
         rec->unwind.waited = true;
         recording_unwind_ready(rec);
     }
@@ -533,8 +539,8 @@ int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
         named++;
     }
-    if (u->n_labels)
-        r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels);
+    if (u->n_labels_most)
+        r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels_most);
     if (u->n_labels_left_out)
         r = r ? r : raw_writer_fact(w, "labels.places_left_out", "%llu", (unsigned long long)u->n_labels_left_out);
     if (u->n_cut)

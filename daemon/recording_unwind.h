@@ -57,7 +57,7 @@ struct recording_unwind {
     bool observing;
     struct raw_profile list;    /* what is mapped: sections of a table */
     bool listed;
-    uint32_t exec_epoch;        /* of the list */
+    uint32_t exec_epoch, epoch; /* of the list; and the newest that it is known to hold for */
     struct recording_use *uses;   /* by priority */
     size_t n_uses;
     uint32_t *use_of;           /* by object, and the vdso's behind the last: its index in uses, or RECORDING_UNWIND_NO_USE */
@@ -74,7 +74,8 @@ struct recording_unwind {
     size_t n_held;
     uint32_t place_epoch;
     uint64_t labels[LABELS_PLACES]; /* as struct session_labels has them, of the newest space */
-    unsigned n_labels;
+    unsigned n_labels, n_labels_most;
+    uint32_t known_epoch;       /* 1 + the newest in which all of them were known; 0: they never were */
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */
     struct event *pause, *deadline, *answer;

@@ -120,6 +120,7 @@ static int render_job_init(struct render_job *job)
     if (r < 0)
         return r;
     facts_read(&job->facts, raw->facts, raw->facts_len);
+    job->has_labels = facts_number(&job->facts, "labels.places", &(uint64_t){0});
     render_exclude(job);
     return 0;
 }

@@ -146,6 +146,7 @@ struct render_job {
     uint64_t unscaled;                   /* thousandths of weights that were put into no sample yet */
     uint64_t cpu_sampled;                /* weights, before all filters */
     bool has_thread, has_focus;
+    bool has_labels; /* some object of the target has labels for its threads */
     regex_t thread, focus;
     bool vdso_tried, kallsyms_tried, kallsyms_read, kallsyms_stale;
     struct module *vdso;

@@ -3,6 +3,7 @@
 #include "daemon/render_labels.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/render_job.h"
@@ -103,14 +104,29 @@ static void read_set(struct render_labels *labels, const uint8_t *entries, size_
     }
 }
 
-void render_labels_read(const struct stack_record *stack, struct render_labels *ret)
+/* What went wrong, in a word; NULL: nothing. Most programs have no labels: none were missed there. */
+static const char *lost_of(const struct render_job *job, const struct stack_record *stack)
+{
+    switch (stack->label_state) {
+    case LABELS_KNOWN:
+        return NULL;
+    case LABELS_NO_ROOM:
+        return "no_room";
+    case LABELS_LATE:
+        return job->has_labels ? "late" : NULL;
+    default:
+        return "unreadable";
+    }
+}
+
+void render_labels_read(const struct render_job *job, const struct stack_record *stack, struct render_labels *ret)
 {
     const __u64 *words = stack->frames + stack->n_kernel + stack->n_user;
     size_t left = stack->label_words;
 
     ret->n = ret->text_bytes = 0;
     ret->cut = ret->left_out = false;
-    ret->lost = stack->label_state == LABELS_NO_ROOM ? "no_room" : stack->label_state != LABELS_KNOWN ? "unreadable" : NULL;
+    ret->lost = lost_of(job, stack);
     for (size_t sets = 0; left > 0; sets++) {
         uint64_t bytes = words[0];
         if (sets == LABELS_PLACES || bytes > LABELS_SET_BYTES || (bytes + 7) / 8 > left - 1 || !is_set((const uint8_t *)(words + 1), bytes)) {
@@ -131,13 +147,17 @@ void render_labels_count(struct render_job *job, const struct stack_record *stac
 
     if (!stack->label_words && stack->label_state == LABELS_KNOWN)
         return;
-    render_labels_read(stack, &labels);
+    render_labels_read(job, stack, &labels);
+    if (labels.n == 0 && !labels.cut && !labels.left_out)
+        return;
     facts_count(&job->facts, "labels.samples", samples);
     if (labels.cut)
         facts_count(&job->facts, "labels.cut", samples);
     if (labels.left_out)
         facts_count(&job->facts, "labels.left_out", samples);
-    if (labels.lost)
-        facts_count(&job->facts, labels.lost[0] == 'n' ? "labels.no_room" : labels.lost[0] == 'u' ? "labels.unreadable" : "labels.malformed",
-                    samples);
+    if (labels.lost) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "labels.%s", labels.lost);
+        facts_count(&job->facts, key, samples);
+    }
 }

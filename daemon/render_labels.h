@@ -28,6 +28,6 @@ struct render_labels {
 };
 
 /* The labels of a stack, of any bytes. */
-void render_labels_read(const struct stack_record *stack, struct render_labels *ret);
+void render_labels_read(const struct render_job *job, const struct stack_record *stack, struct render_labels *ret);
 /* Says of so many samples what is to be said of their labels. */
 void render_labels_count(struct render_job *job, const struct stack_record *stack, uint64_t samples);

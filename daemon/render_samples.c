@@ -367,7 +367,7 @@ static int render_put_sample(struct render_job *job, struct profile *p, const st
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);
     struct render_labels own;
-    render_labels_read(sample->stack, &own);
+    render_labels_read(job, sample->stack, &own);
     struct profile_label labels[RENDER_MAX_LABELS + 5];
     memcpy(labels, own.list, own.n * sizeof(*labels));
     size_t n_labels = own.n;

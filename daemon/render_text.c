@@ -128,12 +128,12 @@ static size_t groups_make(const struct render_sample **samples, size_t n, struct
 #define TIDS_A_LINE 1000
 
 /* Those that the threads had given themselves. */
-static int text_own_labels(FILE *out, const struct render_sample *sample)
+static int text_own_labels(FILE *out, const struct render_job *job, const struct render_sample *sample)
 {
     struct render_labels labels;
     int r = 0;
 
-    render_labels_read(sample->stack, &labels);
+    render_labels_read(job, sample->stack, &labels);
     for (size_t i = 0; r == 0 && i < labels.n; i++) {
         fputs(", ", out);
         r = facts_json_string(out, labels.list[i].key);
@@ -143,7 +143,7 @@ static int text_own_labels(FILE *out, const struct render_sample *sample)
     return r;
 }
 
-static int text_labels(FILE *out, const struct text_group *g)
+static int text_labels(FILE *out, const struct render_job *job, const struct text_group *g)
 {
     char comm[CPROFD_COMM_LEN + 1];
 
@@ -155,7 +155,7 @@ static int text_labels(FILE *out, const struct text_group *g)
         fprintf(out, "\"state\":\"%s\", ", sample_state_name(g->samples[0]->key->state));
     fputs("\"thread\":", out);
     int r = facts_json_string(out, comm);
-    r = r ? r : text_own_labels(out, g->samples[0]);
+    r = r ? r : text_own_labels(out, job, g->samples[0]);
     fputc('}', out);
     for (size_t i = 0; i < g->n; i++) /* readers take no line of more than 64 KiB */
         fprintf(out, "%s %u", i % TIDS_A_LINE == 0 ? "\n# tids:" : "", g->samples[i]->key->tid);
@@ -213,7 +213,7 @@ static int text_group(FILE *out, struct render_job *job, const struct text_group
             fprintf(out, " 0x%" PRIx64, f.address);
     }
     fputc('\n', out);
-    r = r ? r : sample->goroutine ? text_goroutine_labels(out, job, sample) : text_labels(out, g);
+    r = r ? r : sample->goroutine ? text_goroutine_labels(out, job, sample) : text_labels(out, job, g);
     for (size_t i = sample->goroutine ? text_goroutine_first(job, sample) : 0; r == 0 && i < n; i++) {
         r = text_frame_get(job, sample, i, &f);
         if (r == 0 && !frame_is_elided(f.frame))

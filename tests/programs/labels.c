@@ -10,9 +10,11 @@
 #ifndef NO_LIBRARIES
 #include <dlfcn.h>
 #endif
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "program.h"
 
@@ -179,6 +181,22 @@ static void load_library(void)
 #endif
 }
 
+/* It ends with its parent, for whose output nobody must wait. */
+static void fork_child(void)
+{
+    pid_t child = fork();
+
+    if (child != 0) {
+        program_note("child", (uint64_t)child);
+        return;
+    }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)close(STDOUT_FILENO);
+    for (int i = 0; i < 5000; i++)
+        serve();
+    _exit(0);
+}
+
 static void on_line(const char *line)
 {
     if (strncmp(line, "load", 4) == 0)
@@ -187,15 +205,8 @@ static void on_line(const char *line)
         odd = true;
     if (strncmp(line, "exec", 4) == 0)
         execl(own_path, own_path, "only=burn_plain", (char *)NULL);
-    if (strncmp(line, "fork", 4) == 0) {
-        pid_t child = fork();
-        if (child == 0)
-            for (int i = 0; i < 5000; i++)
-                serve();
-        if (child == 0)
-            _exit(0);
-        program_note("child", (uint64_t)child);
-    }
+    if (strncmp(line, "fork", 4) == 0)
+        fork_child();
 }
 
 int main(int argc, char **argv)

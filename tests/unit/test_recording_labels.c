@@ -112,6 +112,10 @@ START_TEST(test_publish)
     ck_assert_uint_eq(ctl.labels.exec_epoch, 3);
     ck_assert_uint_eq(ctl.labels.places[0], u.labels[0]);
     ck_assert_uint_eq(ctl.labels.places[1], 0);
+    ck_assert_uint_eq(ctl.labels.known_epoch, 0);
+    u.known_epoch = 8;
+    recording_labels_publish(&u, &ctl);
+    ck_assert_uint_eq(ctl.labels.known_epoch, 8);
     u.place = 0;
     recording_labels_publish(&u, &ctl);
     ck_assert_uint_eq(ctl.labels.places[0], 0);

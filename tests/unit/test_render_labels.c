@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/render_job.h"
 #include "daemon/render_labels.h"
 
 static uint64_t words[sizeof(struct stack_record) / 8 + 2 + LABELS_MAX_WORDS];
 static struct stack_record *const record = (struct stack_record *)words;
 static struct render_labels labels;
+static struct render_job job;
 
 static void begin(void)
 {
@@ -30,7 +32,7 @@ static const char *text(void)
 {
     static char all[65536];
     size_t n = 0;
-    render_labels_read(record, &labels);
+    render_labels_read(&job, record, &labels);
     all[0] = '\0';
     for (size_t i = 0; i < labels.n; i++)
         n += (size_t)snprintf(all + n, sizeof(all) - n, "%s%s=%s", i ? " " : "", labels.list[i].key, labels.list[i].str);
@@ -59,6 +61,10 @@ START_TEST(test_what_was_lost)
     ck_assert_str_eq(text(), "cprofd.labels=unreadable cut left_out");
     record->label_state = LABELS_NO_ROOM;
     ck_assert_str_eq(text(), "cprofd.labels=no_room cut left_out");
+    record->label_state = LABELS_LATE;
+    ck_assert_str_eq(text(), " cut left_out"); /* of a program that has none, as far as anybody knows */
+    job.has_labels = true;
+    ck_assert_str_eq(text(), "cprofd.labels=late cut left_out");
     record->label_state = 200;
     ck_assert_str_eq(text(), "cprofd.labels=unreadable cut left_out");
 }
