@@ -21,7 +21,8 @@ static void begin(void)
     memset(&u, 0, sizeof(u));
     memset(&ctl, 0, sizeof(ctl));
     for (uint32_t i = 0; i < FILES; i++) {
-        mappings[i] = (struct raw_mapping){.start = 0x7f0000001000 + i * 0x100000ull, .end = 0x7f0000003000 + i * 0x100000ull, .offset = 0x1000, .object = i};
+        uint64_t at = 0x7f0000000000 + i * 0x100000ull;
+        mappings[i] = (struct raw_mapping){.start = at + 0x1000, .end = at + 0x3000, .offset = 0x1000, .object = i};
         entries[i].labels = (struct label_place){.slot_address = 0x5000, .slot_offset = 0x4000, .code_offset = 0x1040};
         uses[i].entry = &entries[i];
         use_of[i] = i;
