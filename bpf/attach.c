@@ -353,6 +353,8 @@ void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)
         (void)bpf_map_delete_elem(s->custom.live_map, &slot);
         (void)bpf_map_delete_elem(s->custom.calls_map, &slot);
     }
-    if (s->ctl[slot].heap)
+    if (s->ctl[slot].heap) {
         (void)bpf_map_delete_elem(s->heap.live_map, &slot);
+        (void)bpf_map_delete_elem(s->heap.maps_map, &slot);
+    }
 }

@@ -68,6 +68,9 @@ struct role_file {
 
 /* What is kept of a session's live objects. 0 or -errno. */
 int attach_heap_maps(const struct sampler *s, uint32_t slot);
+/* Where files with an allocator are mapped: in the loop, as often as that changes. 0 or -errno. */
+struct heap_code;
+int attach_heap_code(const struct sampler *s, uint32_t slot, const struct heap_code *code);
 /* The functions of one file, by the programs of bpf/heap.h, for a session that has these maps. 0; -EOPNOTSUPP: they are not loaded; -errno. */
 int attach_heap(const struct sampler *s, uint32_t slot, uint32_t pid, const struct role_file *file, struct attachment *ret);
 

@@ -19,7 +19,15 @@ int attach_heap_maps(const struct sampler *s, uint32_t slot)
         return -ENOMEM;
     if (bpf_map_update_elem(s->heap.hits_map, &slot, none, BPF_ANY) < 0)
         return -errno;
+    int r = attach_own_map(s->heap.maps_map, slot, "cprofd_maps", sizeof(struct heap_object), HEAP_MAX_MAPS);
+    if (r < 0)
+        return r;
     return attach_own_map(s->heap.live_map, slot, "cprofd_live", sizeof(struct heap_object), heap_live_entries(s->ctl[slot].rate));
+}
+
+int attach_heap_code(const struct sampler *s, uint32_t slot, const struct heap_code *code)
+{
+    return bpf_map_update_elem(s->heap.code_map, &slot, code, BPF_ANY) < 0 ? -errno : 0;
 }
 
 /* How a place is probed. */
@@ -30,7 +38,7 @@ static uint32_t heap_way_of(uint32_t kind)
 {
     if (kind >= HEAP_SITE_ALLOC)
         return WAY_SITE;
-    return kind == HEAP_FREE || kind == HEAP_NEW ? WAY_ENTRY : kind == HEAP_NEW_RETURN ? WAY_RET : WAY_CALL;
+    return kind == HEAP_FREE || kind == HEAP_NEW || kind == HEAP_UNMAP ? WAY_ENTRY : kind == HEAP_NEW_RETURN ? WAY_RET : WAY_CALL;
 }
 
 /* Returns first: an entry that finds one is seen to its end. */

@@ -106,7 +106,7 @@ static __always_inline void object_value(const struct session_ctl *s, const stru
         heap_take_weight(object->weight, object->bytes, &weight);
     else
         heap_weigh(&tables, s->rate, object->bytes, &weight);
-    ret->samples = weight.objects;
+    ret->samples = object->part ? 0 : weight.objects;
     ret->weight = weight.bytes;
 }
 
@@ -287,11 +287,14 @@ static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slo
         return NEXT_NOTHING;
     call->sp = h.sp;
     call->may_throw = kind == HEAP_NEW;
+    call->mapped = 0;
     call->bytes = bytes;
     call->old = moves ? h.args[0] : 0;
     call->out = kind == HEAP_POSIX_MEMALIGN ? h.args[0] : 0;
     return call->sampled ? NEXT_STACK : NEXT_RETURN;
 }
+
+#include "bpf/heap_maps.h"
 
 /* The stack of the call is there, or not to be had. */
 static __noinline int call_has_stack(struct session_ctl *s, __u32 slot, const struct scratch *x)
@@ -402,8 +405,12 @@ static __always_inline int on_entry(void *ctx, __u64 cookie)
         on_free(s, slot, ARG(regs, 0));
         return 1;
     }
-    hit_counted(s, slot);
-    next = call_begins(ctx, s, slot, kind);
+    if (kind >= HEAP_MAP) {
+        next = map_begins(ctx, s, slot, kind);
+    } else {
+        hit_counted(s, slot);
+        next = call_begins(ctx, s, slot, kind);
+    }
     if (next == NEXT_STACK) {
         began_ns = bpf_ktime_get_ns();
         take_stack(ctx, s, slot);
@@ -443,6 +450,8 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
     __sync_fetch_and_add(&s->hits, 1);
     call->sp = 0;
     address = call_result(call, regs);
+    if (call->mapped)
+        return map_ends(s, slot, call, address);
     if (call->had_old && !address && call->bytes) { /* it failed, and the old object stays */
         object = call->old_object;
         live_add(s, slot, call->old, &object);

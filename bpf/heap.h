@@ -38,8 +38,20 @@ struct heap_object {
     __u64 bytes;
     __u64 weight; /* bytes that it stands for, where the allocator has sampled it; 0: by the session's rate */
     __u32 epoch;
-    __u32 pad;
+    __u32 part; /* 1: of an object that counts elsewhere: its bytes alone do */
 };
+
+/* Files with an allocator, where they are mapped. */
+#define HEAP_MAX_CODE 16
+struct heap_code {
+    __u64 n; /* 0, or more than there is room for: it is not known where */
+    struct {
+        __u64 start, end;
+    } at[HEAP_MAX_CODE];
+};
+/* Mappings that a program makes by itself count from so many bytes on; so many entries, two for each, may live. */
+#define HEAP_MAP_LEAST 65536
+#define HEAP_MAX_MAPS 8192
 
 /* What one session knows of a thread. */
 struct heap_call {
@@ -54,7 +66,7 @@ struct heap_call {
     __u32 epoch;
     __u8 sampled, had_old;
     __u8 may_throw; /* the call under way may have ended by an exception, which nobody sees */
-    __u8 pad;
+    __u8 mapped;    /* it is none of an allocator's */
 };
 
 struct heap_thread {

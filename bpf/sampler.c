@@ -63,7 +63,8 @@ int sampler_open(struct sampler *ret, char *error, size_t error_len)
         .heap = {.prog = fds[SAMPLER_HEAP_PROG], .return_prog = fds[SAMPLER_HEAP_RETURN_PROG], .multi_prog = fds[SAMPLER_HEAP_MULTI_PROG],
                  .return_multi_prog = fds[SAMPLER_HEAP_RETURN_MULTI_PROG], .session_prog = fds[SAMPLER_HEAP_SESSION_PROG],
                  .live_map = fds[SAMPLER_HEAP_LIVE_MAP], .hits_map = fds[SAMPLER_HEAP_HITS_MAP],
-                 .site_prog = fds[SAMPLER_HEAP_SITE_PROG], .site_multi_prog = fds[SAMPLER_HEAP_SITE_MULTI_PROG]},
+                 .site_prog = fds[SAMPLER_HEAP_SITE_PROG], .site_multi_prog = fds[SAMPLER_HEAP_SITE_MULTI_PROG],
+                 .maps_map = fds[SAMPLER_HEAP_MAPS_MAP], .code_map = fds[SAMPLER_HEAP_CODE_MAP]},
         .custom = {.prog = fds[SAMPLER_CUSTOM_PROG], .multi_prog = fds[SAMPLER_CUSTOM_MULTI_PROG], .live_map = fds[SAMPLER_CUSTOM_LIVE_MAP],
                    .calls_map = fds[SAMPLER_CUSTOM_CALLS_MAP]},
     };
@@ -101,7 +102,7 @@ int sampler_open_bare(struct sampler *ret)
         .dump = {.thread_prog = -1, .cpu_prog = -1, .clock_prog = -1, .lock_fd = -1},
         .exit_link = -1, .exec_link = -1, .ctl = ctl, .switch_prog = -1, .waking_prog = -1, .new_task_prog = -1, .threads_map = -1,
         .go_prog = -1, .go_multi_prog = -1, .go_waits_map = -1, .go_locks_map = -1,
-        .heap = {-1, -1, -1, -1, -1, -1, -1, -1, -1}, .custom = {-1, -1, -1, -1},
+        .heap = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .custom = {-1, -1, -1, -1},
     };
     sched_init(ret, -1);
     return 0;

@@ -24,7 +24,8 @@ struct sampler {
     int threads_map;
     int go_prog, go_multi_prog, go_waits_map, go_locks_map; /* probes of Go programs, see bpf/go_waits.h; -1: go_error says why not */
     struct sampler_heap {        /* probes of allocators, see bpf/heap.h; -1: heap_error says why not, or the kernel lacks that way to attach them */
-        int prog, return_prog, multi_prog, return_multi_prog, session_prog, live_map, hits_map, site_prog, site_multi_prog;
+        int prog, return_prog, multi_prog, return_multi_prog, session_prog, live_map, hits_map, site_prog, site_multi_prog,
+            maps_map, code_map;
     } heap;
     struct sampler_custom {      /* custom profiles, see bpf/custom.h; -1: custom_error says why not, or the kernel has no uprobe_multi */
         int prog, multi_prog, live_map, calls_map;

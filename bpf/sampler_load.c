@@ -164,6 +164,8 @@ static const struct loaded_fd heap_fds[] = {
     {SAMPLER_HEAP_RETURN_PROG, "on_heap_return", NULL},
     {SAMPLER_HEAP_LIVE_MAP, NULL, "heap_live"},
     {SAMPLER_HEAP_HITS_MAP, NULL, "heap_hits"},
+    {SAMPLER_HEAP_MAPS_MAP, NULL, "heap_maps"},
+    {SAMPLER_HEAP_CODE_MAP, NULL, "heap_code"},
     {SAMPLER_HEAP_SITE_PROG, "on_heap_site", NULL},
     {SAMPLER_HEAP_SITE_MULTI_PROG, "on_heap_site_multi", NULL},
     {SAMPLER_HEAP_MULTI_PROG, "on_heap_multi", NULL},

@@ -15,7 +15,7 @@ size_t recorder_heap_keep(const struct sampler *s, int *ret)
 {
     const struct sampler_heap *h = &s->heap;
     const int of_heap[] = {h->prog, h->return_prog, h->multi_prog, h->return_multi_prog, h->session_prog, h->live_map, h->hits_map,
-                           h->site_prog, h->site_multi_prog};
+                           h->site_prog, h->site_multi_prog, h->maps_map};
     size_t n = 0;
 
     for (size_t i = 0; i < sizeof(of_heap) / sizeof(of_heap[0]); i++)

@@ -85,12 +85,12 @@ static void custom_take_file(struct recording *rec, int error, int fd)
     struct recording_custom *custom = rec->custom;
     struct role_place places[CUSTOM_MAX_SITES];
     AUTO_CLOSE int owned = fd;
+    uint32_t object = custom->sites[custom->next].object;
     size_t n = 0;
 
-    for (uint32_t object = custom->sites[custom->next].object;
-         custom->next < custom->found.n_sites && custom->sites[custom->next].object == object; custom->next++)
+    for (; custom->next < custom->found.n_sites && custom->sites[custom->next].object == object; custom->next++)
         places[n++] = (struct role_place){.offset = custom->sites[custom->next].file_offset, .role = custom->sites[custom->next].role};
-    bool taken = error == 0 && owned >= 0 && recording_places_add(&rec->places, owned, places, n) == 0;
+    bool taken = error == 0 && owned >= 0 && recording_places_add(&rec->places, object, owned, places, n) == 0;
     if (!taken && rec->phase == PHASE_PLACING) {
         recording_fail(rec, 503, "a file of the process could not be opened a second time");
         return;

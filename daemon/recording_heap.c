@@ -21,6 +21,7 @@
 void recording_heap_deinit(struct recording_heap *heap)
 {
     free(TAKE_PTR(heap->objects));
+    free(TAKE_PTR(heap->code));
 }
 
 /* ---- the session's place in what is kept of threads */
@@ -60,6 +61,7 @@ static void heap_attach(struct recording *rec)
         return;
     }
     rec->params.heap_sites = rec->heap->sites;
+    recording_heap_code_set(rec);
     recording_attach(rec, NULL, 0);
 }
 
@@ -77,8 +79,10 @@ static void heap_next(struct recording *rec)
         heap->next++;
     else if (rec->phase == PHASE_PLACING)
         heap_attach(rec);
-    else
+    else {
+        recording_heap_code_set(rec);
         recording_late_looked(rec);
+    }
 }
 
 static void heap_note(char *text, size_t size, const struct heap_function *f)
@@ -156,7 +160,7 @@ static void heap_take(struct recording *rec, int fd, const struct heap_function 
         if (probed)
             places[n_places++] = (struct role_place){f->file_offset, f->semaphore, f->kind};
     }
-    if (n_places > 0 && recording_places_add(&rec->places, fd, places, n_places) < 0)
+    if (n_places > 0 && recording_places_add(&rec->places, heap->objects[heap->next - 1], fd, places, n_places) < 0)
         heap->n_left_out++;
 }
 
@@ -217,6 +221,7 @@ static void heap_list(struct recording_heap *heap, const struct raw_profile *lis
 {
     bool full = false;
 
+    recording_heap_code_take(heap, list);
     for (size_t i = 0; i < list->n_mappings; i++) {
         uint32_t object = list->mappings[i].object;
         if (object == RAW_NO_OBJECT || object >= list->n_objects || !list->objects[object].available || heap_knows(heap, object))
@@ -300,6 +305,8 @@ int recording_heap_facts(const struct recording *rec, struct raw_writer *w)
     uint64_t hit_ns = recorder_hit_ns(rec->recorder);
     int e = raw_writer_fact(w, "heap.sampled", "%llu", (unsigned long long)ctl->samples);
     e = e ? e : raw_writer_fact(w, "heap.functions", "%s", heap->functions);
+    if (recording_heap_code_why(heap))
+        e = e ? e : raw_writer_fact(w, "heap.mmap", "%s", recording_heap_code_why(heap));
     if (heap->sites)
         e = e ? e : raw_writer_fact(w, "heap.sampling", "the allocator's own: rate is not looked at");
     if (hit_ns > 0)

@@ -9,7 +9,7 @@
 #include "daemon/recording_impl.h"
 #include "util/cleanup.h"
 
-int recording_places_add(struct recording_places *p, int fd, const struct role_place *places, size_t n)
+int recording_places_add(struct recording_places *p, uint32_t object, int fd, const struct role_place *places, size_t n)
 {
     AUTO_FREE struct role_place *own = calloc(n + 1, sizeof(*own));
 
@@ -21,6 +21,7 @@ int recording_places_add(struct recording_places *p, int fd, const struct role_p
     int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own_fd < 0)
         return -errno;
+    p->objects[p->n_files] = object;
     p->files[p->n_files++] = (struct role_file){.fd = own_fd, .places = TAKE_PTR(own), .n = n};
     return 0;
 }

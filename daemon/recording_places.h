@@ -15,11 +15,12 @@ struct worker_message;
 
 struct recording_places {
     struct role_file files[RECORDING_MAX_FILES];
+    uint32_t objects[RECORDING_MAX_FILES]; /* the collector's */
     size_t n_files;
 };
 
 /* Adds a file; fd stays the caller's, places are copied. 0; -ENOBUFS: there are RECORDING_MAX_FILES; -errno. */
-int recording_places_add(struct recording_places *p, int fd, const struct role_place *places, size_t n);
+int recording_places_add(struct recording_places *p, uint32_t object, int fd, const struct role_place *places, size_t n);
 /* Drops all. */
 void recording_places_clear(struct recording_places *p);
 

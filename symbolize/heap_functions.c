@@ -31,6 +31,7 @@ static const struct known knowns[] = {
     {"memalign", HEAP_MEMALIGN}, {"aligned_alloc", HEAP_MEMALIGN}, {"posix_memalign", HEAP_POSIX_MEMALIGN},
     {"free", HEAP_FREE}, {"cfree", HEAP_FREE}, {"free_sized", HEAP_FREE}, {"free_aligned_sized", HEAP_FREE}, {"free_size", HEAP_FREE},
     {"free_size_aligned", HEAP_FREE}, {"free_aligned", HEAP_FREE}, {"dallocx", HEAP_FREE}, {"sdallocx", HEAP_FREE},
+    {"mmap", HEAP_MAP}, {"mmap64", HEAP_MAP}, {"munmap", HEAP_UNMAP}, {"mremap", HEAP_REMAP},
 };
 /* C++'s: new, delete, and of arrays, by what their names go on with. That with a place (Pv) allocates nothing. */
 static const struct known operators[] = {
@@ -124,10 +125,17 @@ static int functions_collect(Elf *elf, struct functions *ret)
 
 /* ---- which ends in which */
 
+/* Who calls these is told when they are. */
+static bool function_maps(const struct function *f)
+{
+    return f->kind == HEAP_MAP || f->kind == HEAP_UNMAP || f->kind == HEAP_REMAP;
+}
+
 /* A call of the one that does for the caller what it is there for. */
 static bool is_served_by(const struct function *caller, const struct function *callee)
 {
-    return caller->address != callee->address && (caller->kind == HEAP_FREE) == (callee->kind == HEAP_FREE);
+    return caller->address != callee->address && !function_maps(caller) && !function_maps(callee) &&
+           (caller->kind == HEAP_FREE) == (callee->kind == HEAP_FREE);
 }
 
 static bool calls_address(const struct functions *all, const struct function *caller, uint64_t target)

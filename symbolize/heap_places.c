@@ -18,9 +18,14 @@ static uint32_t arguments_of(uint32_t kind)
     case HEAP_REALLOC:
     case HEAP_MEMALIGN:
         return 3;
+    case HEAP_UNMAP:
+        return 3;
     case HEAP_REALLOCARRAY:
     case HEAP_POSIX_MEMALIGN:
         return 7;
+    case HEAP_MAP:
+    case HEAP_REMAP:
+        return 31;
     default:
         return 1;
     }

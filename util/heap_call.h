@@ -11,6 +11,10 @@ enum heap_call_kind {
     HEAP_FREE,           /* (pointer) */
     HEAP_NEW,            /* (size); it may throw, so that no probe can be put on its return: */
     HEAP_NEW_RETURN,     /* a ret instruction of such a one */
+    /* What a program maps by itself, by the C library's functions: */
+    HEAP_MAP,            /* (address, size, protection, flags) */
+    HEAP_UNMAP,          /* (address, size) */
+    HEAP_REMAP,          /* (address, size, new size, flags, new address) */
     /* Sites of allocators that sample by themselves (USDT, otel_memory), with their arguments in a call's registers: */
     HEAP_SITE_ALLOC,     /* (pointer, size, bytes that it stands for) */
     HEAP_SITE_FREE,      /* (pointer) */
