@@ -162,7 +162,10 @@ static void custom_on_found_later(struct recording *rec, const struct worker_res
 
     int r = result->error ? result->error : custom_read(result, &found, &sites);
     r = r < 0 ? r : custom_merge(rec->custom, &found, sites);
-    rec->custom->found.unread += r < 0 && r != -ENOENT; /* what was there may be mapped no more */
+    if (r < 0 && r != -ENOENT) { /* else what was there is mapped no more */
+        rec->custom->found.unread++;
+        rec->custom->n_objects = 0; /* the next list is looked through again */
+    }
     custom_next_file(rec);
 }
 
