@@ -367,7 +367,7 @@ fuzz() {
     local fuzzer
 
     meson_tests "Fuzzers, over their corpora" build-fuzz --suite fuzz
-    for fuzzer in demangle go jitdump line_table perf_map procfs render settings split_package stack unwind unwind_image; do
+    for fuzzer in custom_query demangle go jitdump line_table perf_map procfs render settings split_package stack unwind unwind_image; do
         step "Fuzzing: $fuzzer" run_fuzzer "$fuzzer"
     done
 }

@@ -264,16 +264,22 @@ static const char *attacher_no_permission(enum event_kind event)
     }
 }
 
-/* What may be done about it, beside the figures. */
+/* What may be done about it, beside the figures: what that kind of profile has. */
 static void attacher_explain_price(const struct attacher_price *price, const struct session_params *params, char *message, size_t message_len)
 {
     double duty = params->duty > 0 ? params->duty : 100;
+    char choices[160];
 
+    if (params->event == EVENT_CUSTOM)
+        (void)snprintf(choices, sizeof(choices), "raise max_overhead=, or have functions add and remove that are called less often");
+    else if (params->event == EVENT_HEAP)
+        (void)snprintf(choices, sizeof(choices), "raise max_overhead=, or load the library libcprofd-heap.so into the process, which costs less");
+    else
+        (void)snprintf(choices, sizeof(choices), "attach them for a part of the time alone (duty=%.2g), raise max_overhead=, or probe what is called "
+                       "less often", duty * params->max_overhead / price->percent);
     (void)snprintf(message, message_len, "event %.200s: overhead: it happens about %.0f times a second of the process's CPU time, and each "
-                   "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; attach them for a part of the time alone "
-                   "(duty=%.2g), raise max_overhead=, or probe what is called less often; for allocations, the library libcprofd-heap.so costs less",
-                   params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead,
-                   duty * params->max_overhead / price->percent);
+                   "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; %s",
+                   params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead, choices);
 }
 
 int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,

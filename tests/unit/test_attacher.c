@@ -99,6 +99,31 @@ START_TEST(test_return_probes_that_kill)
 }
 END_TEST
 
+static void explain_price(enum event_kind event)
+{
+    const struct attacher_message failed = {.stage = ATTACHER_PRICE, .error = -EDQUOT, .price = {.hit_ns = 700, .per_second = 1e6, .percent = 70}};
+    const struct session_params params = {.event = event, .event_text = "x", .max_overhead = 5};
+
+    ck_assert_int_eq(attacher_explain(&failed, &params, message, sizeof(message)), 409);
+    ck_assert_ptr_nonnull(strstr(message, "each probe costs 700 ns: 70.0 %"));
+    ck_assert_ptr_nonnull(strstr(message, "max_overhead="));
+}
+
+/* No parameter is named that the kind of profile does not take. */
+START_TEST(test_choices)
+{
+    explain_price(EVENT_UPROBE);
+    ck_assert_ptr_nonnull(strstr(message, "duty=7.1"));
+    ck_assert_ptr_null(strstr(message, "libcprofd-heap.so"));
+    explain_price(EVENT_CUSTOM);
+    ck_assert_ptr_null(strstr(message, "duty="));
+    ck_assert_ptr_null(strstr(message, "libcprofd-heap.so"));
+    explain_price(EVENT_HEAP);
+    ck_assert_ptr_null(strstr(message, "duty="));
+    ck_assert_ptr_nonnull(strstr(message, "libcprofd-heap.so"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("attacher");
@@ -106,6 +131,7 @@ int main(void)
     tcase_add_test(c, test_permission);
     tcase_add_test(c, test_other_faults);
     tcase_add_test(c, test_return_probes_that_kill);
+    tcase_add_test(c, test_choices);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
