@@ -19,7 +19,6 @@
 #include "shim/heap_sites.h"
 
 #define EXPORTED __attribute__((visibility("default")))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
 #define MAX_LIVE (1u << 22)
 
 /* All that we stand before. name, result, parameters. */
@@ -435,7 +434,7 @@ static void *SAMPLED(realloc)(void *old, size_t bytes)
 
 static void *reallocate(void *old, size_t bytes)
 {
-    if (heap_live_maybe(old) || bytes >= heap_thread.left)
+    if (heap_live_maybe(old) || bytes > heap_thread.left)
         return nests.realloc && !is_early(old) ? real.realloc(old, bytes) : realloc_sampled(old, bytes);
     if (!nests.realloc)
         heap_thread.left -= bytes;

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEAP_FILTER_COUNTERS 65536u
+#define HEAP_FILTER_COUNTERS (1u << 20) /* of a GiB; pages of it that are only read are the one of zeroes */
 #define HEAP_FILTER_GRAIN_BITS 10 /* addresses that share a counter */
 #define HEAP_FILTER_STUCK 255u    /* a counter that got here stays: it only costs time */
 
@@ -15,8 +15,7 @@ extern uint8_t heap_filter[HEAP_FILTER_COUNTERS];
 
 static inline size_t heap_filter_index(const void *pointer)
 {
-    uintptr_t grain = (uintptr_t)pointer >> HEAP_FILTER_GRAIN_BITS;
-    return (grain ^ grain >> 16) % HEAP_FILTER_COUNTERS;
+    return ((uintptr_t)pointer >> HEAP_FILTER_GRAIN_BITS) % HEAP_FILTER_COUNTERS;
 }
 
 /* False: it is surely not sampled. */

@@ -96,7 +96,7 @@ double heap_gap(uint64_t random, double mean_bytes)
 static size_t draw(uint64_t mean)
 {
     double gap = heap_gap(next_random(), (double)mean);
-    return mean > 0 && gap < 1e15 ? (size_t)gap + 1 : SIZE_MAX;
+    return mean > 0 && gap < 1e15 ? (size_t)gap : SIZE_MAX;
 }
 
 void heap_sampler_set_rate(uint64_t mean_bytes)

@@ -7,25 +7,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define LIKELY(x) __builtin_expect(!!(x), 1)
 #define HEAP_RATE_DEFAULT (512u * 1024)
 #define HEAP_RATE_ENV "CPROFD_HEAP_RATE"
 
 /* Nothing of it needs to be freed at a thread's end. */
 struct heap_thread {
-    size_t left; /* bytes up to the next point; 0: nothing was drawn yet */
+    size_t left; /* whole bytes before the next point; 0 as well where nothing was drawn yet */
     uint64_t random;
 };
 
 /* Room in the block of thread-locals that each thread has from its start: access to it never allocates. */
 extern __thread struct heap_thread heap_thread __attribute__((tls_model("initial-exec")));
 
-/* Counts an allocation of so many bytes. True: it reaches the point, and heap_sampler_weight decides; nothing was counted then. */
+/* Counts an allocation of so many bytes. True: it goes beyond them, and heap_sampler_weight decides; nothing was counted then. */
 static inline bool heap_sampler_passed(size_t bytes)
 {
-    bool passed = bytes >= heap_thread.left;
-    if (__builtin_expect(!passed, 1))
-        heap_thread.left -= bytes;
-    return passed;
+    /* Nothing is compared first: what was taken too much is given back. */
+    if (LIKELY(!__builtin_sub_overflow(heap_thread.left, bytes, &heap_thread.left)))
+        return false;
+    heap_thread.left += bytes;
+    return true;
 }
 
 /* The mean gap in bytes; 1: everything is sampled, with its own size as weight; 0: nothing is. Until it is set, nothing is sampled and
