@@ -14,6 +14,8 @@
 
 /* How often. A comparison needs so much CPU time of the target that a single sample can't exceed the budget by chance. */
 #define BUDGET_INTERVAL_US 100000
+/* A program that allocates in bursts may stay within the budget at each second comparison, and be far above it on the whole. */
+#define BUDGET_LONG_NS NSEC_PER_SEC
 #define BUDGET_STANDING_INTERVAL_S 1 /* of a watch: it goes on for days, and costs next to nothing while its target is idle */
 #define BUDGET_LEAST_CPU_NS (20 * NSEC_PER_MSEC)
 /* The kernel adds up a target's CPU time thread by thread: a reading that took long is not made again before so many times as long, or this. */
@@ -71,10 +73,57 @@ static double recording_hits_share(const struct recording *rec, uint64_t hits, u
     return cost_ns / (own_ns > (double)used_ns / BUDGET_LEAST_PART ? own_ns : (double)used_ns / BUDGET_LEAST_PART);
 }
 
+struct budget_share {
+    double samples, hits;
+};
+
+/* What it cost between two marks. False: too short to tell. */
+static bool recording_share(const struct recording *rec, const struct recording_mark *from, const struct recording_mark *to, struct budget_share *ret)
+{
+    uint64_t used_ns = to->cpu_ns - from->cpu_ns, least_ns = (to->at_ns - from->at_ns) / recording_idle_part(rec);
+
+    if (used_ns < least_ns)
+        used_ns = least_ns;
+    if (used_ns < BUDGET_LEAST_CPU_NS)
+        return false;
+    ret->samples = (double)(to->overhead_ns - from->overhead_ns) / (double)used_ns;
+    ret->hits = recording_hits_share(rec, to->hits - from->hits, used_ns);
+    return true;
+}
+
+/* Of allocations, whose budget is not kept by taking fewer samples. */
+static bool recording_is_dear_at_length(struct recording *rec, const struct recording_mark *now)
+{
+    struct budget_share share;
+
+    if (!rec->heap || now->at_ns - rec->spent.long_ago.at_ns < BUDGET_LONG_NS || !recording_share(rec, &rec->spent.long_ago, now, &share))
+        return false;
+    rec->spent.long_ago = *now;
+    return share.samples + share.hits > rec->params.max_overhead / 100;
+}
+
+static void recording_compare(struct recording *rec, const struct recording_mark *now)
+{
+    double may = rec->params.max_overhead / 100;
+    struct budget_share share;
+    bool twice = rec->spent.exceeded;
+
+    if (!recording_share(rec, &rec->spent.compared, now, &share))
+        return;
+    rec->spent.exceeded = share.samples + share.hits > may;
+    rec->spent.compared = *now;
+    if ((rec->spent.exceeded && twice) || (!rec->watch && recording_is_dear_at_length(rec, now))) {
+        rec->spent.exceeded = false;
+        recording_spend_less(rec, share.samples, may - share.hits);
+        return;
+    }
+    recording_spend_more(rec, share.samples + share.hits);
+}
+
 static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
 {
     struct recording *rec = arg;
-    uint64_t cpu_ns, overhead_ns = recorder_ctl(rec->recorder)->overhead_ns, now_ns = monotonic_ns();
+    struct recording_mark now = {.at_ns = monotonic_ns(), .overhead_ns = recorder_ctl(rec->recorder)->overhead_ns};
 
     if (rec->watch)
         recorder_tidy(rec->recorder);
@@ -83,30 +132,12 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
         recording_close(rec);
         return;
     }
-    if (now_ns < rec->spent.again_ns || process_cpu_ns(rec->pid, &cpu_ns) < 0)
+    if (now.at_ns < rec->spent.again_ns || process_cpu_ns(rec->pid, &now.cpu_ns) < 0)
         return;
-    uint64_t rest_ns = (monotonic_ns() - now_ns) * BUDGET_READING_PART;
-    rec->spent.again_ns = now_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
-    uint64_t hits = recorder_ctl(rec->recorder)->hits;
-    uint64_t used_ns = cpu_ns - rec->spent.cpu_ns, least_ns = (now_ns - rec->spent.compared_ns) / recording_idle_part(rec);
-    if (used_ns < least_ns)
-        used_ns = least_ns;
-    if (used_ns < BUDGET_LEAST_CPU_NS)
-        return;
-    double share = (double)(overhead_ns - rec->spent.overhead_ns) / (double)used_ns, may = rec->params.max_overhead / 100;
-    double hits_share = recording_hits_share(rec, hits - rec->spent.hits, used_ns);
-    bool twice = rec->spent.exceeded;
-    rec->spent.exceeded = share + hits_share > may;
-    rec->spent.hits = hits;
-    rec->spent.cpu_ns = cpu_ns;
-    rec->spent.overhead_ns = overhead_ns;
-    rec->spent.compared_ns = now_ns;
-    if (rec->spent.exceeded && twice) {
-        rec->spent.exceeded = false;
-        recording_spend_less(rec, share, may - hits_share);
-        return;
-    }
-    recording_spend_more(rec, share + hits_share);
+    uint64_t rest_ns = (monotonic_ns() - now.at_ns) * BUDGET_READING_PART;
+    rec->spent.again_ns = now.at_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
+    now.hits = recorder_ctl(rec->recorder)->hits;
+    recording_compare(rec, &now);
 }
 
 int recording_budget_new(struct recording *rec)
@@ -122,7 +153,7 @@ void recording_budget_open(struct recording *rec)
 
     if (rec->watch || rec->params.duty > 0) /* a whole cycle of its probes */
         interval = (struct timeval){.tv_sec = BUDGET_STANDING_INTERVAL_S};
-    rec->spent.cpu_ns = rec->cpu_open_ns;
-    rec->spent.compared_ns = monotonic_ns();
+    rec->spent.compared = (struct recording_mark){.at_ns = monotonic_ns(), .cpu_ns = rec->cpu_open_ns};
+    rec->spent.long_ago = rec->spent.compared;
     (void)event_add(rec->budget, &interval); /* where that fails, no time is left to compare either */
 }

@@ -109,8 +109,9 @@ struct recording {
     uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
     bool cpu_known;
     struct recording_budget {
-        uint64_t cpu_ns, overhead_ns, compared_ns; /* when it was compared last, and when that was */
-        uint64_t hits;                /* and how many there were */
+        struct recording_mark {       /* the target's CPU time, and what it had cost by then */
+            uint64_t at_ns, cpu_ns, overhead_ns, hits;
+        } compared, long_ago;         /* when it was compared last; and the same of a second and more */
         uint64_t again_ns;            /* not before */
         uint32_t thin;                /* one sample in so many is taken */
         bool exceeded;                /* the last comparison: one may be chance (a stolen CPU) */

@@ -445,9 +445,31 @@ def test_refused_where_it_would_cost_too_much(daemon, busy):
     """The answer has the figures, and what to do."""
     reply = heap(daemon, busy.pid, seconds=1)
     assert reply.status == 409 and "overhead" in reply.text and "max_overhead=5" in reply.text and "%" in reply.text, reply
+    assert "libcprofd-heap.so" in reply.text and "duty" not in reply.text, reply
     assert daemon.request("PUT", f"/pid/{busy.pid}/watch?kinds=heap").status == 409
     profile = load(heap(daemon, busy.pid, seconds=1, max_overhead=1000000))
     assert profile.fact("probe.hit_ns") > 0 and profile.total("inuse_space") <= 64 * 8192, profile.facts
+
+
+def test_bursts_end_a_window(daemon, tmp_path):
+    """A program that allocates for some 40 ms, and then sleeps for so long that no two comparisons in a row are above the budget: on the whole it is."""
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    (tmp_path / "bursts.c").write_text(
+        BUSY.replace("#include <stdlib.h>", "#include <stdlib.h>\n#include <unistd.h>").replace(
+            "for (;;) {", "for (int i = 0;; i++) {\n        if (i % 30000 == 0)\n            usleep(350000);"))
+    subprocess.run(["cc", "-O1", "-o", tmp_path / "bursts", tmp_path / "bursts.c"], check=True)
+    with subprocess.Popen([tmp_path / "bursts"], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            reply = None
+            for _ in range(20):  # 409 where one is met before the window
+                reply = heap(daemon, process.pid, seconds=20)
+                if reply.status != 409:
+                    break
+            assert load(reply).facts["ended"] == "overhead", reply
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("rate", [1, 4096])
