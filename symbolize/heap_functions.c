@@ -18,6 +18,9 @@
 
 /* Further bytes of one function are not looked at. */
 #define CODE_MAX_BYTES 65536u
+/* What gives memory back and is longer may do so itself, and go on to another for some of it alone (tcmalloc's sized delete does). To see an end
+ * twice is no harm. */
+#define FREE_WRAPPER_MAX_BYTES 32u
 
 struct known {
     const char *name;
@@ -193,7 +196,8 @@ static void functions_select(const struct elf_file *file, const struct functions
         uint64_t offset;
         if (!f->defined || !elf_segments_is_code(segments, f->address) || !elf_segments_offset(segments, f->address, &offset))
             continue;
-        if (!function_is_basic(f) && function_ends_elsewhere(file, all, f, offset))
+        bool may_be_wrapper = f->kind != HEAP_FREE || f->bytes <= FREE_WRAPPER_MAX_BYTES;
+        if (!function_is_basic(f) && may_be_wrapper && function_ends_elsewhere(file, all, f, offset))
             continue;
         ret[n] = (struct heap_function){.file_offset = offset, .kind = f->kind};
         (void)snprintf(ret[n++].name, sizeof(ret->name), "%s", f->name);

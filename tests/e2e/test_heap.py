@@ -295,16 +295,19 @@ __attribute__((noinline)) void fill_vector() { strings = new std::vector<std::st
     for (int i = 0; i < 500; i++) strings->emplace_back(100, 'x'); }
 __attribute__((noinline)) void fill_map() { numbers = new std::map<int, int>; for (int i = 0; i < 700; i++) (*numbers)[i] = i; }
 __attribute__((noinline)) void make_arrays() { for (int i = 0; i < 300; i++) { int *p = new int[25]; kept = p; if (i % 3) delete[] p; } }
+struct sized { char bytes[40]; };
+__attribute__((noinline)) void make_sized() { for (int i = 0; i < 200; i++) { sized *p = new sized; kept = p; if (i % 2) delete p; } }
 __attribute__((noinline)) void make_wide() { for (int i = 0; i < 10; i++) kept = new wide; }
 __attribute__((noinline)) void make_in_place() { static char room[64]; for (int i = 0; i < 10; i++) kept = new (room) int; }
 int main() { char c; std::printf("ready\\n"); std::fflush(stdout);
-    while (read(0, &c, 1) == 1) { fill_vector(); fill_map(); make_arrays(); make_wide(); make_in_place(); std::printf("done\\n"); std::fflush(stdout); } }
+    while (read(0, &c, 1) == 1) { fill_vector(); fill_map(); make_arrays(); make_sized(); make_wide(); make_in_place(); std::printf("done\\n"); std::fflush(stdout); } }
 """
 # Objects in all, and live; bytes of either.
 CXX_TRUTH = {
     "fill_vector": [502, 24 + 500 * 32 + 500 * 101, 502, 24 + 500 * 32 + 500 * 101],
     "fill_map": [701, 48 + 700 * 40, 701, 48 + 700 * 40],
     "make_arrays": [300, 30000, 100, 10000],
+    "make_sized": [200, 8000, 100, 4000],  # by a delete that knows the size
     "make_wide": [10, 1280, 10, 1280],
 }
 
