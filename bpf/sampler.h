@@ -38,8 +38,8 @@ struct sampler {
     uint32_t watchers;           /* sessions that need the watches */
     struct dump_programs dump;   /* of threads */
     struct sampler_sched {
-        int links[3], threads;   /* while a session needs them; else -1 */
-        uint32_t users, generation;
+        int links[3], threads;   /* while a session needs them; else -1. The links are a child's (daemon/scheduler.h) */
+        uint32_t generation;
         uint64_t lock_generation;
         struct sched_filter_table *filter; /* shared with BPF; NULL: the programs are not there */
         uint64_t seed[2];        /* of the stacks' hashes: one for all sessions, as each stack is walked once for all */

@@ -33,7 +33,7 @@ void sched_init(struct sampler *s, int filter)
 
 /* ---- the programs */
 
-static void sched_detach(struct sampler *s)
+void sched_detach(struct sampler *s)
 {
     uint32_t zero = 0;
 
@@ -44,24 +44,24 @@ static void sched_detach(struct sampler *s)
     close_fd(&s->sched.threads);
 }
 
-static int sched_attach(struct sampler *s)
+int sched_attach(struct sampler *s)
 {
     const int progs[] = {s->switch_prog, s->waking_prog, s->new_task_prog};
     uint32_t zero = 0;
 
     s->sched.threads = bpf_map_create(BPF_MAP_TYPE_HASH, "cprofd_threads", sizeof(uint64_t), sizeof(struct thread_state),
                                       SCHED_MAX_THREADS, NULL);
-    if (s->sched.threads < 0)
-        return -errno;
+    int r = s->sched.threads < 0 ? -errno : 0;
     s->sched.filter->kept = 0;
-    if (bpf_map_update_elem(s->threads_map, &zero, &s->sched.threads, BPF_ANY) < 0)
-        return -errno;
-    for (size_t i = 0; i < sizeof(progs) / sizeof(progs[0]); i++) {
+    if (r == 0 && bpf_map_update_elem(s->threads_map, &zero, &s->sched.threads, BPF_ANY) < 0)
+        r = -errno;
+    for (size_t i = 0; r == 0 && i < sizeof(progs) / sizeof(progs[0]); i++) {
         s->sched.links[i] = bpf_raw_tracepoint_open(NULL, progs[i]);
-        if (s->sched.links[i] < 0)
-            return -errno;
+        r = s->sched.links[i] < 0 ? -errno : 0;
     }
-    return 0;
+    if (r < 0)
+        sched_detach(s);
+    return r;
 }
 
 void sched_deinit(struct sampler *s)
@@ -210,9 +210,7 @@ static void sched_forget_thread(struct sampler *s, uint64_t key, struct thread_s
         (void)bpf_map_delete_elem(s->sched.threads, &key);
 }
 
-/* Forgets threads that have died, and threads of processes that are no targets any more: their ends were not seen, so that others may have
- * their places in memory; and what was known of those that are still there is no longer true. */
-static void sched_sweep(struct sampler *s)
+void sched_sweep(struct sampler *s)
 {
     AUTO_FREE struct thread_state *threads = calloc(SWEEP_STEP, sizeof(*threads));
     uint64_t keys[SWEEP_STEP], position;
@@ -238,40 +236,27 @@ int sched_add(struct sampler *s, uint32_t slot)
         return 0;
     if (!s->sched.filter)
         return -EOPNOTSUPP;
-    if (s->sched.users == 0) {
-        int r = sched_attach(s);
-        if (r < 0) {
-            sched_detach(s);
-            return r;
-        }
-    }
     struct sched_wishes wishes = sched_wishes(s, tgid);
     uint64_t before = wishes.all;
     wishes.all |= 1ull << slot;
     wishes.tracing |= ctl->sched_kind == SCHED_TRACE ? 1ull << slot : 0;
     wishes.waking |= ctl->sched_kind == SCHED_TRACE || ctl->waker ? 1ull << slot : 0;
-    if (before == 0 && s->sched.users > 0)
-        sched_sweep(s);
     sched_look_at_locks(s, slot, before);
     sched_wish(s, &wishes);
-    s->sched.users++;
     return 0;
 }
 
-void sched_remove(struct sampler *s, uint32_t slot)
+bool sched_remove(struct sampler *s, uint32_t slot)
 {
     uint32_t tgid = s->ctl[slot].tgid;
     struct sched_wishes wishes = sched_wishes(s, tgid);
 
     if (!(wishes.all >> slot & 1))
-        return;
+        return false;
     wishes.all &= ~(1ull << slot);
     wishes.tracing &= ~(1ull << slot);
     wishes.waking &= ~(1ull << slot);
     sched_wish(s, &wishes);
     sched_look_away(s, slot, wishes.all);
-    if (--s->sched.users == 0)
-        sched_detach(s);
-    else if (__atomic_exchange_n(&s->sched.filter->kept, 0, __ATOMIC_RELAXED) > 0)
-        sched_sweep(s);
+    return __atomic_exchange_n(&s->sched.filter->kept, 0, __ATOMIC_RELAXED) > 0;
 }

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "bpf/code_watch.h"
-#include "bpf/sched.h"
 #include "daemon/audit.h"
 #include "daemon/cpu_clock.h"
 #include "daemon/notices.h"
 #include "daemon/quota.h"
 #include "daemon/recording_impl.h"
+#include "daemon/scheduler.h"
 #include "daemon/server.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -31,7 +31,7 @@ static void recording_deregister(struct recording *rec)
     rec->server->recordings[rec->slot] = NULL;
     if (!rec->noticed)
         return;
-    sched_remove(&rec->server->sampler, rec->slot);
+    scheduler_leave(rec->server->scheduler, rec);
     sampler_target_remove(&rec->server->sampler, rec->slot);
     notices_unwatch(rec->server->notices);
 }

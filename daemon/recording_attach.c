@@ -8,6 +8,7 @@
 #include "bpf/sched.h"
 #include "daemon/notices.h"
 #include "daemon/recording_impl.h"
+#include "daemon/scheduler.h"
 #include "daemon/server.h"
 #include "util/cleanup.h"
 
@@ -38,18 +39,34 @@ static void recording_prepare(struct recording *rec)
         recording_recheck(rec);
 }
 
+static bool recording_waits_for_sched(const struct recording *rec)
+{
+    return rec->sched == RECORDING_SCHED_DUE || rec->sched == RECORDING_SCHED_ASKED;
+}
+
 static void recording_on_recorder_ready(struct recorder *r, void *userdata)
 {
     struct recording *rec = userdata;
 
     rec->attached = true;
-    if (recording_unwind_is_ready(rec))
+    if (recording_unwind_is_ready(rec) && !recording_waits_for_sched(rec))
         recording_prepare(rec);
 }
 
 void recording_unwind_ready(struct recording *rec)
 {
-    if (rec->attached && rec->phase == PHASE_ATTACHING)
+    if (rec->attached && rec->phase == PHASE_ATTACHING && !recording_waits_for_sched(rec))
+        recording_prepare(rec);
+}
+
+void recording_sched_ready(struct recording *rec)
+{
+    int r = sched_add(&rec->server->sampler, rec->slot);
+
+    rec->sched = RECORDING_SCHED_THERE;
+    if (r < 0)
+        recording_fail(rec, 503, "the scheduler's events can't be had");
+    else if (rec->attached && rec->phase == PHASE_ATTACHING && recording_unwind_is_ready(rec))
         recording_prepare(rec);
 }
 
@@ -90,7 +107,7 @@ static int recording_be_noticed(struct recording *rec)
         return r;
     }
     rec->noticed = true;
-    return sched_add(sampler, rec->slot);
+    return rec->params.sched_kind == SCHED_NONE ? 0 : scheduler_use(rec->server->scheduler, rec);
 }
 
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places)

@@ -71,6 +71,14 @@ struct recording_questions {
     unsigned n;
 };
 
+/* The scheduler's events (daemon/scheduler.h), which it needs. */
+enum recording_sched {
+    RECORDING_SCHED_NONE,
+    RECORDING_SCHED_DUE,   /* the scheduler's child is to be asked for them */
+    RECORDING_SCHED_ASKED,
+    RECORDING_SCHED_THERE,
+};
+
 struct recording {
     struct server *server;
     struct recording_ops ops;
@@ -88,6 +96,7 @@ struct recording {
     bool noticed;                   /* sampler_watch and sampler_target_add are done */
     struct recorder *recorder;
     bool attached;                  /* the recorder is ready */
+    enum recording_sched sched;     /* the scheduler's to change */
     struct recording_unwind unwind;
     bool drained, tabled;           /* CLOSING is over when both are */
     int table_fd, probe_fd;
@@ -151,6 +160,8 @@ void recording_find_places(struct recording *rec, int error, int fd);
 /* ---- recording_attach.c */
 
 void recording_attach(struct recording *rec, const struct probe_place *places, size_t n_places);
+/* The scheduler's events come from now on. May end the recording. */
+void recording_sched_ready(struct recording *rec);
 /* The window need not wait for unwinding tables any more. May end the recording. */
 void recording_unwind_ready(struct recording *rec);
 

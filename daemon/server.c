@@ -19,6 +19,7 @@
 #include "daemon/log.h"
 #include "daemon/notices.h"
 #include "daemon/options.h"
+#include "daemon/scheduler.h"
 #include "daemon/service.h"
 #include "daemon/session.h"
 #include "daemon/unwind_tables.h"
@@ -150,7 +151,8 @@ static int server_start_sampler(struct server *server)
         return sampler_open_bare(&server->sampler);
     }
     server->can_sample = true;
-    return notices_new(server, &server->notices);
+    int r = scheduler_new(server, &server->scheduler);
+    return r < 0 ? r : notices_new(server, &server->notices);
 }
 
 static int server_start_tables(struct server *server, const struct worker_limits *limits)
@@ -259,6 +261,7 @@ static void server_stop(struct server *server)
     worker_pool_free(server->pool);
     debuginfod_free(server->debuginfod);
     child_kill_all();
+    scheduler_free(server->scheduler);
     notices_free(server->notices);
     if (server->sampler.ctl)
         sampler_close(&server->sampler);

@@ -15,6 +15,7 @@ struct notices;
 struct options;
 struct service;
 struct recording;
+struct scheduler;
 struct unwind_tables;
 struct watch_rules;
 struct watches;
@@ -35,6 +36,7 @@ struct server {
     struct sampler sampler;
     char sampler_error[1024];
     struct notices *notices;
+    struct scheduler *scheduler; /* where can_sample */
     struct unwind_tables *tables; /* where can_sample */
     struct watches *watches;
     struct watch_rules *rules;

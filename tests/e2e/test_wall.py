@@ -1,13 +1,15 @@
 """wall and fgprof: all of the threads' time, each part with its state and its stack, and all parts together the threads' lifetimes."""
 
 import collections
+import concurrent.futures
+import os
 import signal
 import threading
 import time
 
 import pytest
 
-from daemon import PROGRAMS, query
+from daemon import descendants, wait_for
 from profiles import load
 
 pytestmark = pytest.mark.quiet  # each wait is compared with a clock
@@ -217,6 +219,43 @@ def test_two_at_once(daemon, start_target):
         assert profile.fact("lifetimes_ns") == 10 * profile.fact("window_ns")
     assert any("schedule" in frame.function for s in profiles[1].samples for frame in s.stack)
     assert not any("schedule" in frame.function for s in profiles[0].samples for frame in s.stack)
+
+
+def test_they_come_and_go(daemon, start_target):
+    """Whoever begins as the last one ends waits until that is over."""
+    targets = [start_target("waiting_threads", "threads=4", "wake_ms=10", "all=1") for _ in range(3)]
+
+    def run(i):
+        time.sleep(0.05 * i)
+        return wall(daemon, targets[i].pid, seconds=0.2)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for _ in range(6):
+            for profile in map(load, pool.map(run, range(3))):
+                check_closes(profile)
+                assert profile.fact("lifetimes_ns") == 6 * profile.fact("window_ns")
+
+
+def links_of(pid):
+    try:
+        names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []
+    return [name for name in names if "bpf" in name and "link" in name]
+
+
+def test_the_process_that_has_the_events_dies(new_daemon, start_target):
+    """The window is no whole one then; the next has events again."""
+    daemon, target = new_daemon(), start_target("waiting_threads", "threads=4", "wake_ms=10", "all=1")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(wall, daemon, target.pid, seconds=60)
+        daemon.wait_for_sessions(1)
+        holder = wait_for(lambda: [pid for pid in descendants(daemon.pid)[1:] if len(links_of(pid)) == 3], "a process has three links")
+        os.kill(holder[0], signal.SIGKILL)
+        reply = reply.result()
+        assert reply.status == 503 and "the scheduler's events can't be had" in reply.text, reply
+    check_closes(load(wall(daemon, target.pid)))
+    daemon.stop()
 
 
 def test_fgprof(daemon, start_target):
