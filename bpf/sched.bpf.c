@@ -377,7 +377,7 @@ int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
     t->state = SAMPLE_STATE_RUNQ;
     thread_gives_all(ctx, t, x);
     trace_begin(t, tracing, now_ns);
-    t->last.walked = 0; /* it was its maker's */
+    thread_forgets(t); /* it was its maker's */
     scratch_release(level);
     charge_sessions(tgid, slots, now_ns, 0);
     return 0;

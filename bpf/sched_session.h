@@ -2,36 +2,11 @@
 #pragma once
 
 #include "bpf/program_count.h"
-#include "bpf/program_session.h"
-#include "bpf/program_walk.h"
-#include "bpf/sched_thread.h"
+#include "bpf/sched_stacks.h"
 
 /* ---- counting */
 
-/* The same working space, by its place: verifiers before Linux 6.2 take no key from memory that a function was handed. */
-static __always_inline struct scratch *scratch_of_map(const struct scratch *x)
-{
-    __u32 level = x->level;
-
-    return bpf_map_lookup_elem(&scratches, &level);
-}
-
 #define NO_STACK (SCHED_WALKS + 1) /* in place of a way to walk it */
-
-/* How the session wants its stacks walked. */
-static __always_inline __u32 session_way(const struct session_ctl *s)
-{
-    return (s->kernel ? SCHED_WALK_KERNEL : 0) | (s->unwind == UNWIND_BY_FRAME_POINTERS ? SCHED_WALK_FP : 0);
-}
-
-/* The stack that was walked so. */
-static __always_inline void hash_of(const struct thread_state *t, __u32 way, __u64 ret[2])
-{
-    barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
-    way &= SCHED_WALKS - 1;
-    ret[0] = t->stack_hash[way][0];
-    ret[1] = t->stack_hash[way][1];
-}
 
 /* Adds time to a thread's count, by the stack that was walked in some way. A global function, as others here: verifiers prove it once. */
 __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state_way, __u64 samples_weight)
@@ -207,150 +182,6 @@ static __always_inline void lock_count_wait(struct session_ctl *s, struct thread
         lock_count(s, t, x, slot, SAMPLE_STATE_NONE, t->lock.again ? 0 : samples * thin, weight_ns * thin);
 }
 
-/* ---- stacks */
-
-/* Whether the session wants the stack of the wait that begins. */
-static __always_inline bool wants_stack(const struct session_ctl *s, const struct scratch *x)
-{
-    bool waits = s->sched_kind == SCHED_BLOCK && s->rate != 0 && x->state == SAMPLE_STATE_LOCK;
-
-    if (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU && s->sched_kind != SCHED_TRACE && !waits)
-        return false;
-    return s->state != SESSION_CLOSED && (s->thin <= 1 || bpf_get_prandom_u32() % s->thin == 0);
-}
-
-static __always_inline void want_stack(const struct session_ctl *s, struct scratch *x, __u32 slot)
-{
-    __u32 way = session_way(s) & (SCHED_WALKS - 1);
-
-    if (!x->wanted[way] || session_has_labels(s)) /* one that knows where labels are, if there is one */
-        x->first[way] = slot;
-    x->wanted[way] |= 1ull << slot;
-}
-
-/* Whether the thread was here when it left its CPU last. */
-static __always_inline bool walk_is_known(const struct thread_state *t, const struct stack_walk *walk)
-{
-    return t->last.walked && t->last.pc == walk->pc && t->last.notes.from == walk->sp && t->last.fp == walk->fp &&
-           t->last.space == walk->space && t->last.version == walk->version && t->last.by_fp == walk->by_fp && walk->unprobed;
-}
-
-/* The user's part, noted. */
-static __always_inline void walk_user_noted(struct stack_walk *walk, struct thread_state *t)
-{
-    t->last.walks++;
-    t->last.pc = walk->pc;
-    t->last.fp = walk->fp;
-    walk->notes.from = walk->sp;
-    walk->notes.check = 0;
-    walk->notes.n = 0;
-    walk->notes.words = 0;
-    stack_push(walk, STACK_FRAME_EXACT);
-    for (__u32 i = 0; i < SCHED_MAX_FRAMES / STEPS; i++)
-        if (!stack_steps(walk))
-            break;
-    walk->record.n_user = walk->n - walk->record.n_kernel;
-    t->last.walked = walk->notes.n <= STACK_NOTES && walk->unprobed;
-    t->last.space = walk->space;
-    t->last.version = walk->version;
-    t->last.by_fp = walk->by_fp;
-    t->last.notes = walk->notes;
-}
-
-/* Walks the current thread's stack in one of the ways, by the session's tables, after the kernel's frames that are in x->walk. 1:
- * t->stack_hash has it, and x->walk; 0: it is the one that t->stack_hash has already, and that all who want it have been given. */
-__noinline int thread_walk(struct thread_state *t, struct scratch *x, __u32 slot, __u32 way)
-{
-    struct task_struct *task = bpf_get_current_task_btf();
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    __u64 wanted, begun, labels = 0;
-
-    barrier_var(way); /* else a compiler that knows its bounds leaves out the mask, by which verifiers before Linux 6.1 learn them */
-    way &= SCHED_WALKS - 1;
-    if (!t || !x || !s)
-        return 0;
-    session_follow(s, slot, task);
-    begun = x->walk.hash[0];
-    if (task->mm) {
-        labels = task_labels_stamp(s, task);
-        walk_user_begin(s, task, &x->walk);
-        wanted = x->wanted[way];
-        if ((t->given & wanted) == wanted && t->walked[way].begun == begun && t->walked[way].walks == t->last.walks &&
-            t->walked[way].labels == labels && walk_is_known(t, &x->walk) && stack_is_as_noted(&x->walk, &t->last.notes))
-            return 0;
-        walk_user_noted(&x->walk, t);
-        walk_labels(s, task, &x->walk);
-    }
-    t->walked[way].labels = labels;
-    t->walked[way].begun = begun;
-    t->walked[way].walks = t->last.walks;
-    walk_finish(&x->walk);
-    t->stack_hash[way][0] = x->walk.record.stack_hash[0];
-    t->stack_hash[way][1] = x->walk.record.stack_hash[1];
-    return 1;
-}
-
-/* Hands the stack in a scratch over to the session in a slot. */
-__noinline int session_give(struct thread_state *t, struct scratch *x, __u32 slot)
-{
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    void *table = bpf_map_lookup_elem(&counts, &slot);
-    void *ring = bpf_map_lookup_elem(&records, &slot);
-    struct sample_value none = {};
-
-    if (!t || !x || !s || !table || !ring || slot >= CPROFD_MAX_SESSIONS)
-        return 0;
-    if (s->state == SESSION_ARMED && x->walk.end == STACK_END_NEW_CODE)
-        return 0; /* its tables are on their way: the dump as the window opens has it whole */
-    x = scratch_of_map(x);
-    if (!x)
-        return 0;
-    if (give_stack(s, table, ring, x, &none, 1))
-        t->given |= 1ull << slot;
-    else if (s->sched_kind == SCHED_TRACE && s->state == SESSION_OPEN && !s->full_ns)
-        s->full_ns = x->now_ns;
-    return 0;
-}
-
-/* To all who want what was walked in a way. */
-__noinline int sessions_give(struct thread_state *t, struct scratch *x, __u64 wanted)
-{
-    if (!t || !x)
-        return 0;
-    t->given &= ~wanted;
-    FOR_EACH_SLOT(slot, wanted)
-        session_give(t, x, slot);
-    return 0;
-}
-
-/* The current thread's stack, for all who want it walked in a way. */
-static __always_inline void thread_gives(void *ctx, struct thread_state *t, struct scratch *x, __u32 way)
-{
-    __u64 wanted = x->wanted[way];
-    __u32 first;
-    struct session_ctl *s;
-
-    if (!wanted)
-        return;
-    first = x->first[way];
-    s = bpf_map_lookup_elem(&sessions, &first);
-    if (!s)
-        return;
-    walk_begin(s, &x->walk);
-    if (way & SCHED_WALK_KERNEL)
-        walk_kernel(ctx, &x->walk);
-    if (thread_walk(t, x, first, way))
-        sessions_give(t, x, wanted);
-}
-
-/* All that is wanted. */
-static __always_inline void thread_gives_all(void *ctx, struct thread_state *t, struct scratch *x)
-{
-    t->given &= x->wanted[0] | x->wanted[1] | x->wanted[2] | x->wanted[3];
-    for (__u32 way = 0; way < SCHED_WALKS; way++)
-        thread_gives(ctx, t, x, way);
-}
-
 /* ---- what each session does with an event */
 
 static __always_inline void sched_begin(struct scratch *x, __u64 now_ns)
@@ -361,6 +192,13 @@ static __always_inline void sched_begin(struct scratch *x, __u64 now_ns)
     x->locks = 0;
     for (__u32 way = 0; way < SCHED_WALKS; way++)
         x->wanted[way] = 0;
+}
+
+static __always_inline void thread_takes_back(struct thread_state *t, __u32 slot)
+{
+#pragma unroll
+    for (__u32 i = 0; i < SCHED_KNOWN_STACKS; i++)
+        t->known[i].given &= ~(1ull << slot);
 }
 
 /* The session in a slot looks at a thread: what was noted of it for others that had its slot before is void. */
@@ -377,6 +215,7 @@ static __always_inline struct session_ctl *session_meets(struct thread_state *t,
         x->generation = s->generation;
     if (t->generation < s->generation) {
         t->given &= ~(1ull << slot);
+        thread_takes_back(t, slot);
         t->settled &= ~(1ull << slot);
         t->buried &= ~(1ull << slot);
     }

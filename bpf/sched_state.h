@@ -47,6 +47,31 @@ enum thread_place {
     THREAD_DEAD,       /* since out_ns; kept for those whose window has just ended */
 };
 
+/* A thread waits, is preempted and wakes others in few places, again and again: of so many the stacks are remembered. */
+#define SCHED_KNOWN_STACKS 2
+
+/* Where the return addresses of a kernel stack are, in words from where the program's context is; see sched_kernel.h. */
+#define KERNEL_NOTES 64
+
+struct kernel_notes {
+    __u64 check;             /* over the words there, and the last one below the user's registers */
+    __u32 n;                 /* 0: not known */
+    __u32 pad;
+    __u16 at[KERNEL_NOTES];
+};
+
+struct thread_stack {
+    __u64 met_ns;  /* last; 0: there is none */
+    __u64 seed;    /* the hash without any frames: its first session's; */
+    __u64 begun;   /* and with the kernel's */
+    __u64 labels;  /* labels_stamp: behind it are those that the thread had then */
+    __u64 hash[2]; /* of all */
+    __u64 given;   /* slots whose sessions have it */
+    __u32 space, version, by_fp, way;
+    struct stack_notes notes;
+    struct kernel_notes kernel;
+};
+
 struct thread_state {
     __u64 born_ns;  /* monotonic */
     __u64 in_ns;    /* when it was put on its CPU last; 0: before it was first seen */
@@ -73,15 +98,5 @@ struct thread_state {
     __u64 run_delay_ns; /* the kernel's count of its time without a CPU, when it left it last */
     __u64 clock_ns;     /* traces: what the scheduler's clock was behind ours when it was put on it */
     __u64 stack_hash[SCHED_WALKS + 1][2]; /* by which stack */
-    struct {
-        __u64 begun; /* the hash over the kernel's frames */
-        __u64 walks; /* the user's are those of that walk: last.walks */
-        __u64 labels; /* labels_stamp: behind it are those that the thread had then */
-    } walked[SCHED_WALKS];
-    struct {
-        __u64 pc, fp;
-        __u32 space, version, by_fp, walked; /* walked: 1: the rest is valid */
-        __u64 walks;                         /* so far */
-        struct stack_notes notes;
-    } last; /* the user's part of the last walk */
+    struct thread_stack known[SCHED_KNOWN_STACKS];
 };

@@ -87,6 +87,13 @@ struct scratch {
     __u64 wanted[SCHED_WALKS]; /* slots: the stack, walked so; */
     __u32 first[SCHED_WALKS];  /* one of them */
     __u64 generation;          /* of the newest */
+    __u64 labels;              /* that the thread has: labels_stamp */
+    __u64 seed, begun;         /* the stack's hash without any frames, and with the kernel's */
+    __u64 kernel_from, kernel_to; /* the kernel's stack, as far as it was looked at: behind walk.frames, KERNEL_IMAGE */
+    __u32 kernel_words;
+    __u64 kernel_mask;         /* a bit for each address among its frames, as good as by chance */
+    __u32 kernel_frame;        /* the next to be found there */
+    __u32 kernel_n_old, kernel_old; /* of what was noted before: how many places, and the next */
     __u64 missed_ns;           /* when the switch must have been that nobody told us of */
     __u32 level;               /* this one's, of its CPU's */
     __u32 state;               /* enum sample_state: why the thread leaves its CPU; or left it, where nobody told us: */

@@ -72,3 +72,37 @@ def test_kernel_frames(daemon, start_target):
     target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
     profile = load(offcpu(daemon, target.pid, kernel=1))
     assert any("schedule" in frame.function for sample in profile.samples for frame in sample.stack)
+
+
+# Two waits in turn by one system call from one place: an eventfd's and a pipe's.
+TWO_FILES = """
+import os, threading, time
+pipe, to_pipe = os.pipe()
+event = os.eventfd(0)
+def answer():
+    while True:
+        time.sleep(0.002)
+        os.write(to_pipe, b"12345678")
+        time.sleep(0.002)
+        os.write(event, (1).to_bytes(8, "little"))
+threading.Thread(target=answer, daemon=True).start()
+print("ready", flush=True)
+while True:
+    for fd in (pipe, event):
+        os.read(fd, 8)
+"""
+
+
+def test_kernel_frames_of_one_place(daemon, start_target):
+    """Where the user's stack stays the same, and the kernel's does not: each wait has its own."""
+    target = start_target("python3", argv=["/usr/bin/python3", "-c", TWO_FILES])
+    daemon.profile(target.pid, seconds=0.2)  # its tables are there then
+    profile = load(offcpu(daemon, target.pid, kernel=1))
+    waits = collections.Counter()
+    for sample in profile.samples:
+        names = [frame.function for frame in sample.stack]
+        reads = [name for name in names if name.endswith("pipe_read") or name == "eventfd_read"]
+        assert len(reads) <= 1, names
+        if reads and sample.labels["state"] == "io":
+            waits[reads[0] == "eventfd_read"] += sample.values[0]
+    assert min(waits[False], waits[True]) > 0.8 * max(waits[False], waits[True]) > 0, profile.folded()
