@@ -734,6 +734,6 @@ def test_lost_scanner_is_replaced(configured, start_target):
 
 
 def test_wrong_rules_stay_out(configured):
-    configured.change(f"name:short_threads {KIND}", "name:short_threads nonsense")
+    configured.change(f"name:short_threads {KIND}", "name:short_threads wall")
     wait_for(lambda: "the settings are wrong" in configured.log(), "the settings are refused", SOON)
-    assert ":3: watch: " in configured.log() and "nonsense" in configured.log()
+    assert ":3: watch: " in configured.log() and "wall" in configured.log()
