@@ -76,15 +76,14 @@ STACK_GLOBAL int labels_add_set(struct stack_walk *walk, __u64 thread, __u64 pla
     struct label_head head = {};
     __u32 n, bytes, words;
     __u64 *to;
-    int found;
+    int found, known;
 
     if (!walk)
         return 0;
     found = labels_variable(thread, place, &variable);
-    if (labels_is_known(walk, index, variable.current))
-        return 0;
-    if (found <= 0)
-        return found;
+    known = labels_is_known(walk, index, variable.current); /* also of none and of what could not be read: later places compare with it */
+    if (found <= 0 || known)
+        return found < 0 ? -1 : 0;
     if (stack_read(&head, 28, variable.current) || head.valid != 1 || head.bytes > LABELS_SET_BYTES)
         return -1;
     n = walk->n;

@@ -170,6 +170,18 @@ START_TEST(test_several)
 }
 END_TEST
 
+/* A place that can't be read is said, also behind one that has nothing. */
+START_TEST(test_unreadable_behind_none)
+{
+    begin();
+    session.places[0] = offset_place(-16);
+    session.places[1] = offset_place(-(1 << 30));
+    add(10);
+    ck_assert_uint_eq(walk.record.label_words, 0);
+    ck_assert_uint_eq(walk.record.label_state, LABELS_UNREADABLE);
+}
+END_TEST
+
 START_TEST(test_no_room)
 {
     begin();
@@ -216,6 +228,7 @@ int main(void)
     tcase_add_test(tests, test_what_is_no_set);
     tcase_add_test(tests, test_slot);
     tcase_add_test(tests, test_several);
+    tcase_add_test(tests, test_unreadable_behind_none);
     tcase_add_test(tests, test_no_room);
     tcase_add_test(tests, test_stamp);
     suite_add_tcase(suite, tests);
