@@ -39,8 +39,6 @@ int recording_custom_refuse(const struct server *server, const struct session_pa
     return 429;
 }
 
-/* ---- types */
-
 /* ---- the files */
 
 static void custom_attach(struct recording *rec)
@@ -56,7 +54,7 @@ static void custom_attach(struct recording *rec)
 /* The sites from the next one on are those of no file. */
 static void custom_give_up(struct recording_custom *custom)
 {
-    custom->found.left_out += custom->found.n_sites - custom->next;
+    custom->sites_missed += custom->found.n_sites - (uint32_t)custom->next;
     custom->next = custom->found.n_sites;
 }
 
@@ -95,7 +93,7 @@ static void custom_take_file(struct recording *rec, int error, int fd)
         recording_fail(rec, 503, "a file of the process could not be opened a second time");
         return;
     }
-    custom->found.unread += !taken;
+    custom->files_missed += !taken;
     custom_next_file(rec);
 }
 
@@ -131,7 +129,7 @@ static bool custom_knows(const struct recording_custom *custom, uint32_t n_sites
     return false;
 }
 
-/* Puts what is new behind what there was. What else is said is of all that is mapped. */
+/* Puts what is new behind what there was. What else is said is of all that is mapped, but for what was found before and could not be probed. */
 static int custom_merge(struct recording_custom *custom, const struct custom_found *found, const struct custom_site *sites)
 {
     uint32_t n_before = custom->found.n_sites;
@@ -149,6 +147,8 @@ static int custom_merge(struct recording_custom *custom, const struct custom_fou
             continue;
         if (custom->found.n_sites < CUSTOM_MAX_SITES)
             all[custom->found.n_sites++] = sites[i];
+        else if (custom_knows(custom, custom->found.n_sites, sites[i].object)) /* which is not found once more */
+            custom->sites_missed++;
         else
             custom->found.left_out++;
     }
@@ -185,6 +185,8 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
     int error = result->error, status = 503;
 
     rec->placing = NULL;
+    rec->custom->n_stale += rec->custom->asked;
+    rec->custom->asked = false;
     rec->daemon_cpu_ns += result->cpu_ns;
     if (rec->phase > PHASE_PLACING) {
         custom_on_found_later(rec, result);
@@ -210,16 +212,28 @@ static void custom_on_found(struct worker_job *job, const struct worker_result *
 /* Nothing but what is mapped. */
 static void custom_on_need(struct worker_job *job, const struct worker_message *need, void *userdata)
 {
-    if (need->u.need.kind != WORKER_FILE_OBJECT || recording_places_need(userdata, need) < 0)
+    struct recording *rec = userdata;
+
+    rec->custom->asked = need->u.need.kind == WORKER_FILE_OBJECT && recording_places_need(rec, need) == 0;
+    if (!rec->custom->asked)
         worker_job_file(job, -EPERM, -1);
 }
 
+/* Answers come in the order of the questions. A worker waits for one for a while only: what comes once it is done is another file than the one that
+ * was asked for since, whose places are no instructions there. */
 void recording_custom_on_file(struct recording *rec, int error, int fd)
 {
-    if (rec->placing)
+    struct recording_custom *custom = rec->custom;
+
+    if (custom->n_stale > 0) {
+        custom->n_stale--;
+        close_fd(&fd);
+    } else if (rec->placing) {
+        custom->asked = false;
         worker_job_file(rec->placing, error, fd);
-    else
+    } else {
         custom_take_file(rec, error, fd);
+    }
 }
 
 static bool custom_ask_worker(struct recording *rec, int fd)
@@ -251,7 +265,10 @@ void recording_custom_look(struct recording *rec, int fd)
 
     if (more && custom_ask_worker(rec, fd))
         return;
-    rec->custom->found.unread += more;
+    if (more) {
+        rec->custom->found.unread++;
+        rec->custom->n_objects = 0; /* the next list is looked through again */
+    }
     recording_late_looked(rec);
 }
 
@@ -326,8 +343,9 @@ int recording_custom_facts(const struct recording *rec, struct raw_writer *w)
         const char *key;
         uint64_t value;
     } counts[] = {{"custom.untracked", ctl->lost_live}, {"custom.replaced", ctl->replaced}, {"custom.unknown_removes", ctl->unknown_removes},
-                  {"custom.failed_adds", ctl->failed_adds}, {"lost.calls", ctl->lost_calls}, {"custom.files_unread", custom->found.unread},
-                  {"custom.left_out", custom->found.left_out}, {"custom.tail_calls", custom->found.tail_calls},
+                  {"custom.failed_adds", ctl->failed_adds}, {"lost.calls", ctl->lost_calls},
+                  {"custom.files_unread", custom->found.unread + custom->files_missed},
+                  {"custom.left_out", custom->found.left_out + custom->sites_missed}, {"custom.tail_calls", custom->found.tail_calls},
                   {"custom.ways_in", custom->found.ways_in}};
 
     int e = raw_writer_fact(w, "custom.added", "%llu", (unsigned long long)ctl->samples);

@@ -24,6 +24,9 @@ struct recording_custom {
     uint32_t n_objects;   /* of what was mapped when it was looked for them */
     struct custom_site *sites; /* found.n_sites of them, by object; those that were found later behind the others */
     size_t next;          /* of the sites: the first one whose file is not there yet */
+    bool asked;           /* a worker has asked for a file, and has no answer yet */
+    unsigned n_stale;     /* answers that are still to come, to workers that went on without them */
+    uint32_t files_missed, sites_missed; /* for good: those that were found, and could not be probed */
     bool stepped;
     struct raw_types types;
 };
