@@ -328,11 +328,16 @@ int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret
 
 /* ---- the end */
 
-void attach_pause(struct attachment *a)
+void attach_drop(struct attachment *a, size_t n_kept)
 {
     /* Links before their events: in the order of opening an event comes first. */
-    while (a->n_fds > 0)
+    while (a->n_fds > n_kept)
         (void)close(a->fds[--a->n_fds]);
+}
+
+void attach_pause(struct attachment *a)
+{
+    attach_drop(a, 0);
 }
 
 void attach_end(const struct sampler *s, uint32_t slot, struct attachment *a)

@@ -85,6 +85,9 @@ int attach_tracepoint(const struct sampler *s, uint32_t slot, const char *catego
 /* What is added to the target's memory. As attach_tracepoint. */
 int attach_growth(const struct sampler *s, uint32_t slot, struct attachment *ret);
 
+/* Detaches what was attached last, all but so many descriptors. */
+void attach_drop(struct attachment *a, size_t n_kept);
+
 /* Detaches all for a while; what was counted stays. */
 void attach_pause(struct attachment *a);
 

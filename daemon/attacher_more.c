@@ -1,4 +1,5 @@
-/* What goes wrong here costs that file alone: the probes that are attached stay. */
+/* What goes wrong here costs that file alone: the probes that were attached before stay. Of a file all are attached or none: one that shows what is
+ * allocated there, and not what is freed, would have all of it live. */
 #include "daemon/attacher_more.h"
 
 #include <errno.h>
@@ -19,12 +20,16 @@ static int more_attach(const struct attacher_request *q, const struct role_file 
 {
     struct attacher_request of_file = *q;
     bool heap = q->params->event == EVENT_HEAP;
+    size_t n_before = a->n_fds;
 
     of_file.files = file;
     of_file.n_files = 1;
     int r = attacher_try_locks_within(q->progress, MORE_LOCKS_NS);
     r = r < 0 || !heap ? r : attacher_returns_check(&of_file);
-    return r < 0 ? r : (heap ? attach_heap : attach_custom)(q->sampler, q->slot, (uint32_t)q->pid, file, a);
+    r = r < 0 ? r : (heap ? attach_heap : attach_custom)(q->sampler, q->slot, (uint32_t)q->pid, file, a);
+    if (r < 0)
+        attach_drop(a, n_before);
+    return r;
 }
 
 static int more_take(const struct attacher_request *q, const struct attacher_message *m, int fds[2], struct attachment *a)
