@@ -47,6 +47,8 @@ void recording_heap_code_set(struct recording *rec)
         }
         code.n++;
     }
+    if (heap->own)
+        code.n = 0; /* a library's mapping may be cut or given back by the program's own file, which is not looked at */
     heap->no_code = attach_heap_code(&rec->server->sampler, rec->slot, &code) < 0 || code.n == 0 || code.n > HEAP_MAX_CODE;
 }
 
