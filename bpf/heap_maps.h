@@ -2,7 +2,7 @@
  * It is told from what allocators map by who calls: a call from a file with an allocator in it (heap_code) is none. Part of heap.bpf.c.
  *
  * Live ones are found by their beginning, and by their end, whose key is odd: both entries have the whole object. So what is cut off at either side
- * is seen; a hole in the middle is not. */
+ * is seen; a hole in the middle is not, nor what lies between the first and the last of several that end together. */
 #pragma once
 
 MAP_OF_SESSIONS(heap_maps, sizeof(struct heap_object));

@@ -18,10 +18,10 @@
 #include "daemon/watch.h"
 #include "daemon/watch_query.h"
 
-/* tests/unit/check_style_hash.py holds the two together. */
 /* What is said of a profile by functions: these are the longest. */
 #define NAMED_TEXT_LEN 2600
 
+/* tests/unit/check_style_hash.py holds the two together. */
 #define PAGE_STYLE "body{font-family:sans-serif;margin:2em}td,th{padding:0 1em 0 0;text-align:left}code{background:#eee}"
 #define PAGE_STYLE_HASH "sha256-FVFYb25BMJSuTiOhvqq0gFRw+OotK7zwUFZVSW6j6W0="
 
