@@ -539,6 +539,8 @@ int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
         named++;
     }
+    if (u->known_epoch == 0)
+        r = r ? r : raw_writer_fact(w, "labels.unknown", "not all files of the process were read in time: its threads may have labels");
     if (u->n_labels_most)
         r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels_most);
     if (u->n_labels_left_out)

@@ -189,6 +189,7 @@ START_TEST(each_mapping_has_what_its_file_gives)
     scripts[3] = "crash";
     scripts[4] = NULL;       /* can't be opened */
     ck_assert(!recording_unwind_is_ready(rec));
+    ck_assert_str_ne(facts(rec, "labels.unknown"), "");
     TELL(rec, 0, {0x1000, 0x2000, 0, .main_binary = true}, {0x3000, 0x4000, 1}, {0x5000, 0x6000, 2}, {0x7000, 0x8000, 3},
          {0x9000, 0xa000, 4}, {0xb000, 0xc000, 13}, {0xd000, 0xe000, -1, "//anon"}, {0xe000, 0xf000, -1, "[anon:jit]"},
          {0x10000, 0x11000, -1, "[vdso]"}, {0x12000, 0x13000, 0}, {0xffffffffff600000, 0xffffffffff601000, -1, "[vsyscall]"});
@@ -206,6 +207,7 @@ START_TEST(each_mapping_has_what_its_file_gives)
     ck_assert_uint_eq(kind_at(rec, 0x10000), UNWIND_MAPPING_TABLE);
     ck_assert_uint_eq(kind_at(rec, 0x12fff), UNWIND_MAPPING_TABLE);
     ck_assert_uint_eq(kind_at(rec, 0xffffffffff600000), UNWIND_MAPPING_NO_CFI);
+    ck_assert_str_eq(facts(rec, "labels.unknown"), "");
     ck_assert_str_eq(facts(rec, "unwind.tables"), "2");
     ck_assert_str_eq(facts(rec, "unwind.tables_missing"), "4"); /* JIT code is not meant to have one */
     ck_assert_ptr_nonnull(strstr(facts(rec, "unwind.no_table"), "/lib/2: the file has no unwind information"));
