@@ -209,23 +209,32 @@ void recording_heap_on_file(struct recording *rec, int error, int fd)
 
 /* ---- what is mapped */
 
-static bool heap_knows(const struct recording_heap *heap, uint32_t object)
+/* Which objects are known, by their numbers, so that a target with many mappings does not hold up the loop. NULL: no memory. */
+static bool *heap_known(const struct recording_heap *heap, size_t n_objects)
 {
-    for (size_t i = 0; i < heap->n_objects; i++)
-        if (heap->objects[i] == object)
-            return true;
-    return false;
+    bool *known = calloc(n_objects + 1, sizeof(*known));
+
+    for (size_t i = 0; known && i < heap->n_objects; i++)
+        if (heap->objects[i] < n_objects)
+            known[heap->objects[i]] = true;
+    return known;
 }
 
 static void heap_list(struct recording_heap *heap, const struct raw_profile *list)
 {
+    AUTO_FREE bool *known = heap_known(heap, list->n_objects);
     bool full = false;
 
     recording_heap_code_take(heap, list);
+    if (!known) {
+        heap->n_unread++; /* one at least */
+        return;
+    }
     for (size_t i = 0; i < list->n_mappings; i++) {
         uint32_t object = list->mappings[i].object;
-        if (object == RAW_NO_OBJECT || object >= list->n_objects || !list->objects[object].available || heap_knows(heap, object))
+        if (object == RAW_NO_OBJECT || object >= list->n_objects || !list->objects[object].available || known[object])
             continue;
+        known[object] = true;
         if (heap->n_objects < RECORDING_HEAP_MAX_LOOKS)
             heap->objects[heap->n_objects++] = object;
         else if (!heap->full) /* one at least */
