@@ -26,6 +26,12 @@ static const char *audit_quote(const char *text, size_t len, char *out, size_t o
     return out;
 }
 
+/* A kind's own name stands as it is; one that a client has given to a profile may have anything in it. */
+static const char *audit_kind(const char *kind, char *out, size_t out_len)
+{
+    return kind[strspn(kind, "abcdefghijklmnopqrstuvwxyz0123456789_")] ? audit_quote(kind, strlen(kind), out, out_len) : kind;
+}
+
 struct audit_people {
     char who[32], whose[32];
 };
@@ -58,10 +64,11 @@ void audit_watch(const struct asker *asker, const struct collector_target *targe
                  uint64_t duration_ns, int status, const char *how)
 {
     struct audit_people people = audit_people(asker, target ? target->uid : AUDIT_NO_UID);
-    char name[64], by[512], end[1024];
+    char name[64], named[512], by[512], end[1024];
 
     log_info("watch uid=%s address=%s pid=%d comm=%s target_uid=%s kind=%s rule=%s seconds=%g status=%d ended=%s",
-             people.who, asker->address, pid, audit_quote(target ? target->comm : "", 16, name, sizeof(name)), people.whose, kind,
-             audit_quote(rule ? rule : "", rule ? strlen(rule) : 0, by, sizeof(by)), (double)duration_ns / (double)NSEC_PER_SEC, status,
+             people.who, asker->address, pid, audit_quote(target ? target->comm : "", 16, name, sizeof(name)), people.whose,
+             audit_kind(kind, named, sizeof(named)), audit_quote(rule ? rule : "", rule ? strlen(rule) : 0, by, sizeof(by)),
+             (double)duration_ns / (double)NSEC_PER_SEC, status,
              audit_quote(how, strlen(how), end, sizeof(end)));
 }
