@@ -100,7 +100,8 @@ struct session_ctl {
     __u64 seed[2];
     __u64 opened_ns;  /* monotonic */
     __u32 sched_kind; /* enum sched_kind */
-    __u32 generation; /* SCHED_*: counts such sessions. What is noted of a thread for one of its slot before is void */
+    __u32 generation; /* SCHED_*: counts such sessions, by when programs began to look at them (sched_add). What is noted of a thread for one of
+                       * its slot before is void */
     __u32 waker;      /* SCHED_OFFCPU: 1: waits have the stack of who ended them, too */
     __u32 waker_pad;
     __u64 until_ns;   /* SCHED_*: monotonic: the window's end, once the loop has closed it; else 0 */

@@ -241,6 +241,7 @@ int sched_add(struct sampler *s, uint32_t slot)
     wishes.all |= 1ull << slot;
     wishes.tracing |= ctl->sched_kind == SCHED_TRACE ? 1ull << slot : 0;
     wishes.waking |= ctl->sched_kind == SCHED_TRACE || ctl->waker ? 1ull << slot : 0;
+    ctl->generation = ++s->sched.generation; /* in the order in which programs begin to look at sessions: they tell old from new by it */
     sched_look_at_locks(s, slot, before);
     sched_wish(s, &wishes);
     return 0;

@@ -12,7 +12,6 @@ static void recorder_fill_sched(const struct recorder *r, struct session_ctl *ct
     struct sampler_sched *sched = &r->sampler->sched;
 
     ctl->sched_kind = r->params.sched_kind;
-    ctl->generation = ++sched->generation;
     memcpy(ctl->seed, sched->seed, sizeof(ctl->seed));
     ctl->rate = r->params.rate;
     ctl->fraction = r->params.fraction;

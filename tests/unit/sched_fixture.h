@@ -22,7 +22,6 @@ static void fill_ctl(uint32_t slot, pid_t pid, uint32_t kind)
     ctl->weight = NSEC_PER_MSEC;
     ctl->thin = 1;
     ctl->sched_kind = kind;
-    ctl->generation = ++sampler.sched.generation;
     ctl->state = SESSION_ARMED;
 }
 

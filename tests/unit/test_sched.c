@@ -538,6 +538,20 @@ START_TEST(test_dead_threads_make_way)
 }
 END_TEST
 
+/* Whichever was made first: programs tell by it what was noted for one that had a slot before. */
+START_TEST(test_generations_are_in_order)
+{
+    fill_ctl(8, getpid(), SCHED_WALL);
+    fill_ctl(7, getpid(), SCHED_WALL);
+    look_at(7);
+    look_at(8);
+    ck_assert_uint_gt(sampler.ctl[8].generation, sampler.ctl[7].generation);
+    ck_assert_uint_gt(sampler.ctl[7].generation, 0);
+    drop(7);
+    drop(8);
+}
+END_TEST
+
 START_TEST(test_nobody_is_watched_before_and_after)
 {
     fill_ctl(4, getpid(), SCHED_NONE);
@@ -569,6 +583,7 @@ int main(void)
     tcase_add_test(tc, test_numbers_that_end_alike);
     tcase_add_test(tc, test_dead_threads_are_forgotten);
     tcase_add_test(tc, test_dead_threads_make_way);
+    tcase_add_test(tc, test_generations_are_in_order);
     tcase_add_test(tc, test_nobody_is_watched_before_and_after);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
