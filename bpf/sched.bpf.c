@@ -275,7 +275,7 @@ int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_
 }
 
 /* A wake for those that trace, or ask who it was: a thread of the same process, with its stack, or somebody else. */
-static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u32 tgid, __u64 tracing, __u64 waking, __u64 now_ns)
+static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u32 tgid, __u64 slots, __u64 tracing, __u64 waking, __u64 now_ns)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     struct thread_state *by = t;
@@ -291,7 +291,7 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
         by = thread_of(task, tgid, waking);
         x = by ? sched_take(tgid, waking, now_ns, &level) : NULL;
         if (x) {
-            trace_walk_waker(ctx, by, x, waking);
+            trace_walk_waker(ctx, by, x, slots, waking);
             t->waker_given = by->given;
             __builtin_memcpy(t->waker_hash, by->stack_hash, sizeof(t->waker_hash));
             scratch_release(level);
@@ -325,10 +325,10 @@ int BPF_PROG(on_waking, struct task_struct *task)
         t->place = THREAD_UNSEEN;
     if (t->locks && (x = sched_take(tgid, slots, now_ns, &level))) {
         x->locks = t->locks;
-        lock_wakes(ctx, task, t, x);
+        lock_wakes(ctx, task, t, x, slots);
         scratch_release(level);
     }
-    thread_woken(ctx, t, tgid, tracing, waking, now_ns);
+    thread_woken(ctx, t, tgid, slots, tracing, waking, now_ns);
     charge_sessions(tgid, slots, now_ns, t->out_ns);
     return 0;
 }

@@ -257,7 +257,7 @@ __noinline int session_counts_release(struct thread_state *waker, struct scratch
 }
 
 /* A thread (t, its task) is woken by the current one. */
-static __always_inline void lock_wakes(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x)
+static __always_inline void lock_wakes(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots)
 {
     __u32 state = t->lock.value ? SAMPLE_STATE_LOCK : SAMPLE_STATE_OTHER;
     struct thread_state *waker;
@@ -278,6 +278,7 @@ static __always_inline void lock_wakes(void *ctx, struct task_struct *task, stru
     if (!wanted)
         return;
     thread_name(waker, bpf_get_current_task_btf());
+    thread_meets(waker, x, slots);
     thread_gives_all(ctx, waker, x);
     FOR_EACH_SLOT(slot, wanted)
         session_counts_release(waker, x, slot, state);

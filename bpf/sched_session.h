@@ -264,6 +264,12 @@ static __always_inline void count_missed_come(struct session_ctl *s, struct thre
     t->in_ns = in_ns;
 }
 
+__noinline int session_looks(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    (void)session_meets(t, x, slot);
+    return 0;
+}
+
 /* Its session wants the stack that a thread has now. */
 __noinline int session_wants(struct thread_state *t, struct scratch *x, __u32 slot)
 {
@@ -373,11 +379,19 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
         return 0; \
     }
 
+ALL_SESSIONS(sessions_look, session_looks)
 ALL_SESSIONS(sessions_leave, session_leaves)
 ALL_SESSIONS(sessions_come, session_comes)
 ALL_SESSIONS(sessions_came_unseen, session_came_unseen)
 ALL_SESSIONS(sessions_begin, session_begins)
 ALL_SESSIONS(sessions_end, session_ends)
+
+/* A thread that may not have switched since some of its target's sessions began. */
+static __always_inline void thread_meets(struct thread_state *t, struct scratch *x, __u64 slots)
+{
+    sessions_look(t, x, slots);
+    thread_met(t, x);
+}
 
 /* 1: the window of the session in a slot has ended, and somebody may be about to look what was under way. */
 __noinline int session_is_closing(__u32 slot, __u32 tgid)

@@ -132,10 +132,10 @@ static __always_inline void trace_begin(struct thread_state *t, __u64 slots, __u
 }
 
 /* The stack of who wakes, for those that trace. */
-static __always_inline void trace_walk_waker(void *ctx, struct thread_state *waker, struct scratch *x, __u64 tracing)
+static __always_inline void trace_walk_waker(void *ctx, struct thread_state *waker, struct scratch *x, __u64 slots, __u64 tracing)
 {
+    thread_meets(waker, x, slots);
     FOR_EACH_SLOT(slot, tracing)
         session_wants(waker, x, slot);
-    waker->generation = x->generation;
     thread_gives_all(ctx, waker, x);
 }
