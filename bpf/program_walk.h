@@ -166,12 +166,12 @@ static __always_inline bool session_labels_are_late(const struct session_ctl *s)
     return s->labels.known_epoch != s->epoch + 1;
 }
 
-/* Stands for the labels that a thread has, as far as can be told now: the same number, the same labels. */
+/* Stands for the labels that a thread has, as far as can be told now, and for what is said of them: the same number, the same labels. */
 static __always_inline __u64 task_labels_stamp(const struct session_ctl *s, struct task_struct *task)
 {
     __u64 stamp = session_has_labels(s) ? labels_stamp(&s->labels, task_thread_pointer(task)) : 0;
 
-    return stamp ? stamp : session_labels_are_late(s);
+    return stamp << 1 | session_labels_are_late(s);
 }
 
 /* The walk is complete but for them. */

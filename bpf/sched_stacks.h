@@ -114,7 +114,8 @@ __noinline int known_set(struct thread_stack *known, struct scratch *x, __u32 wa
     return 0;
 }
 
-/* In place of that which was met longest ago. Not where it was preempted in its own code: that is hardly twice the same place. */
+/* In place of that which was met longest ago. Not where it was preempted in its own code: that is hardly twice the same place. Nor where its labels
+ * were not in memory: the next time they may be. */
 __noinline int thread_remembers(struct thread_state *t, struct scratch *x, __u32 way)
 {
     struct task_struct *task = bpf_get_current_task_btf();
@@ -122,7 +123,7 @@ __noinline int thread_remembers(struct thread_state *t, struct scratch *x, __u32
 
     if (!t || !x || !task->mm || x->walk.notes.n > STACK_NOTES || !x->walk.unprobed)
         return 0;
-    if (x->state == SAMPLE_STATE_RUNQ && task_syscall(task) < 0)
+    if ((x->state == SAMPLE_STATE_RUNQ && task_syscall(task) < 0) || x->walk.record.label_state == LABELS_UNREADABLE)
         return 0;
 #pragma unroll
     for (__u32 i = 0; i < SCHED_KNOWN_STACKS; i++)
