@@ -62,7 +62,7 @@ __noinline int known_is_this(const struct thread_stack *known, struct scratch *x
     wanted = x->wanted[way];
     if (known->notes.pc != x->walk.pc || known->notes.from != x->walk.sp || known->notes.fp != x->walk.fp || !known->met_ns)
         return 0;
-    if (known->labels != x->labels)
+    if (known->notes.lr != x->walk.lr || known->labels != x->labels)
         return 0;
     if (known->way != way || known->space != x->walk.space || known->version != x->walk.version || known->by_fp != x->walk.by_fp)
         return 0;
@@ -148,6 +148,7 @@ static __always_inline void walk_user_noted(struct stack_walk *walk)
 {
     walk->notes.pc = walk->pc;
     walk->notes.fp = walk->fp;
+    walk->notes.lr = walk->lr;
     walk->notes.from = walk->sp;
     walk->notes.check = 0;
     walk->notes.n = 0;

@@ -32,7 +32,7 @@ struct stack_cached {
 #define STACK_NOTES 128
 
 struct stack_notes {
-    __u64 pc, from, fp;     /* the registers that it began with; from: the stack pointer */
+    __u64 pc, from, fp, lr; /* the registers that it began with; from: the stack pointer; lr: as in struct stack_walk */
     __u64 check;            /* over all words that were read there */
     __u32 n;                /* of them; more than STACK_NOTES: it hung on more than that, or on other things */
     __u32 words;            /* that reach from there to the last of them */
