@@ -71,7 +71,7 @@ static __always_inline struct session_ctl *sched_session(__u32 slot, __u32 tgid)
 /* When its window ended; far off while it is open. */
 static __always_inline __u64 session_until(const struct session_ctl *s)
 {
-    __u64 until_ns = s->until_ns ? s->until_ns : s->closed_ns;
+    __u64 until_ns = s->closed_ns ? s->closed_ns : s->until_ns; /* as who settles it takes it */
 
     return until_ns ? until_ns : ~0ull;
 }
