@@ -61,6 +61,16 @@ static int scheduler_main(int sock, void *arg)
 
 /* ---- the loop */
 
+/* Until its window is over; and where the map of threads is read then, until that is done: the next child has another one. */
+static bool scheduler_is_needed(const struct recording *rec)
+{
+    bool settles = rec->params.sched_kind == SCHED_WALL || rec->params.sched_kind == SCHED_OFFCPU;
+
+    if (rec->sched == RECORDING_SCHED_NONE)
+        return false;
+    return rec->phase < PHASE_CLOSING || (rec->phase == PHASE_CLOSING && settles && !rec->drained);
+}
+
 static void scheduler_fail_all(struct scheduler *s, int error)
 {
     char message[128];
@@ -68,7 +78,7 @@ static void scheduler_fail_all(struct scheduler *s, int error)
     (void)snprintf(message, sizeof(message), "the scheduler's events can't be had: %s", error ? strerror(-error) : "the process that has them died");
     for (uint32_t slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
         struct recording *rec = s->server->recordings[slot];
-        if (rec && rec->sched != RECORDING_SCHED_NONE && rec->phase < PHASE_CLOSING)
+        if (rec && scheduler_is_needed(rec))
             recording_fail(rec, 503, message);
     }
 }
@@ -96,15 +106,18 @@ static void scheduler_ask(struct scheduler *s)
     (void)child_send(s->child, &m, sizeof(m), NULL, 0); /* where it is gone, its end is told */
 }
 
+/* While it is still busy: what ends meanwhile must not have threads looked through while the others' targets are added. */
 static void scheduler_done(struct scheduler *s)
 {
-    s->state = SCHEDULER_IDLE;
-    child_set_deadline(s->child, 0);
     for (uint32_t slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
         struct recording *rec = s->server->recordings[slot];
         if (rec && rec->sched == RECORDING_SCHED_ASKED)
             recording_sched_ready(rec);
     }
+    if (s->state != SCHEDULER_BUSY)
+        return; /* the last one has ended */
+    s->state = SCHEDULER_IDLE;
+    child_set_deadline(s->child, 0);
     scheduler_ask(s);
 }
 
@@ -137,7 +150,7 @@ static void scheduler_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns,
     s->child = NULL;
     s->state = SCHEDULER_OFF;
     s->sweep_due = false;
-    close_fd(&s->server->sampler.sched.threads);
+    sched_detach(&s->server->sampler); /* of one that died, the map of threads: else it would stay until there is another */
     int r = was_told && s->users > 0 ? scheduler_begin(s) : 0;
     if (!was_told || r < 0)
         scheduler_fail_all(s, r);
