@@ -189,15 +189,15 @@ static int add_left(struct settler *s, const struct settle_thread *closed)
 }
 
 /* By when it was born: its place in memory may be another's by now. */
-static const struct settle_thread *thread_in(const struct settle_thread *threads, size_t n, uint64_t born_ns)
+static const struct settle_thread *thread_in(const struct settle_thread **threads, size_t n, uint64_t born_ns)
 {
     size_t low = 0, high = n;
 
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (threads[middle].state.born_ns == born_ns)
-            return &threads[middle];
-        if (threads[middle].state.born_ns < born_ns)
+        if (threads[middle]->state.born_ns == born_ns)
+            return threads[middle];
+        if (threads[middle]->state.born_ns < born_ns)
             low = middle + 1;
         else
             high = middle;
@@ -239,18 +239,18 @@ static int add_alive(struct settler *s, const struct settle_thread *closed, cons
 
 static int by_birth(const void *a, const void *b)
 {
-    const struct settle_thread *x = a, *y = b;
+    const struct settle_thread *x = *(const struct settle_thread *const *)a, *y = *(const struct settle_thread *const *)b;
     return x->state.born_ns < y->state.born_ns ? -1 : x->state.born_ns > y->state.born_ns;
 }
 
 static int add_all_alive(struct settler *s)
 {
-    struct settle_thread *closed = calloc(s->q->n_closed + 1, sizeof(*closed));
+    const struct settle_thread **closed = calloc(s->q->n_closed + 1, sizeof(*closed)); /* each is large, and there may be many */
     int r = closed ? 0 : -ENOMEM;
 
-    if (r == 0 && s->q->n_closed > 0)
-        memcpy(closed, s->q->closed, s->q->n_closed * sizeof(*closed));
-    if (r == 0)
+    for (size_t i = 0; closed && i < s->q->n_closed; i++)
+        closed[i] = &s->q->closed[i];
+    if (closed)
         qsort(closed, s->q->n_closed, sizeof(*closed), by_birth);
     for (size_t i = 0; r == 0 && i < s->q->n_ended; i++)
         r = add_alive(s, thread_in(closed, s->q->n_closed, s->q->ended[i].state.born_ns), &s->q->ended[i]);
