@@ -300,9 +300,12 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
         }
         actor = by ? by->tid : 0;
     }
-    if (by)
+    if (by) {
         FOR_EACH_SLOT(slot, tracing)
             trace_event(t, by, slot | TRACE_WAKING << 8, actor, now_ns);
+        if (actor)
+            by->given = 0; /* where it woke another is not where it leaves its CPU */
+    }
 }
 
 SEC("tp_btf/sched_waking")

@@ -282,4 +282,5 @@ static __always_inline void lock_wakes(void *ctx, struct task_struct *task, stru
     thread_gives_all(ctx, waker, x);
     FOR_EACH_SLOT(slot, wanted)
         session_counts_release(waker, x, slot, state);
+    waker->given = 0; /* where it woke another is not where it leaves its CPU */
 }
