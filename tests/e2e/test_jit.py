@@ -411,6 +411,7 @@ def test_node_without_a_map(daemon, start_node):
     assert "start node with --perf-basic-prof" in profile.facts["jit"], profile.facts
 
 
+@pytest.mark.chance
 def test_java(daemon, start_target, tmp_path):
     """Its map is written when one asks for it; before that, the profile says how."""
     java, jcmd = need("java"), need("jcmd")
