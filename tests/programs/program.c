@@ -162,6 +162,7 @@ void program_on_truth(void (*printer)(void))
 void program_init(int argc, char **argv, struct tally *tallies, unsigned n_tallies)
 {
     struct sigaction stop = { .sa_handler = on_stop };
+    sigset_t none;
     long seconds;
 
     option_argc = argc;
@@ -173,6 +174,8 @@ void program_init(int argc, char **argv, struct tally *tallies, unsigned n_talli
         end_ns = program_clock_ns(CLOCK_MONOTONIC) + (uint64_t)seconds * 1000000000ull;
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* the thread that answers may have exec'ed this */
     start_answering();
 }
 
