@@ -196,7 +196,8 @@ def test_mutex_charges_who_holds(daemon, start_target, sort):
     target = start_target("held_locks", f"only={sort}")
     profile = get(daemon, target.pid, "mutex", seconds=SECONDS)
     assert profile.sample_types == [("contentions", "count"), ("delay", "nanoseconds")]
-    true = charge(spans_of(target, Window(profile, True)), sort)
+    window = Window(profile, True)
+    true = charge(spans_of(target, window), sort, window)
     mine = profile.by_function(list(true), "delay")
     for function, ns in true.items():
         check_near(mine.get(function, 0), ns, function, 0.02, 2 * 4 * 12_000_000)

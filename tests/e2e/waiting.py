@@ -164,20 +164,30 @@ def check_closes(profile, tids, relative=0.01):
             check_near(ns, window_ns, f"thread {tid}", relative)
 
 
-def charge(spans, lock):
-    """{function that releases: ns}: each hold is charged with what of all other threads' waits fell into it. Holds at the same time (by readers) are
-    one, which the last of them ends: nobody is woken by the others.
+def holds_of(spans, lock):
+    """[[span, threads]]: who held the lock, one after the other. Holds at the same time (by readers) are one, which the last of them ends: nobody is
+    woken by the others.
+    """
+    holds = []
+    for hold in sorted((span for span in spans if span.what == "hold" and span.object == lock), key=lambda span: span.start):
+        if holds and hold.start < holds[-1][0].end:
+            last, tids = holds[-1]
+            holds[-1] = [max(last, hold, key=lambda span: span.end)._replace(start=last.start), tids | {hold.tid}]
+        else:
+            holds.append([hold, {hold.tid}])
+    return holds
+
+
+def charge(spans, lock, window):
+    """{function that releases: ns}: each hold is charged with what of all other threads' waits fell into it. A handover is the next hold's, but not
+    for whom the release woke: its way to a CPU is nobody's. Nobody is charged with a hold that goes on at the window's end.
     """
     waits = [span for span in spans if span.what == "lock" and span.object == lock]
-    together = []
-    for hold in sorted((span for span in spans if span.what == "hold" and span.object == lock), key=lambda span: span.start):
-        if together and hold.start < together[-1].end:
-            last = together[-1]
-            together[-1] = max(last, hold, key=lambda span: span.end)._replace(start=last.start)
-        else:
-            together.append(hold)
     charged = collections.Counter()
-    for hold in together:
+    released = 0
+    for hold, tids in holds_of(spans, lock):
         for wait in waits:
-            charged[hold.function] += max(0, min(wait.end, hold.end) - max(wait.start, hold.start))
+            if hold.end < window.end and not (wait.tid in tids and wait.start < released):
+                charged[hold.function] += max(0, min(wait.end, hold.end) - max(wait.start, released))
+        released = hold.end
     return charged

@@ -1,5 +1,6 @@
 // C++'s ways to wait: each has a thread that holds for a known time (makes_*, hold_*) and one that waits for it (in_*, take_*); all is noted
-// as in wait_log.h. The functions are extern "C", so that a test finds them by their plain names.
+// as in wait_log.h. The functions are extern "C", so that a test finds them by their plain names. Of the shared lock the first thread is the one
+// writer; the others read, together, and begin no new hold while it waits: else two readers in turns keep it waiting for seconds.
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -7,6 +8,8 @@
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
+
+#include <pthread.h>
 
 extern "C" {
 #include "program.h"
@@ -17,6 +20,7 @@ static struct tally tallies[] = {{"cxx_waits", 0, 0}};
 
 static std::mutex mutex;
 static std::shared_mutex shared;
+static const pthread_rwlock_t prefers_writers = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static std::mutex ready_lock;
 static std::condition_variable ready;
 static bool is_ready;
@@ -90,6 +94,7 @@ int main(int argc, char **argv)
 {
     wait_log_init();
     program_init(argc, argv, tallies, 1);
+    *static_cast<pthread_rwlock_t *>(shared.native_handle()) = prefers_writers;
     for (unsigned i = 0; i < 3; i++)
         repeat([] {
             uint32_t hold = take_cxx_mutex();
