@@ -117,6 +117,7 @@ struct session_ctl {
     __u32 grows;      /* 1: of tracepoint kmem:rss_stat what is added to the target's anonymous memory counts */
     __u32 pad_grows;
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */
+    __u64 listed_vm;  /* exec_vm (below) before the newest list of them was read, for as long as no event has come; 0: not known */
     struct session_labels labels;
 
     /* written by BPF */

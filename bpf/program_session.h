@@ -31,7 +31,8 @@ static __always_inline void session_new_image(struct session_ctl *s, struct task
         s->pending_exec = s->epoch;
 }
 
-/* Begins a new epoch where the target's address space or its executable pages are others than at the last sample. */
+/* Begins a new epoch where the target's address space or its executable pages are others than at the last sample; at the first one, than when
+ * they were listed. */
 static __noinline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
 {
     __u64 mm = (__u64)task->mm;
@@ -39,14 +40,15 @@ static __noinline void session_follow(struct session_ctl *s, __u32 slot, struct 
     if (!mm)
         return;
     if (!s->mm) {
+        s->exec_vm = s->listed_vm ? s->listed_vm : task->mm->exec_vm;
         s->mm = mm;
-        s->exec_vm = task->mm->exec_vm;
-    } else if (s->mm != mm) {
+    }
+    if (s->mm != mm) {
         session_new_image(s, task);
         notify(NOTICE_EXEC, slot, s, 0);
     } else if (s->exec_vm != task->mm->exec_vm) {
+        __sync_fetch_and_add(&s->epoch, 1); /* first: whoever finds no change is in the new epoch */
         s->exec_vm = task->mm->exec_vm;
-        __sync_fetch_and_add(&s->epoch, 1);
         notify(NOTICE_EPOCH, slot, s, 0);
     }
 }

@@ -160,26 +160,31 @@ static __always_inline bool session_has_labels(const struct session_ctl *s)
     return s->labels.places[0] && s->labels.exec_epoch == s->exec_epoch;
 }
 
-/* Whether there may be more places than are known. */
-static __always_inline bool session_labels_are_late(const struct session_ctl *s)
+/* Whether there may be more places than are known: looked at before them, since what the loop finds out meanwhile comes after. */
+static __always_inline bool session_labels_are_late(const struct session_ctl *s, struct task_struct *task)
 {
-    return s->labels.known_epoch != s->epoch + 1;
+    bool unfollowed = !s->mm && s->listed_vm && task->mm->exec_vm != s->listed_vm; /* a dump follows no epochs */
+
+    return s->labels.known_epoch != s->epoch + 1 || unfollowed;
 }
 
 /* Stands for the labels that a thread has, as far as can be told now, and for what is said of them: the same number, the same labels. */
 static __always_inline __u64 task_labels_stamp(const struct session_ctl *s, struct task_struct *task)
 {
+    bool late = session_labels_are_late(s, task);
     __u64 stamp = session_has_labels(s) ? labels_stamp(&s->labels, task_thread_pointer(task)) : 0;
 
-    return stamp << 1 | session_labels_are_late(s);
+    return stamp << 1 | late;
 }
 
 /* The walk is complete but for them. */
 static __always_inline void walk_labels(const struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
+    bool late = session_labels_are_late(s, task);
+
     if (session_has_labels(s))
         labels_add(walk, &s->labels, task_thread_pointer(task), s->standing ? LABELS_MAX_STANDING : LABELS_MAX_STACKS);
-    if (session_labels_are_late(s) && walk->record.label_words == 0 && walk->record.label_state == LABELS_KNOWN) {
+    if (late && walk->record.label_state == LABELS_KNOWN) {
         walk->record.label_state = LABELS_LATE;
         stack_hash(walk->hash, LABELS_LATE);
     }

@@ -89,7 +89,7 @@ enum record_type {
 enum label_state {
     LABELS_KNOWN = 0,
     LABELS_UNREADABLE, /* some of the thread's could not be read, or are none */
-    LABELS_LATE,       /* none were found, but not all files of the target had been read: it may have some */
+    LABELS_LATE,       /* not all files of the target had been read: it may have others */
     LABELS_NO_ROOM,    /* it has some, but the session has seen so many different ones that no more are told apart */
     LABELS_STATES,
 };

@@ -41,6 +41,7 @@ struct collector {
     uint32_t epoch;              /* the newest that was told */
     uint32_t image_epoch;        /* the one that the current image was looked at for */
     uint32_t exec_epoch;         /* of the exec that was looked at last; 0: none */
+    uint64_t code_bytes;         /* that were mapped executable before the mappings were read last; 0: not known */
     bool told;                   /* the loop knows the mappings of this version */
     uint64_t told_version;
     bool finished;
@@ -91,7 +92,8 @@ static int collector_may_see(struct collector *c, struct denial *d)
 /* Tells the loop what is mapped now. What can't be told is told the next time. */
 static int collector_tell_mappings(struct collector *c)
 {
-    struct collector_message m = {.type = COLLECTOR_MAPPINGS, .u.mappings = {.epoch = c->epoch, .exec_epoch = c->exec_epoch}};
+    struct collector_message m = {.type = COLLECTOR_MAPPINGS,
+                                  .u.mappings = {.epoch = c->epoch, .exec_epoch = c->exec_epoch, .code_bytes = c->code_bytes}};
     uint64_t version = mapping_table_version(c->table);
 
     if (c->told && c->told_version == version) {
@@ -105,6 +107,20 @@ static int collector_tell_mappings(struct collector *c)
     return fd < 0 ? 0 : collector_send(c, &m, fd);
 }
 
+/* What is mapped is about to be read. */
+static void collector_measure(struct collector *c)
+{
+    struct target_status status;
+
+    c->code_bytes = target_refresh(&c->check.target, &status) == 0 ? (status.exe_kib + status.lib_kib) * 1024 : 0;
+}
+
+static int collector_snapshot(struct collector *c, uint32_t epoch)
+{
+    collector_measure(c);
+    return mapping_table_snapshot(c->table, &c->check.target, epoch);
+}
+
 /* Looks at the image that runs, which nobody told of: the first one, or one that came before events were
  * attached. The process may exec meanwhile: then what is there now is looked at, by the same rule. */
 static int collector_look(struct collector *c, struct denial *d)
@@ -115,6 +131,7 @@ static int collector_look(struct collector *c, struct denial *d)
         r = mapping_table_open_image(c->table, &c->check.target);
         if (collector_may_see(c, d) < 0)
             return -EACCES;
+        collector_measure(c);
         if (r == 0)
             r = mapping_table_set_image(c->table, &c->check.target, c->epoch, c->epoch);
     }
@@ -137,6 +154,7 @@ static int collector_exec(struct collector *c, uint32_t ends, uint32_t begins)
 {
     struct denial d = {0};
     int r = mapping_table_open_image(c->table, &c->check.target);
+    c->code_bytes = 0; /* events have come */
     uint32_t unseen = mapping_table_is_same_image(c->table) ? c->image_epoch : ends;
 
     if (access_is_unlimited(&c->check.access, c->check.request->kernel))
@@ -166,7 +184,7 @@ static int collector_settle(struct collector *c)
     if (p.n_exec > 0)
         r = collector_exec(c, p.first_exec, p.last_exec);
     else
-        looked = mapping_table_snapshot(c->table, &c->check.target, p.first) == 0;
+        looked = collector_snapshot(c, p.first) == 0;
     if (r == 0 && looked)
         r = collector_tell_mappings(c);
     c->rest_until_ns = monotonic_ns() + COLLECTOR_REST * (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns);
@@ -193,7 +211,7 @@ static int collector_on_recheck(struct collector *c)
 {
     struct denial d = {0};
 
-    if (!c->finished && mapping_table_snapshot(c->table, &c->check.target, c->epoch) < 0)
+    if (!c->finished && collector_snapshot(c, c->epoch) < 0)
         (void)collector_look(c, &d);
     else
         (void)collector_may_see(c, &d);

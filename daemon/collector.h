@@ -85,6 +85,7 @@ struct collector_message {
             uint32_t exec_epoch; /* of the newest exec that was told before they were read; 0: none */
             uint64_t cut;        /* mappings that are there and found no room in the list */
             uint32_t same;       /* 1, and no memfd: they are what was told before */
+            uint64_t code_bytes; /* that were mapped executable before they were read; 0: not known */
         } mappings;
         struct {
             uint32_t index; /* one way: of RAW_OBJECTS, or COLLECTOR_OBJECT_VDSO */

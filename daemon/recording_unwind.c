@@ -379,6 +379,7 @@ void recording_unwind_on_mappings(struct recording *rec, const struct collector_
             raw_profile_close(&list);
             return;
         }
+        recording_labels_withdraw(rec);
         rec->unwind.exec_epoch = m->u.mappings.exec_epoch;
         rec->unwind.n_left_out += m->u.mappings.cut;
         rec->unwind.due = true;
@@ -386,6 +387,9 @@ void recording_unwind_on_mappings(struct recording *rec, const struct collector_
         if (rec->unwind.waited && rec->phase < PHASE_RECHECKING)
             rec->unwind.waited = !recording_unwind_prolong(rec);
     }
+    rec->unwind.listed_vm = m->u.mappings.code_bytes / (uint64_t)sysconf(_SC_PAGESIZE);
+    if (rec->recorder)
+        __atomic_store_n(&recording_ctl(rec)->listed_vm, rec->unwind.listed_vm, __ATOMIC_RELEASE);
     rec->unwind.epoch = m->u.mappings.epoch;
     recording_unwind_forget_replaced(&rec->unwind, m->u.mappings.epoch);
     recording_unwind_work(rec);
@@ -417,6 +421,7 @@ static void recording_unwind_work(struct recording *rec)
     if (!recording_unwind_is_complete(&rec->unwind))
         return;
     rec->unwind.known_epoch = rec->unwind.epoch + 1;
+    rec->unwind.labels_known = true;
     if (rec->recorder)
         recording_labels_publish(&rec->unwind, recording_ctl(rec));
     if (!rec->unwind.waited) {
@@ -465,6 +470,7 @@ void recording_unwind_on_open(struct recording *rec)
     struct recording_unwind *u = &rec->unwind;
 
     u->waited = true;
+    u->opened = true;
     for (size_t i = 0; i < u->n_uses; i++)
         u->n_late += !use_is_settled(&u->uses[i]);
 }
@@ -539,12 +545,7 @@ int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
         named++;
     }
-    if (u->known_epoch == 0)
-        r = r ? r : raw_writer_fact(w, "labels.unknown", "not all files of the process were read in time: its threads may have labels");
-    if (u->n_labels_most)
-        r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels_most);
-    if (u->n_labels_left_out)
-        r = r ? r : raw_writer_fact(w, "labels.places_left_out", "%llu", (unsigned long long)u->n_labels_left_out);
+    r = r ? r : recording_labels_facts(u, w);
     if (u->n_cut)
         r = r ? r : raw_writer_fact(w, "unwind.mappings_cut", "%llu", (unsigned long long)u->n_cut);
     if (u->overdue)

@@ -75,15 +75,18 @@ struct recording_unwind {
     uint32_t place_epoch;
     uint64_t labels[LABELS_PLACES]; /* as struct session_labels has them, of the newest space */
     unsigned n_labels, n_labels_most;
-    uint32_t known_epoch;       /* 1 + the newest in which all of them were known; 0: they never were */
+    uint32_t known_epoch;       /* 1 + the newest in which all of them are known; 0: they are not now */
+    bool labels_known;          /* they were, once */
+    uint64_t listed_vm;         /* struct session_ctl's */
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */
     struct event *pause, *deadline, *answer;
     bool waited;                /* the window waits no longer */
+    bool opened;                /* it began */
     bool prolonged;             /* the deadline has been put off */
 
     /* what is said of it */
-    uint64_t n_missing, n_late, n_cut, n_labels_left_out;
+    uint64_t n_missing, n_late, n_cut, n_labels_late, n_labels_left_out;
     uint64_t cpu_ns;            /* of workers, for the files that this recording began */
     struct {
         char path[256];
@@ -137,5 +140,9 @@ void recording_unwind_set_place(struct recording *rec, uint32_t place);
 
 /* Finds where threads of the target have labels, by the list and the tables' files. */
 void recording_labels_find(struct recording_unwind *u);
+/* There are other mappings now, in which there may be further ones. */
+void recording_labels_withdraw(struct recording *rec);
+/* What a profile says of where they are. 0 or -errno. */
+int recording_labels_facts(const struct recording_unwind *u, struct raw_writer *w);
 /* Says so to the BPF programs: of the image that began in that epoch. */
 void recording_labels_publish(const struct recording_unwind *u, struct session_ctl *ctl);

@@ -41,6 +41,7 @@ void recording_unwind_publish(struct recording *rec)
     if (!rec->recorder)
         return;
     recording_labels_publish(u, recording_ctl(rec));
+    __atomic_store_n(&recording_ctl(rec)->listed_vm, u->listed_vm, __ATOMIC_RELEASE);
     __atomic_store_n(&recording_ctl(rec)->space, space, __ATOMIC_RELEASE);
 }
 

@@ -110,6 +110,13 @@ static bool parse_gids(struct cursor *c, struct target_status *s) { return parse
 static bool parse_tgid(struct cursor *c, struct target_status *s) { return parse_pid(c, &s->tgid); }
 static bool parse_own_pid(struct cursor *c, struct target_status *s) { return parse_pid(c, &s->pid); }
 static bool parse_threads(struct cursor *c, struct target_status *s) { return parse_u32(c, &s->threads); }
+/* "1234 kB" */
+static bool parse_kib(struct cursor *c, uint64_t *ret)
+{
+    return cursor_number(c, 10, UINT64_MAX / 4096, ret);
+}
+static bool parse_exe(struct cursor *c, struct target_status *s) { return parse_kib(c, &s->exe_kib); }
+static bool parse_lib(struct cursor *c, struct target_status *s) { return parse_kib(c, &s->lib_kib); }
 static bool parse_permitted(struct cursor *c, struct target_status *s)
 {
     return cursor_number(c, 16, UINT64_MAX, &s->cap_permitted);
@@ -132,6 +139,8 @@ static const struct status_key {
     {"Groups", parse_groups, false},
     {"NStgid", parse_namespace_pid, true},
     {"Threads", parse_threads, false},
+    {"VmExe", parse_exe, true},
+    {"VmLib", parse_lib, true},
     {"CapPrm", parse_permitted, false},
     {"CapEff", parse_effective, false},
 };

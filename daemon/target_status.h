@@ -22,6 +22,7 @@ struct target_status {
     size_t n_groups;
     uint64_t cap_permitted, cap_effective;
     pid_t namespace_pid; /* its number in its own PID namespace; 0 where the kernel does not say */
+    uint64_t exe_kib, lib_kib; /* together what it maps executable (mm_struct's exec_vm); 0: the kernel does not say */
 };
 
 /* Parses the text of status. 0, or -EBADMSG where anything that is needed is missing or malformed: nobody is

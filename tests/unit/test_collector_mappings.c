@@ -2,6 +2,8 @@
  * OUT" this is a target that has exec'd. */
 #include "tests/unit/mapper.h"
 
+static uint64_t code_bytes; /* of the newest list */
+
 /* The next list of mappings. */
 static struct raw_profile talk_mappings(struct talk *t, uint32_t *ret_exec_epoch)
 {
@@ -12,6 +14,7 @@ static struct raw_profile talk_mappings(struct talk *t, uint32_t *ret_exec_epoch
     ck_assert_uint_eq(m->u.mappings.same, 0);
     ck_assert_uint_ge(m->u.mappings.epoch, m->u.mappings.exec_epoch);
     *ret_exec_epoch = m->u.mappings.exec_epoch;
+    code_bytes = m->u.mappings.code_bytes;
     ck_assert_int_eq(raw_table_open(fd, &p), 0);
     close(fd);
     for (size_t i = 0; i < p.n_mappings; i++) {
@@ -52,10 +55,13 @@ START_TEST(test_lists_come_when_they_have_changed)
     ck_assert_ptr_nonnull(find_mapping(&p, "[vdso]", 0));
     ck_assert_ptr_null(find_mapping(&p, "/a.so", 0));
     raw_profile_close(&p);
+    uint64_t before = code_bytes;
+    ck_assert_uint_gt(before, 0);
 
     puppet_do(&target, 'a');
     talk_tell(t, 1, false);
     p = talk_mappings(t, &exec_epoch);
+    ck_assert_uint_gt(code_bytes, before);
     ck_assert_ptr_nonnull(find_mapping(&p, "/a.so", 0));
     raw_profile_close(&p);
 

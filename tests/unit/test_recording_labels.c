@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/recording_unwind.h"
+#include "daemon/recording_impl.h"
+#include "util/cleanup.h"
 
 #define FILES 6
 
@@ -123,6 +124,79 @@ START_TEST(test_publish)
 }
 END_TEST
 
+/* While they are changed nothing is known of them; what comes within the window is late. */
+START_TEST(test_late)
+{
+    struct recording rec = {.server = NULL};
+
+    begin();
+    entries[1].has_labels = true;
+    recording_labels_find(&u);
+    u.known_epoch = 1;
+    recording_labels_publish(&u, &ctl);
+    u.opened = true;
+    recording_labels_find(&u);
+    ck_assert_uint_eq(u.n_labels_late, 0);
+    entries[2].has_labels = true;
+    recording_labels_find(&u);
+    ck_assert_uint_eq(u.n_labels_late, 1);
+    u.known_epoch = 2;
+    recording_labels_publish(&u, &ctl);
+    ck_assert_uint_eq(ctl.labels.known_epoch, 2);
+    rec.unwind = u;
+    recording_labels_withdraw(&rec); /* before events are there */
+    ck_assert_uint_eq(rec.unwind.known_epoch, 0);
+}
+END_TEST
+
+/* The facts of the recording, each on a line. */
+static const char *facts(void)
+{
+    static char text[1024];
+    struct raw_profile p;
+    struct raw_writer *w = raw_writer_new();
+
+    ck_assert_int_eq(recording_labels_facts(&u, w), 0);
+    ck_assert_int_eq(raw_writer_section(w, RAW_PARAMS, &(struct raw_params){.format = RAW_FORMAT_SYMBOL, .period = 1}, sizeof(struct raw_params)), 0);
+    AUTO_CLOSE int fd = raw_writer_finish(w);
+    raw_writer_free(w);
+    ck_assert_int_eq(raw_profile_open(fd, &p), 0);
+    for (size_t i = 0; i < p.facts_len; i++)
+        text[i] = p.facts[i] ? p.facts[i] : '\n';
+    text[p.facts_len] = '\0';
+    raw_profile_close(&p);
+    return text;
+}
+
+START_TEST(test_facts)
+{
+    begin();
+    for (int i = 0; i < FILES; i++)
+        entries[i].state = UNWIND_READY;
+    u.labels_known = true;
+    ck_assert_str_eq(facts(), "");
+    /* What a worker has read, whatever came of its table, is known. */
+    entries[0].state = entries[1].state = entries[2].state = entries[3].state = UNWIND_NONE;
+    entries[0].why = UNWIND_WHY_NO_CFI;
+    entries[1].why = UNWIND_WHY_NO_ROOM;
+    entries[2].why = UNWIND_WHY_NOT_ELF;
+    entries[3].why = UNWIND_WHY_MALFORMED;
+    ck_assert_str_eq(facts(), "");
+    entries[0].why = UNWIND_WHY_CRASH;
+    entries[4].state = UNWIND_BUILDING;
+    uses[1].why = UNWIND_WHY_NO_ROOM;
+    uses[5].why = UNWIND_WHY_UNREADABLE;
+    u.labels_known = false;
+    u.n_labels_most = 2;
+    u.n_labels_late = 1;
+    u.n_labels_left_out = 3;
+    ck_assert_str_eq(facts(), "labels.unknown=not all files of the process were read in time: its threads may have labels\n"
+                              "labels.files_unread=4: whether threads have labels in these is not known\nlabels.places=2\n"
+                              "labels.places_late=1: labels there were not read from the beginning\nlabels.places_left_out=3\n");
+    uses[1].why = uses[5].why = 0;
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("recording_labels");
@@ -133,6 +207,8 @@ int main(void)
     tcase_add_test(tests, test_lies);
     tcase_add_test(tests, test_too_many);
     tcase_add_test(tests, test_publish);
+    tcase_add_test(tests, test_late);
+    tcase_add_test(tests, test_facts);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

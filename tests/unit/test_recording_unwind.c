@@ -281,6 +281,7 @@ END_TEST
 START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
 {
     struct recording *rec = recording_begin(0);
+    const struct session_labels *labels = &server.sampler.ctl[0].labels;
 
     scripts[0] = scripts[1] = "table 1 10";
     TELL(rec, 0, {0x1000, 0x2000, 0});
@@ -288,7 +289,9 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
     rec->phase = PHASE_OPEN;
     recording_unwind_on_open(rec);
     uint32_t first = (uint32_t)server.sampler.ctl[0].space;
+    ck_assert_uint_eq(labels->known_epoch, 1);
     TELL(rec, 0, {0x1000, 0x2000, 0}, {0x8000, 0x9000, 1});
+    ck_assert_uint_eq(labels->known_epoch, 0); /* there may be some in the new file, which no event told of */
     while (kind_at(rec, 0x8000) == 0)
         once();
     ck_assert_uint_eq(kind_at(rec, 0x1000), UNWIND_MAPPING_TABLE);
@@ -296,6 +299,7 @@ START_TEST(what_is_mapped_later_is_pending_until_it_is_there)
     while (kind_at(rec, 0x8000) == UNWIND_MAPPING_PENDING)
         once();
     ck_assert_uint_eq(kind_at(rec, 0x8000), UNWIND_MAPPING_TABLE);
+    ck_assert_uint_eq(labels->known_epoch, 1);
     /* And what went is gone. */
     TELL(rec, 0, {0x8000, 0x9000, 1});
     wait_kind(rec, 0x1000, 0);

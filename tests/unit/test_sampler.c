@@ -7,6 +7,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -130,6 +131,57 @@ START_TEST(test_total_agrees_with_the_clock)
 }
 END_TEST
 
+/* What it maps executable, in pages. */
+static uint64_t code_of(pid_t pid)
+{
+    char path[64], line[256];
+    uint64_t kib, sum = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *status = fopen(path, "re");
+    ck_assert_ptr_nonnull(status);
+    while (fgets(line, sizeof(line), status))
+        if (sscanf(line, "VmExe: %lu kB", &kib) == 1 || sscanf(line, "VmLib: %lu kB", &kib) == 1)
+            sum += kib;
+    fclose(status);
+    return sum * 1024 / (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* How many epochs begin in a process that maps no more code, by what was listed before its first sample. */
+static uint32_t epochs_from(pid_t pid, uint64_t listed_vm)
+{
+    struct attachment a = ATTACHMENT_INIT;
+
+    fill_ctl(0, pid, NSEC_PER_MSEC);
+    sampler.ctl[0].listed_vm = listed_vm;
+    ck_assert_int_eq(attach_maps(&sampler, 0, MAX_KEYS, 1 << 20, &a), 0);
+    ck_assert_int_eq(attach_timers(&sampler, 0, &a), 0);
+    sampler.ctl[0].opened_ns = monotonic_ns();
+    sampler.ctl[0].state = SESSION_OPEN;
+    while (__atomic_load_n(&sampler.ctl[0].samples, __ATOMIC_ACQUIRE) < 3)
+        usleep(1000);
+    sampler.ctl[0].state = SESSION_CLOSED;
+    attach_end(&sampler, 0, &a);
+    close_fd(&a.counts_fd);
+    close_fd(&a.records_fd);
+    sampler.ctl[0].state = SESSION_FREE;
+    return sampler.ctl[0].epoch;
+}
+
+/* Code that is mapped after the list was made, and before the first sample, is in no list. */
+START_TEST(test_first_sample_follows_the_list)
+{
+    pid_t pid = start_burner();
+
+    ck_assert_uint_gt(code_of(pid), 1);
+    ck_assert_uint_eq(epochs_from(pid, code_of(pid)), 0);
+    ck_assert_uint_eq(epochs_from(pid, code_of(pid) - 1), 1);
+    ck_assert_uint_eq(epochs_from(pid, 0), 0); /* not known */
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+END_TEST
+
 static void *burn(void *ms)
 {
     uint64_t end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + (uintptr_t)ms * NSEC_PER_MSEC;
@@ -227,6 +279,7 @@ int main(void)
     TCase *tc = tcase_create("sampler");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_total_agrees_with_the_clock);
+    tcase_add_test(tc, test_first_sample_follows_the_list);
     tcase_add_test(tc, test_watch_closes_at_exit);
     tcase_add_test(tc, test_no_such_event);
     suite_add_tcase(suite, tc);

@@ -36,6 +36,17 @@ START_TEST(test_status)
 }
 END_TEST
 
+START_TEST(test_status_of_what_is_mapped)
+{
+    struct target_status s;
+    ck_assert_int_eq(parse(STATUS("x", IDS TAIL), &s), 0);
+    ck_assert_uint_eq(s.exe_kib + s.lib_kib, 0); /* as of a kernel's thread */
+    ck_assert_int_eq(parse(STATUS("x", IDS "VmExe:\t    1824 kB\nVmLib:\t       4 kB\n" TAIL), &s), 0);
+    ck_assert_uint_eq(s.exe_kib, 1824);
+    ck_assert_uint_eq(s.lib_kib, 4);
+}
+END_TEST
+
 /* The kernel escapes newlines in names; what looks like a key within the name's line is no key. */
 START_TEST(test_status_of_a_hostile_name)
 {
@@ -66,7 +77,7 @@ START_TEST(test_status_refused)
     static const char *const bad[] = {
         "Uid:\t1\t2\t3\n", "Uid:\t1\t2\t3\t4294967296\n", "Uid:\t-1\t2\t3\t4\n", "Uid:\t1x\t2\t3\t4\n", "Gid:\t\n", "Tgid:\t2147483648\n",
         "CapPrm:\t1ffffffffffffffff\n", "CapPrm:\n", "CapEff:\tG\n", "Groups:\t1 a\n", "Threads:\t99999999999\n", "State:\t\n",
-        "NStgid:\t1 x\n",
+        "NStgid:\t1 x\n", "VmExe:\t kB\n", "VmLib:\t18446744073709551615 kB\n",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         snprintf(text, sizeof(text), "%s%s", bad[i], IDS TAIL "State:\tR\n");
@@ -127,6 +138,7 @@ int main(void)
     TCase *tc = tcase_create("target_status");
     tcase_add_test(tc, test_status);
     tcase_add_test(tc, test_status_of_a_hostile_name);
+    tcase_add_test(tc, test_status_of_what_is_mapped);
     tcase_add_test(tc, test_status_refused);
     tcase_add_test(tc, test_status_of_many_groups);
     tcase_add_test(tc, test_stat);
