@@ -109,15 +109,18 @@ static bool use_is_unread(const struct recording_use *use)
 
 int recording_labels_facts(const struct recording_unwind *u, struct raw_writer *w)
 {
-    unsigned n_unread = 0;
+    uint64_t n_unread = u->n_left_out;
     int r = 0;
 
     for (size_t i = 0; i < u->n_uses; i++)
         n_unread += use_is_unread(&u->uses[i]);
+    if (!u->observing)
+        return raw_writer_fact(w, "labels.unknown", "unwind=copy reads none: threads may have labels");
     if (!u->labels_known)
         r = raw_writer_fact(w, "labels.unknown", "not all files of the process were read in time: its threads may have labels");
     if (n_unread)
-        r = r ? r : raw_writer_fact(w, "labels.files_unread", "%u: whether threads have labels in these is not known", n_unread);
+        r = r ? r : raw_writer_fact(w, "labels.files_unread", "%llu: whether threads have labels in these is not known",
+                                    (unsigned long long)n_unread);
     if (u->n_labels_most)
         r = r ? r : raw_writer_fact(w, "labels.places", "%u", u->n_labels_most);
     if (u->n_labels_late)

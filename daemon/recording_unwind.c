@@ -483,8 +483,9 @@ int recording_unwind_init(struct recording *rec)
     struct timeval wait = {.tv_usec = RECORDING_UNWIND_WAIT_MS * 1000};
 
     u->recording = rec;
-    if (rec->params.unwind == SESSION_UNWIND_FP || rec->params.unwind == SESSION_UNWIND_COPY)
-        return 0; /* nobody would read them */
+    if (rec->params.unwind == SESSION_UNWIND_COPY)
+        return 0; /* nobody would read them, nor labels */
+    u->labels_alone = rec->params.unwind == SESSION_UNWIND_FP;
     u->pause = evtimer_new(rec->server->base, recording_unwind_on_pause, rec);
     u->deadline = evtimer_new(rec->server->base, recording_unwind_on_deadline, rec);
     u->answer = evtimer_new(rec->server->base, recording_unwind_on_silence, rec);
@@ -521,13 +522,11 @@ void recording_unwind_deinit(struct recording *rec)
 
 /* ---- what is said */
 
-int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *w)
+static int tables_facts(const struct recording_unwind *u, struct raw_writer *w)
 {
     uint64_t n_tables = 0, n_unfinished = 0;
     int r = 0;
 
-    if (!u->observing)
-        return 0;
     for (size_t i = 0; i < u->n_uses; i++) {
         n_tables += u->uses[i].written_kind == UNWIND_MAPPING_TABLE;
         n_unfinished += !use_is_settled(&u->uses[i]);
@@ -545,10 +544,16 @@ int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *
         r = r ? r : raw_writer_fact(w, "unwind.no_table", "%.255s: %s", use_path(u, &u->uses[i]), unwind_why_text(UNWIND_WHY_LATE));
         named++;
     }
-    r = r ? r : recording_labels_facts(u, w);
     if (u->n_cut)
         r = r ? r : raw_writer_fact(w, "unwind.mappings_cut", "%llu", (unsigned long long)u->n_cut);
     if (u->overdue)
         r = r ? r : raw_writer_fact(w, "unwind.space", "there was no room for all mappings: table-memory is used up");
     return r;
+}
+
+int recording_unwind_facts(const struct recording_unwind *u, struct raw_writer *w)
+{
+    int r = u->observing && !u->labels_alone ? tables_facts(u, w) : 0;
+
+    return r ? r : recording_labels_facts(u, w);
 }

@@ -83,6 +83,7 @@ struct recording_unwind {
     struct event *pause, *deadline, *answer;
     bool waited;                /* the window waits no longer */
     bool opened;                /* it began */
+    bool labels_alone;          /* the files are read for these, and stacks are walked without tables */
     bool prolonged;             /* the deadline has been put off */
 
     /* what is said of it */

@@ -36,7 +36,7 @@ static void use_show(const struct recording_use *use, uint32_t *ret_kind, uint32
 void recording_unwind_publish(struct recording *rec)
 {
     const struct recording_unwind *u = &rec->unwind;
-    uint64_t space = u->place ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
+    uint64_t space = u->place && !u->labels_alone ? UNWIND_SPACE(u->place, u->place_epoch) : 0;
 
     if (!rec->recorder)
         return;

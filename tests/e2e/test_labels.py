@@ -96,6 +96,17 @@ def test_how_it_was_linked(daemon, start_target, program):
     assert all(sums[name] > 0 for name in BURNS[:5]), sums
 
 
+def test_by_frame_pointers(daemon, start_target):
+    sums = by_label(fetch(daemon, start_target("labels"), seconds=0.6, hz=499, unwind="fp"), "cpu")
+    assert all(sums[name] > 0 for name in BURNS[:5]), sums
+
+
+def test_none_from_copies(daemon, start_target):
+    profile = load(daemon.profile(start_target("labels").pid, seconds=0.3, hz=499, unwind="copy"))
+    assert "unwind=copy" in profile.facts["labels.unknown"]
+    assert all(not own_labels(sample) for sample in profile.samples)
+
+
 def run_copy(start_target, tmp_path, *strip):
     copy = shutil.copy(os.path.join(PROGRAMS, "labels"), tmp_path / "stripped_labels")
     subprocess.run([*strip, copy], check=True)
@@ -263,6 +274,9 @@ def calls_of(truth, name):
     ("mutex", {"fraction": 1}, {"holds_lock": {"request": "/hold"}}),
     ("heap", {"rate": 1}, {"keep": LABELS["keep"]}),
     ("growth", {}, {"keep": LABELS["keep"]}),
+    ("kept", {}, {"keep": LABELS["keep"]}),
+    ("custom", {"add": "libc.so.6:malloc:ret", "remove": "libc.so.6:free"}, {"keep": LABELS["keep"]}),
+    ("profile", {"event": "uprobe::keep"}, {"keep": LABELS["keep"]}),
 ])
 def test_kinds(daemon, start_target, kind, parameters, labels):
     target = start_target("labels")

@@ -1,11 +1,12 @@
 /* Threads with labels (cprofd/labels.h), each function under a set of its own: what a sample of it should have is known. The main thread does one
- * after the other: burn_plain has none, burn_buy request=/buy, burn_tenant tenant=7 as well, burn_inner request=/inner in place of /buy, wait_sell
- * request=/sell, keep request=/keep (which allocates, 100 KB each time). A second thread was made in a scope of team=blue: burn_inherited. Two
- * threads meet at a lock: wait_lock has request=/lock. only=NAME,... leaves the others out. A line "load" loads library=PATH, in which a further
- * thread, burn_in_library, then has request=/library; "fork" makes a child that burns as its parent does, "exec" starts the program anew, with
- * only=burn_plain; "odd" gives labels that are hard to show to burn_odd. */
+ * * after the other: burn_plain has none, burn_buy request=/buy, burn_tenant tenant=7 as well, burn_inner request=/inner in place of /buy,
+ * wait_sell * request=/sell, keep request=/keep (which allocates, 100 KB each time, and adds it to the profile "kept"). A second thread was made
+ * in a scope of team=blue: burn_inherited. Two * threads meet at a lock: wait_lock has request=/lock. only=NAME,... leaves the others out. A line
+ * "load" loads library=PATH, in which a further * thread, burn_in_library, then has request=/library; "fork" makes a child that burns as its
+ * parent does, "exec" starts the program anew, with * only=burn_plain; "odd" gives labels that are hard to show to burn_odd. */
 #define CPROFD_LABELS_PTHREAD
 #include "cprofd/labels.h"
+#include "cprofd/profile.h"
 
 #ifndef NO_LIBRARIES
 #include <dlfcn.h>
@@ -21,6 +22,7 @@
 static struct tally tallies[] = { { .name = "burn_plain" },     { .name = "burn_buy" },  { .name = "burn_tenant" }, { .name = "burn_inner" },
                                   { .name = "burn_inherited" }, { .name = "wait_sell" }, { .name = "keep" },        { .name = "wait_lock" },
                                   { .name = "burn_in_library" }, { .name = "burn_odd" } };
+CPROFD_PROFILE(all_kept, "kept", "what is never freed", "count");
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *own_path;
 static bool odd;
@@ -65,6 +67,7 @@ static NOINLINE void keep(void)
 
     if (kept)
         *(volatile char *)kept = 1;
+    CPROFD_PROFILE_ADD_WEIGHT(all_kept, kept, 1, 0);
     program_sleep_until(program_clock_ns(CLOCK_MONOTONIC) + 2 * MS_NS);
     __atomic_fetch_add(&tallies[6].calls, 1, __ATOMIC_RELAXED);
 }

@@ -173,7 +173,8 @@ START_TEST(test_facts)
     begin();
     for (int i = 0; i < FILES; i++)
         entries[i].state = UNWIND_READY;
-    u.labels_known = true;
+    ck_assert_str_eq(facts(), "labels.unknown=unwind=copy reads none: threads may have labels\n");
+    u.observing = u.labels_known = true;
     ck_assert_str_eq(facts(), "");
     /* What a worker has read, whatever came of its table, is known. */
     entries[0].state = entries[1].state = entries[2].state = entries[3].state = UNWIND_NONE;
