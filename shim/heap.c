@@ -9,6 +9,7 @@
  * Nothing here allocates, locks or throws; errno stays as the allocator left it. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -19,19 +20,20 @@
 #include "shim/heap_sites.h"
 
 #define EXPORTED __attribute__((visibility("default")))
+#define HOT __attribute__((hot)) /* together, apart from what is seldom run */
 #define MAX_LIVE (1u << 22)
 
 /* All that we stand before. name, result, parameters. */
 #define HEAP_FUNCTIONS(X) \
     X(malloc, void *, (size_t bytes)) \
+    X(free, void, (void *pointer)) \
     X(calloc, void *, (size_t n, size_t bytes)) \
     X(realloc, void *, (void *old, size_t bytes)) \
     X(posix_memalign, int, (void **ret, size_t alignment, size_t bytes)) \
     X(aligned_alloc, void *, (size_t alignment, size_t bytes)) \
     X(memalign, void *, (size_t alignment, size_t bytes)) \
     X(valloc, void *, (size_t bytes)) \
-    X(pvalloc, void *, (size_t bytes)) \
-    X(free, void, (void *pointer))
+    X(pvalloc, void *, (size_t bytes))
 
 /* Those that come down to the above. */
 #define HEAP_DERIVED(X) \
@@ -51,7 +53,8 @@ struct heap_nests {
     bool calloc, realloc, posix_memalign, aligned_alloc, memalign, valloc, pvalloc;
 };
 
-static struct heap_nests nests;
+/* Beside the real functions, not behind all that is zero: what each call reads is in few pages. */
+static struct heap_nests nests __attribute__((section(".data")));
 
 #ifdef CPROFD_HEAP_WRAP
 
@@ -251,20 +254,50 @@ HEAP_FUNCTIONS(X)
 HEAP_DERIVED(X)
 #undef X
 
-/* True: function is not malloc's neighbour. */
-static bool is_foreign(const void *function)
-{
+/* The object in whose code malloc is: where it is mapped. Nothing is looked up by name here, as dladdr does, which takes longer than all else at the
+ * start of a program. */
+struct allocator {
+    uintptr_t from, to;
+};
+
 #ifdef CPROFD_HEAP_WRAP
-    return !function;
-#else
-    Dl_info own, allocator;
-    return dladdr(function, &own) == 0 || dladdr((const void *)real.malloc, &allocator) == 0 || own.dli_fbase != allocator.dli_fbase;
-#endif
+
+static struct allocator find_allocator(void)
+{
+    return (struct allocator){1, UINTPTR_MAX}; /* all that is there */
 }
 
-/* Whether one nests: our countdown tells whether one of ours was called meanwhile. */
+#else
+
+static int has_malloc(struct dl_phdr_info *info, size_t size, void *ret)
+{
+    struct allocator found = {.from = UINTPTR_MAX};
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uintptr_t from = info->dlpi_addr + segment->p_vaddr, to = from + segment->p_memsz;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        found.from = from < found.from ? from : found.from;
+        found.to = to > found.to ? to : found.to;
+    }
+    if ((uintptr_t)real.malloc < found.from || (uintptr_t)real.malloc >= found.to)
+        return 0;
+    *(struct allocator *)ret = found;
+    return 1;
+}
+
+static struct allocator find_allocator(void)
+{
+    struct allocator found = {0};
+    (void)dl_iterate_phdr(has_malloc, &found);
+    return found;
+}
+
+#endif
+
+/* Whether one nests: our countdown tells whether one of ours was called meanwhile. What is not malloc's neighbour is taken for such. */
 #define NESTS(function, call) \
-    (is_foreign((const void *)real.function) || ({ \
+    ((uintptr_t)real.function < allocator.from || (uintptr_t)real.function >= allocator.to || ({ \
          heap_thread.left = SIZE_MAX / 2; \
          void *pointer_ = (call); \
          bool counted_ = heap_thread.left != SIZE_MAX / 2; \
@@ -281,6 +314,7 @@ static void *aligned(void)
 static void find_nests(void)
 {
     struct heap_thread before = heap_thread;
+    struct allocator allocator = find_allocator();
     nests.calloc = NESTS(calloc, real.calloc(1, 100));
     nests.realloc = NESTS(realloc, real.realloc(NULL, 100));
     nests.posix_memalign = NESTS(posix_memalign, aligned());
@@ -362,7 +396,7 @@ static uint64_t weight_of(size_t bytes)
         TELL(pointer, bytes); \
         return pointer; \
     } \
-    EXPORTED void *ENTRY(function) parameters \
+    EXPORTED HOT void *ENTRY(function) parameters \
     { \
         if ((nests_too) || LIKELY(!heap_sampler_passed(bytes))) \
             return real.function arguments; \
@@ -382,7 +416,7 @@ static void *SAMPLED(calloc)(size_t n, size_t bytes)
     return pointer;
 }
 
-EXPORTED void *ENTRY(calloc)(size_t n, size_t bytes)
+EXPORTED HOT void *ENTRY(calloc)(size_t n, size_t bytes)
 {
     size_t all;
     if (nests.calloc || __builtin_mul_overflow(n, bytes, &all) || LIKELY(!heap_sampler_passed(all)))
@@ -432,7 +466,7 @@ static void *SAMPLED(realloc)(void *old, size_t bytes)
     return pointer;
 }
 
-static void *reallocate(void *old, size_t bytes)
+HOT static void *reallocate(void *old, size_t bytes)
 {
     if (heap_live_maybe(old) || bytes > heap_thread.left)
         return nests.realloc && !is_early(old) ? real.realloc(old, bytes) : realloc_sampled(old, bytes);
@@ -467,7 +501,7 @@ static void SAMPLED(free)(void *pointer)
     real.free(pointer);
 }
 
-EXPORTED void ENTRY(free)(void *pointer)
+EXPORTED HOT void ENTRY(free)(void *pointer)
 {
     if (heap_live_maybe(pointer))
         free_sampled(pointer);

@@ -7,21 +7,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEAP_FILTER_COUNTERS (1u << 20) /* of a GiB; pages of it that are only read are the one of zeroes */
 #define HEAP_FILTER_GRAIN_BITS 10 /* addresses that share a counter */
+#define HEAP_FILTER_COUNTERS (1u << (32 - HEAP_FILTER_GRAIN_BITS)) /* of 4 GiB; pages of it that are only read are the one of zeroes */
 #define HEAP_FILTER_STUCK 255u    /* a counter that got here stays: it only costs time */
 
 extern uint8_t heap_filter[HEAP_FILTER_COUNTERS];
 
 static inline size_t heap_filter_index(const void *pointer)
 {
-    return ((uintptr_t)pointer >> HEAP_FILTER_GRAIN_BITS) % HEAP_FILTER_COUNTERS;
+    return (uint32_t)(uintptr_t)pointer >> HEAP_FILTER_GRAIN_BITS;
 }
 
 /* False: it is surely not sampled. */
 static inline bool heap_live_maybe(const void *pointer)
 {
-    return __builtin_expect(__atomic_load_n(&heap_filter[heap_filter_index(pointer)], __ATOMIC_RELAXED) != 0, 0);
+    const uint8_t *counter = &heap_filter[heap_filter_index(pointer)];
+#ifdef __x86_64__
+    bool maybe; /* compilers load it before they compare */
+    __asm__ volatile("cmpb $0, %1" : "=@ccne"(maybe) : "m"(*counter));
+    return __builtin_expect(maybe, 0);
+#else
+    return __builtin_expect(__atomic_load_n(counter, __ATOMIC_RELAXED) != 0, 0);
+#endif
 }
 
 /* What is said again of a pointer whose end was told too early. */

@@ -20,11 +20,23 @@ struct heap_thread {
 /* Room in the block of thread-locals that each thread has from its start: access to it never allocates. */
 extern __thread struct heap_thread heap_thread __attribute__((tls_model("initial-exec")));
 
+/* Takes so many bytes from *left. True: there were fewer. */
+static inline bool heap_sampler_take(size_t *left, size_t bytes)
+{
+#ifdef __x86_64__
+    bool passed; /* compilers make a load, a subtraction and a store of it */
+    __asm__("subq %2, %1" : "=@ccb"(passed), "+m"(*left) : "r"(bytes));
+    return passed;
+#else
+    return __builtin_sub_overflow(*left, bytes, left);
+#endif
+}
+
 /* Counts an allocation of so many bytes. True: it goes beyond them, and heap_sampler_weight decides; nothing was counted then. */
 static inline bool heap_sampler_passed(size_t bytes)
 {
     /* Nothing is compared first: what was taken too much is given back. */
-    if (LIKELY(!__builtin_sub_overflow(heap_thread.left, bytes, &heap_thread.left)))
+    if (LIKELY(!heap_sampler_take(&heap_thread.left, bytes)))
         return false;
     heap_thread.left += bytes;
     return true;

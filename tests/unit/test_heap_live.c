@@ -7,7 +7,7 @@
 #include "shim/heap_live.h"
 
 #define THREADS 4
-#define EACH 400
+#define EACH 600
 #define ROUNDS 200
 
 static char addresses[THREADS * EACH * 16];
@@ -100,6 +100,44 @@ START_TEST(test_full)
 }
 END_TEST
 
+/* Far more than the first level holds: each is found in the level that it is in, once, also where lower ones have room again. */
+START_TEST(test_levels)
+{
+    struct heap_sampled sampled;
+    size_t n = 100000, lost = 0;
+    char *base = (char *)((uintptr_t)0x500000000000);
+    ck_assert(heap_live_init(n));
+    for (size_t i = 0; i < n; i++)
+        lost += !heap_live_put(base + 16 * i, (struct heap_sampled){i, 1});
+    ck_assert_uint_eq(lost, 0);
+    for (size_t i = 0; i < n; i += 2)
+        lost += !heap_live_take(base + 16 * i, &sampled) || sampled.bytes != i;
+    for (size_t i = 1; i < n; i += 2) /* again, without an end */
+        lost += !heap_live_put(base + 16 * i, (struct heap_sampled){i, 2});
+    for (size_t i = 1; i < n; i += 2)
+        lost += !heap_live_take(base + 16 * i, &sampled) || sampled.bytes != i || sampled.weight != 2;
+    ck_assert_uint_eq(lost, 0);
+    for (size_t i = 0; i < n; i++)
+        lost += heap_live_take(base + 16 * i, &sampled);
+    ck_assert_uint_eq(lost, 0);
+}
+END_TEST
+
+/* Addresses that share counters: those that are 4 GiB apart. */
+START_TEST(test_filter_folds)
+{
+    struct heap_sampled sampled;
+    char *base = (char *)((uintptr_t)0x500000000000);
+    ck_assert(heap_live_init(100));
+    ck_assert(heap_live_put(base, (struct heap_sampled){1, 1}));
+    ck_assert(heap_live_maybe(base + (1ull << 32)));
+    ck_assert(!heap_live_maybe(base + (1ull << 31)));
+    ck_assert(!heap_live_take(base + (1ull << 32), &sampled));
+    ck_assert(heap_live_maybe(base + (1u << HEAP_FILTER_GRAIN_BITS) - 1));
+    ck_assert(!heap_live_maybe(base + (1u << HEAP_FILTER_GRAIN_BITS)));
+}
+END_TEST
+
 static void *work(void *first)
 {
     struct heap_sampled sampled;
@@ -149,6 +187,8 @@ int main(void)
     tcase_add_test(tests, test_filter_counts);
     tcase_add_test(tests, test_filter_stuck);
     tcase_add_test(tests, test_full);
+    tcase_add_test(tests, test_levels);
+    tcase_add_test(tests, test_filter_folds);
     tcase_add_test(tests, test_threads);
     tcase_add_test(tests, test_marks);
     suite_add_tcase(suite, tests);
