@@ -1,9 +1,9 @@
 /* Threads with labels (cprofd/labels.h), each function under a set of its own: what a sample of it should have is known. The main thread does one
- * * after the other: burn_plain has none, burn_buy request=/buy, burn_tenant tenant=7 as well, burn_inner request=/inner in place of /buy,
- * wait_sell * request=/sell, keep request=/keep (which allocates, 100 KB each time, and adds it to the profile "kept"). A second thread was made
- * in a scope of team=blue: burn_inherited. Two * threads meet at a lock: wait_lock has request=/lock. only=NAME,... leaves the others out. A line
- * "load" loads library=PATH, in which a further * thread, burn_in_library, then has request=/library; "fork" makes a child that burns as its
- * parent does, "exec" starts the program anew, with * only=burn_plain; "odd" gives labels that are hard to show to burn_odd. */
+ * after the other: burn_plain has none, burn_buy request=/buy, burn_tenant tenant=7 as well, burn_inner request=/inner in place of /buy, wait_sell
+ * request=/sell, keep request=/keep (which allocates, 100 KB each time, and adds it to the profile "kept"). A second thread was made in a scope of
+ * team=blue: burn_inherited. Two threads meet at a lock: wait_lock has request=/lock. only=NAME,... leaves the others out. A line "load" loads
+ * library=PATH, in which a further thread, burn_in_library, then has request=/library; "fork" makes a child that burns as its parent does, "exec"
+ * starts the program anew, with only=burn_plain; "odd" gives labels that are hard to show to burn_odd. */
 #define CPROFD_LABELS_PTHREAD
 #include "cprofd/labels.h"
 #include "cprofd/profile.h"

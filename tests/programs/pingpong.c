@@ -1,6 +1,12 @@
 /* Two processes (or, threads=1, two threads) that pass a byte to and fro through two pipes: a context
  * switch for each byte, 100,000 and more a second, when both run on one CPU (cpu=, default 0; -1 leaves
- * them free). The truth counts round trips. depth= puts so many frames more under what passes the bytes, on both sides. */
+ * them free). The truth counts round trips. depth= puts so many frames more under what passes the bytes, on both sides. Built with LABELS (as
+ * labelled_pingpong) and with labels=1 the first has a label (cprofd/labels.h) all the time, with labels=2 a new one for each trip. */
+#ifdef LABELS
+#include "cprofd/labels.h"
+#else
+#define CPROFD_LABEL(name, key, value) (void)0
+#endif
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,7 +18,7 @@
 
 static struct tally tallies[] = { { .name = "ping" } };
 static int to_peer[2], from_peer[2];
-static long depth;
+static long depth, labels;
 
 static NOINLINE void descend(long left, void (*bottom)(void))
 {
@@ -38,14 +44,29 @@ static void *pong_thread(void *unused)
     return NULL;
 }
 
+static void pass(void)
+{
+    char byte = 0;
+
+    if (write(to_peer[1], &byte, 1) != 1 || read(from_peer[0], &byte, 1) != 1)
+        program_cannot("pass a byte");
+}
+
+static void pass_labelled(void)
+{
+    CPROFD_LABEL(request, "request", "/trip");
+    pass();
+}
+
 static NOINLINE void ping(void)
 {
     uint64_t start_ns = program_clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    char byte = 0;
 
     for (unsigned i = 0; i < 1000; i++)
-        if (write(to_peer[1], &byte, 1) != 1 || read(from_peer[0], &byte, 1) != 1)
-            program_cannot("pass a byte");
+        if (labels == 2)
+            pass_labelled();
+        else
+            pass();
     tallies[0].calls += 1000;
     tallies[0].cpu_ns += program_clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
 }
@@ -81,12 +102,18 @@ int main(int argc, char **argv)
     program_init(argc, argv, tallies, 1);
     cpu = program_option("cpu", 0);
     depth = program_option("depth", 0);
+    labels = program_option("labels", 0);
     CPU_ZERO(&cpus);
     CPU_SET((size_t)(cpu < 0 ? 0 : cpu), &cpus);
     if ((cpu >= 0 && sched_setaffinity(0, sizeof(cpus), &cpus) < 0) || pipe(to_peer) < 0 || pipe(from_peer) < 0)
         program_cannot("pin or make pipes");
     start_peer(program_option("threads", 0));
     program_ready();
+    if (labels == 1) {
+        CPROFD_LABEL(request, "request", "/ping");
+        while (program_running())
+            descend(depth, ping);
+    }
     while (program_running())
         descend(depth, ping);
     return program_end();
