@@ -29,8 +29,18 @@ static bool is_labels(Elf *elf, size_t strings, const GElf_Sym *symbol)
     return name && strcmp(name, LABELS) == 0;
 }
 
-/* The offset relocation against the variable, in a section of relocations. */
-static bool find_slot(Elf *elf, uint16_t machine, Elf_Scn *section, const GElf_Shdr *header, uint64_t *ret_slot)
+/* What a relocation is against: the variable by its name; or, where a linker was told to hide that, its offset, if that is known. */
+static bool is_slot(Elf *elf, size_t strings, Elf_Data *symbols, const GElf_Rela *relocation, const uint64_t *offset)
+{
+    size_t index = GELF_R_SYM(relocation->r_info);
+    GElf_Sym symbol;
+    if (index == 0)
+        return offset && relocation->r_addend >= 0 && (uint64_t)relocation->r_addend == *offset;
+    return gelf_getsym(symbols, (int)index, &symbol) && is_labels(elf, strings, &symbol) && relocation->r_addend == 0;
+}
+
+/* The relocation of the variable's offset, in a section of relocations. offset: in the thread-local storage; NULL: not known. */
+static bool find_slot(Elf *elf, uint16_t machine, Elf_Scn *section, const GElf_Shdr *header, const uint64_t *offset, uint64_t *ret_slot)
 {
     unsigned wanted = machine == EM_X86_64 ? R_X86_64_TPOFF64 : R_AARCH64_TLS_TPREL;
     GElf_Shdr table_header;
@@ -40,14 +50,11 @@ static bool find_slot(Elf *elf, uint16_t machine, Elf_Scn *section, const GElf_S
     size_t n = data && header->sh_entsize ? data->d_size / header->sh_entsize : 0;
     for (size_t i = 0; symbols && i < n; i++) {
         GElf_Rela relocation;
-        GElf_Sym symbol;
         if (!gelf_getrela(data, (int)i, &relocation) || GELF_R_TYPE(relocation.r_info) != wanted
-            || !gelf_getsym(symbols, (int)GELF_R_SYM(relocation.r_info), &symbol))
+            || !is_slot(elf, table_header.sh_link, symbols, &relocation, offset))
             continue;
-        if (is_labels(elf, table_header.sh_link, &symbol) && relocation.r_addend == 0) {
-            *ret_slot = relocation.r_offset;
-            return relocation.r_offset != 0;
-        }
+        *ret_slot = relocation.r_offset;
+        return relocation.r_offset != 0;
     }
     return false;
 }
@@ -66,24 +73,33 @@ static bool find_symbol(Elf *elf, Elf_Scn *section, const GElf_Shdr *header, uin
     return false;
 }
 
+/* The variable's offset in the thread-local storage, by a table of symbols. */
+static bool search_symbol(Elf *elf, uint64_t *ret_offset)
+{
+    Elf_Scn *section = NULL;
+    GElf_Shdr header;
+    while ((section = elf_nextscn(elf, section)))
+        if (gelf_getshdr(section, &header) && (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM)
+            && find_symbol(elf, section, &header, ret_offset))
+            return true;
+    return false;
+}
+
 /* What the sections say: a slot, or else the offset in the thread-local storage. */
 static int search(const struct elf_file *file, uint16_t machine, uint64_t *ret_slot, uint64_t *ret_offset)
 {
     Elf_Scn *section = NULL;
     bool found = profile_notes_labels(file, ret_offset);
     GElf_Phdr storage;
+    GElf_Shdr header;
     *ret_slot = 0;
     if (!found && !find_header(file->elf, PT_TLS, 0, &storage))
         return -ENOENT; /* most files: there is no need to look through all that they have */
-    while ((section = elf_nextscn(file->elf, section))) {
-        GElf_Shdr header;
-        if (!gelf_getshdr(section, &header))
-            continue;
-        if (header.sh_type == SHT_RELA && find_slot(file->elf, machine, section, &header, ret_slot))
+    found = found || search_symbol(file->elf, ret_offset);
+    while ((section = elf_nextscn(file->elf, section)))
+        if (gelf_getshdr(section, &header) && header.sh_type == SHT_RELA
+            && find_slot(file->elf, machine, section, &header, found ? ret_offset : NULL, ret_slot))
             return 0;
-        if (!found && (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM))
-            found = find_symbol(file->elf, section, &header, ret_offset);
-    }
     return found ? 0 : -ENOENT;
 }
 

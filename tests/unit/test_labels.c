@@ -20,7 +20,7 @@
 
 #define TEXT_BYTES 4096
 
-static const char *library_path, *stripped_path;
+static const char *library_paths[2], *stripped_path; /* the second hides its variable */
 
 /* "key=value ..." of a set, in its order, with "-CUT-LEFTOUT" where some are lost. */
 static const char *text_of(const struct cprofd_labels *labels)
@@ -336,6 +336,7 @@ START_TEST(test_place_in_library)
     struct label_place place = {0};
     int64_t offset;
     Dl_info info;
+    const char *library_path = library_paths[_i];
     void *library = dlopen(library_path, RTLD_NOW);
     ck_assert_msg(library != NULL, "%s", dlerror());
     struct cprofd_thread_labels *(*labels)(void) = (struct cprofd_thread_labels * (*)(void)) dlsym(library, "library_labels");
@@ -363,10 +364,11 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc != 4)
         return 99;
-    library_path = argv[1];
-    stripped_path = argv[2];
+    library_paths[0] = argv[1];
+    library_paths[1] = argv[2];
+    stripped_path = argv[3];
     Suite *suite = suite_create("labels");
     TCase *tests = tcase_create("labels");
     tcase_set_timeout(tests, 60);
@@ -382,7 +384,7 @@ int main(int argc, char **argv)
 #ifdef __x86_64__
     tcase_add_test(tests, test_stripped_place);
 #endif
-    tcase_add_test(tests, test_place_in_library);
+    tcase_add_loop_test(tests, test_place_in_library, 0, 2);
     tcase_add_test(tests, test_no_place);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
