@@ -82,6 +82,10 @@ struct session_growth {
     __u64 exec_bytes;    /* what was there of a new image when it was first seen */
 };
 
+/* A window's edge that programs compare with their clocks is told in advance: one that has read its clock and not yet looked for an edge would
+ * count past one that has been by then. */
+#define SESSION_EDGE_NOTICE_NS 20000
+
 struct session_ctl {
     /* written by the loop before the session is armed */
     __u32 state;
@@ -121,7 +125,7 @@ struct session_ctl {
     struct session_labels labels;
 
     /* written by BPF */
-    __u64 closed_ns;     /* monotonic, when the target's end closed the window; else 0 */
+    __u64 closed_ns;     /* monotonic, when the target's end closed the window (SCHED_*: closes, a moment later); else 0 */
     __u64 mm;            /* the target's address space: a change is an exec */
     __u64 exec_vm;       /* its executable pages: a change is a dlopen, a dlclose or new JIT code */
     __u32 epoch;

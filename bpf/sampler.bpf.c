@@ -344,7 +344,10 @@ __noinline int session_exit(__u32 slot, __u32 tgid, __u64 runtime_ns)
 
     if (!s || !session_is_of(s, tgid))
         return 0;
-    s->closed_ns = bpf_ktime_get_ns();
+    if (s->sched_kind == SCHED_NONE)
+        s->closed_ns = bpf_ktime_get_ns();
+    else if (!s->until_ns) /* else the loop has closed it, and threads have been counted until then */
+        s->closed_ns = bpf_ktime_get_ns() + SESSION_EDGE_NOTICE_NS;
     s->state = SESSION_CLOSED;
     notify(NOTICE_EXIT, slot, s, runtime_ns);
     return 0;

@@ -23,7 +23,6 @@
 #define RECORDER_RING_BYTES (1u << 20)
 #define RECORDER_AUDIT_RING_BYTES (1u << 23) /* copies of stacks are long */
 #define RECORDER_TRACE_RING_BYTES (1u << 23) /* events are many */
-#define RECORDER_EDGE_NOTICE_NS 20000
 #define RECORDER_MIN_KEYS 1024u
 #define RECORDER_MAX_KEYS 131072u
 /* Of a standing one: half of them are the stacks' markers. */
@@ -76,7 +75,7 @@ bool recorder_is_trace(const struct recorder *r)
 /* A window's edge, which programs compare with their clocks. It is told in advance: one that reads its clock now does not yet know. */
 static void recorder_set_edge(__u64 *edge_ns)
 {
-    uint64_t at_ns = monotonic_ns() + RECORDER_EDGE_NOTICE_NS;
+    uint64_t at_ns = monotonic_ns() + SESSION_EDGE_NOTICE_NS;
 
     __atomic_store_n(edge_ns, at_ns, __ATOMIC_RELEASE);
     while (monotonic_ns() < at_ns)
