@@ -173,6 +173,8 @@ static void child_on_exit(evutil_socket_t fd, short what, void *arg)
     *(c->ops->total_cpu_ns ? c->ops->total_cpu_ns : &total_cpu_ns) += c->cpu_ns;
     event_free(TAKE_PTR(c->exit_event));
     close_fd(&c->pidfd);
+    if (c->ops->gone)
+        c->ops->gone(c->userdata);
     child_free_if_over(c);
 }
 

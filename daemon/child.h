@@ -24,6 +24,8 @@ struct child_ops {
      * unless child_kill came first; the child is freed after it returns. cpu_ns: what it used, user and
      * system. */
     void (*ended)(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata);
+    /* The process is gone, with all that it held: before ended or after it, in any case but child_kill_all. May be NULL. */
+    void (*gone)(void *userdata);
     /* What its CPU time is added to once it is reaped; NULL: what child_total_cpu_ns tells. */
     uint64_t *total_cpu_ns;
 };

@@ -3,6 +3,7 @@
 #include "daemon/scheduler.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,9 @@ struct scheduler {
     enum scheduler_state state;
     unsigned users;
     bool sweep_due;
+    unsigned n_left;        /* children that are not gone: what they have attached may be so still, and must not be twice */
+    struct event *patience; /* how long recordings wait for these */
+    bool is_stuck;          /* one took longer */
 };
 
 /* ---- the child */
@@ -71,11 +75,15 @@ static bool scheduler_is_needed(const struct recording *rec)
     return rec->phase < PHASE_CLOSING || (rec->phase == PHASE_CLOSING && settles && !rec->drained);
 }
 
+/* error: 0: the child died. */
 static void scheduler_fail_all(struct scheduler *s, int error)
 {
+    const char *why = error == -EBUSY ? "the process that had them last hangs in the kernel"
+                      : error         ? strerror(-error)
+                                      : "the process that has them died";
     char message[128];
 
-    (void)snprintf(message, sizeof(message), "the scheduler's events can't be had: %s", error ? strerror(-error) : "the process that has them died");
+    (void)snprintf(message, sizeof(message), "the scheduler's events can't be had: %s", why);
     for (uint32_t slot = 0; slot < CPROFD_MAX_SESSIONS; slot++) {
         struct recording *rec = s->server->recordings[slot];
         if (rec && scheduler_is_needed(rec))
@@ -140,7 +148,7 @@ static void scheduler_on_message(struct child *c, const void *data, size_t len, 
         (void)close(fds[i]);
 }
 
-static int scheduler_begin(struct scheduler *s);
+static int scheduler_begin_alone(struct scheduler *s);
 
 static void scheduler_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *userdata)
 {
@@ -151,20 +159,51 @@ static void scheduler_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns,
     s->state = SCHEDULER_OFF;
     s->sweep_due = false;
     sched_detach(&s->server->sampler); /* of one that died, the map of threads: else it would stay until there is another */
-    int r = was_told && s->users > 0 ? scheduler_begin(s) : 0;
+    s->is_stuck = s->is_stuck || (timed_out && s->n_left > 0);
+    int r = was_told && s->users > 0 ? scheduler_begin_alone(s) : 0;
     if (!was_told || r < 0)
         scheduler_fail_all(s, r);
 }
 
+static bool scheduler_is_awaited(const struct scheduler *s)
+{
+    for (uint32_t slot = 0; slot < CPROFD_MAX_SESSIONS; slot++)
+        if (s->server->recordings[slot] && s->server->recordings[slot]->sched == RECORDING_SCHED_DUE)
+            return true;
+    return false;
+}
+
+static void scheduler_on_gone(void *userdata)
+{
+    struct scheduler *s = userdata;
+
+    if (--s->n_left > 0)
+        return;
+    (void)event_del(s->patience);
+    s->is_stuck = false;
+    int r = s->state == SCHEDULER_OFF && scheduler_is_awaited(s) ? scheduler_begin_alone(s) : 0;
+    if (r < 0)
+        scheduler_fail_all(s, r);
+}
+
+static void scheduler_on_impatient(evutil_socket_t fd, short what, void *userdata)
+{
+    struct scheduler *s = userdata;
+
+    s->is_stuck = true;
+    scheduler_fail_all(s, -EBUSY);
+}
+
 static int scheduler_begin(struct scheduler *s)
 {
-    static const struct child_ops ops = {.message = scheduler_on_message, .ended = scheduler_on_ended};
+    static const struct child_ops ops = {.message = scheduler_on_message, .ended = scheduler_on_ended, .gone = scheduler_on_gone};
     struct sampler *sampler = &s->server->sampler;
     const int keep[] = {sampler->switch_prog, sampler->waking_prog, sampler->new_task_prog, sampler->threads_map};
 
     int r = child_spawn(s->server->base, scheduler_main, sampler, keep, sizeof(keep) / sizeof(keep[0]), SCHEDULER_DEADLINE_NS, &ops, s, &s->child);
     if (r < 0)
         return r;
+    s->n_left++;
     s->state = SCHEDULER_BUSY;
     for (uint32_t slot = 0; slot < CPROFD_MAX_SESSIONS; slot++)
         if (s->server->recordings[slot] && s->server->recordings[slot]->sched == RECORDING_SCHED_DUE)
@@ -172,11 +211,25 @@ static int scheduler_begin(struct scheduler *s)
     return 0;
 }
 
+/* Now, or once the last child is gone. -EBUSY: it hangs. */
+static int scheduler_begin_alone(struct scheduler *s)
+{
+    const struct timeval patience = {.tv_sec = SCHEDULER_DEADLINE_NS / NSEC_PER_SEC};
+
+    if (s->n_left == 0)
+        return scheduler_begin(s);
+    if (s->is_stuck)
+        return -EBUSY;
+    if (!event_pending(s->patience, EV_TIMEOUT, NULL))
+        (void)event_add(s->patience, &patience);
+    return 0;
+}
+
 int scheduler_use(struct scheduler *s, struct recording *rec)
 {
     rec->sched = RECORDING_SCHED_DUE;
     s->users++;
-    int r = s->state == SCHEDULER_OFF ? scheduler_begin(s) : 0;
+    int r = s->state == SCHEDULER_OFF ? scheduler_begin_alone(s) : 0;
     if (r < 0) {
         rec->sched = RECORDING_SCHED_NONE;
         s->users--;
@@ -213,11 +266,19 @@ int scheduler_new(struct server *server, struct scheduler **ret)
     if (!s)
         return -ENOMEM;
     s->server = server;
+    s->patience = evtimer_new(server->base, scheduler_on_impatient, s);
+    if (!s->patience) {
+        free(s);
+        return -ENOMEM;
+    }
     *ret = s;
     return 0;
 }
 
 void scheduler_free(struct scheduler *s)
 {
+    if (!s)
+        return;
+    event_free(s->patience);
     free(s);
 }

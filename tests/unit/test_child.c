@@ -22,7 +22,7 @@
 struct record {
     struct event_base *base;
     struct child *child;
-    unsigned messages, ends;
+    unsigned messages, ends, gone;
     bool timed_out, kill_in_message, kill_in_ended;
     uint64_t cpu_ns;
     char text[4096];
@@ -53,7 +53,13 @@ static void on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, void *use
         child_kill(c);
 }
 
-static const struct child_ops ops = {.message = on_message, .ended = on_ended};
+static void on_gone(void *userdata)
+{
+    struct record *r = userdata;
+    r->gone++;
+}
+
+static const struct child_ops ops = {.message = on_message, .ended = on_ended, .gone = on_gone};
 
 static struct record record_new(void)
 {
@@ -396,6 +402,24 @@ START_TEST(test_hanging_children_of_an_owner)
 }
 END_TEST
 
+/* That it is gone is told of one that ended, of one that was killed, and of one that was too late; once, and not before. */
+START_TEST(test_gone_is_told)
+{
+    struct record r = record_new();
+    spawn(&r, burn_and_leave, NULL, 0);
+    spawn(&r, hang, NULL, NSEC_PER_MSEC);
+    spawn(&r, hang, NULL, 0);
+    child_kill(r.child);
+    ck_assert_uint_eq(r.gone, 0);
+    while (child_count() > 0) {
+        (void)event_base_loop(r.base, EVLOOP_ONCE);
+    }
+    ck_assert_uint_eq(r.gone, 3);
+    ck_assert_uint_eq(r.ends, 2);
+    record_free(&r);
+}
+END_TEST
+
 START_TEST(test_no_descriptors_left)
 {
     struct record r = record_new();
@@ -434,6 +458,7 @@ int main(void)
     tcase_add_test(tc, test_send_to_the_dead_and_the_deaf);
     tcase_add_test(tc, test_number_is_bounded);
     tcase_add_test(tc, test_hanging_children_of_an_owner);
+    tcase_add_test(tc, test_gone_is_told);
     tcase_add_test(tc, test_no_descriptors_left);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
