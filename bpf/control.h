@@ -118,6 +118,8 @@ struct session_ctl {
     __u64 go_sema_reasons; /* and of those that are semaphores: of them it depends on what semacquire1 said */
     __u32 heap;       /* 1: its probes are on an allocator (bpf/heap.h), and rate is in bytes */
     __u32 heap_index; /* which of a thread's places is the session's: below HEAP_MAX_SESSIONS, and no other session's of the same target */
+    __u32 allocs_alone; /* heap: 1: no free is probed, so nothing is followed: what is allocated counts alone */
+    __u32 slice;      /* probes: counts how often they were attached. The attacher's, any time. What was noted of a thread in one before is void */
     __u32 grows;      /* 1: of tracepoint kmem:rss_stat what is added to the target's anonymous memory counts */
     __u32 pad_grows;
     __u64 space;      /* UNWIND_SPACE(place of the target's mappings, exec epoch that they are of); 0: none. Any time */

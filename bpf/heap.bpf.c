@@ -69,6 +69,12 @@ static __always_inline __u64 random_bits(void)
     return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
 }
 
+/* What the session notes of threads is under this number: of a call whose return fell between two slices it is void. */
+static __always_inline __u64 session_number(const struct session_ctl *s, __u32 slot)
+{
+    return (__u64)s->instance << 32 | (__u64)(s->slice & 0xffffff) << 8 | slot;
+}
+
 /* ---- counts */
 
 /* 0, or negative where there is no room. */
@@ -165,7 +171,7 @@ static __noinline int live_add(struct session_ctl *s, __u32 slot, __u64 address,
     void *live = bpf_map_lookup_elem(&heap_live, &slot);
     struct heap_object before;
 
-    if (!live || !s || !object)
+    if (!live || !s || !object || s->allocs_alone)
         return 0;
     if (live_take(slot, address, &before)) { /* it was freed by a way that is not probed */
         __sync_fetch_and_add(&s->replaced, 1);
@@ -269,7 +275,7 @@ static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slo
     barrier_var(h.args[2]);
     if (!s || !wanted_bytes(&h, &bytes))
         return NEXT_NOTHING; /* which fails */
-    h.session = (__u64)s->instance << 32 | slot;
+    h.session = session_number(s, slot);
     call = call_of(&h, true);
     if (!call) {
         __sync_fetch_and_add(&s->lost_threads, 1);
@@ -304,7 +310,7 @@ static __noinline int call_has_stack(struct session_ctl *s, __u32 slot, const st
 
     if (!s)
         return 0;
-    h.session = (__u64)s->instance << 32 | slot;
+    h.session = session_number(s, slot);
     call = call_of(&h, false);
     if (!call)
         return 0;
@@ -340,13 +346,13 @@ static __always_inline void take_stack(void *ctx, struct session_ctl *s, __u32 s
     scratch_release(level);
 }
 
-/* Many together: one counter for all CPUs would be what threads wait for. Frees, which write nothing, are taken to be as many. */
+/* Many together: one counter for all CPUs would be what threads wait for. Frees, which write nothing, are taken to be as many, if they are probed. */
 static __always_inline void hit_counted(struct session_ctl *s, __u32 slot)
 {
     __u64 *hits = bpf_map_lookup_elem(&heap_hits, &slot);
 
     if (hits && ++*hits % HITS_AT_ONCE == 0)
-        __sync_fetch_and_add(&s->hits, 2 * HITS_AT_ONCE);
+        __sync_fetch_and_add(&s->hits, s->allocs_alone ? HITS_AT_ONCE : 2 * HITS_AT_ONCE);
 }
 
 /* An allocator has told of one that it has sampled. Not inline, as call_begins. */
@@ -443,7 +449,7 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
 
     if (!s)
         return 0;
-    h.session = (__u64)s->instance << 32 | slot;
+    h.session = session_number(s, slot);
     call = call_of(&h, false);
     /* At the ret, or behind it. */
     if (!call || !call->sp || (regs->sp != call->sp && regs->sp != call->sp + SP_AFTER_RETURN))

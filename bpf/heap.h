@@ -55,7 +55,7 @@ struct heap_code {
 
 /* What one session knows of a thread. */
 struct heap_call {
-    __u64 session;     /* slot and instance: of another one it is void */
+    __u64 session;     /* slot, instance and slice: of another one it is void */
     __u64 left;        /* bytes to the next sampling point */
     __u64 sp;          /* of the call that is under way, at its entry; 0: none. What it calls by itself is no allocation of its own */
     __u64 bytes;       /* that it asks for */

@@ -60,7 +60,7 @@ static __noinline int map_put(struct session_ctl *s, __u32 slot, __u64 start, co
     struct heap_object before;
     __u64 end;
 
-    if (!s || !maps || !object)
+    if (!s || !maps || !object || s->allocs_alone)
         return 0;
     if (map_take(slot, start, &before)) { /* it was unmapped by a way that is not probed */
         __sync_fetch_and_add(&s->replaced, 1);
@@ -170,7 +170,7 @@ static __noinline __u32 map_begins(REGS *regs, struct session_ctl *s, __u32 slot
         range_ends(s, slot, args.address, args.address + args.bytes);
     if (kind == HEAP_UNMAP || (kind == HEAP_MAP && !args.wanted))
         return NEXT_NOTHING;
-    h.session = (__u64)s->instance << 32 | slot;
+    h.session = session_number(s, slot);
     call = call_of(&h, true);
     if (!call) {
         __sync_fetch_and_add(&s->lost_threads, 1);

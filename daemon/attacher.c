@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,18 +51,13 @@ static int attacher_attach_files(const struct attacher_request *q, struct attach
     return attacher_price_check(q, ret_price);
 }
 
-int attacher_probes(const struct attacher_request *q, struct attachment *a)
-{
-    q->progress->stage = ATTACHER_LOCKS;
-    attacher_try_locks(q->progress);
-    q->progress->stage = ATTACHER_EVENTS;
-    return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
-}
-
 static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     attacher_price_learn(q);
-    int r = attacher_probes(q, a);
+    q->progress->stage = ATTACHER_LOCKS;
+    attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    int r = attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;
@@ -108,7 +104,7 @@ static int attacher_say(int sock, const struct attacher_message *m, const int *f
 }
 
 /* What the loop says: attaches more, or (*ret_end) detaches. 1: it goes on; 0: the loop asks for no more, or is gone. */
-static int attacher_hear(int sock, const struct attacher_request *q, struct attachment *a, bool *ret_end)
+static int attacher_hear(int sock, const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a, bool *ret_end)
 {
     int fds[2] = {-1, -1};
     struct attacher_message m;
@@ -117,7 +113,7 @@ static int attacher_hear(int sock, const struct attacher_request *q, struct atta
     if (fdmsg_recv(sock, &m, sizeof(m), fds, &n_fds) != sizeof(m))
         return 0; /* it is gone, or does not care any more */
     *ret_end = m.type == ATTACHER_END;
-    int r = m.type == ATTACHER_MORE ? attacher_more(sock, q, &m, fds, a) : -ECANCELED;
+    int r = m.type == ATTACHER_MORE ? attacher_more(sock, q, &m, fds, duty, a) : -ECANCELED;
     for (size_t i = 0; i < 2; i++)
         close_fd(&fds[i]);
     return r == 0;
@@ -138,7 +134,7 @@ static int attacher_hold(int sock, const struct attacher_request *q, struct atta
         struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
         n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
         if (n > 0)
-            more = attacher_hear(sock, q, a, ret_end);
+            more = attacher_hear(sock, q, &duty, a, ret_end);
         else if (n == 0 && next_ns == duty.next_ns)
             r = attacher_duty_turn(q, &duty, a);
         else if (n == 0)
@@ -264,19 +260,31 @@ static const char *attacher_no_permission(enum event_kind event)
     }
 }
 
+#define DUTY_TEXT_LEN 24
+
+/* Digits that duty= takes, rounded down: what they say fits. */
+static void attacher_duty_text(double percent, char ret[DUTY_TEXT_LEN])
+{
+    double unit = percent >= 10 ? 1 : percent >= 0.1 ? 10 : 1000, rounded = floor(percent * unit) / unit;
+
+    (void)snprintf(ret, DUTY_TEXT_LEN, "%.10g", rounded > 0.001 ? rounded : 0.001);
+}
+
 /* What may be done about it, beside the figures: what that kind of profile has. */
 static void attacher_explain_price(const struct attacher_price *price, const struct session_params *params, char *message, size_t message_len)
 {
-    double duty = params->duty > 0 ? params->duty : 100;
-    char choices[160];
+    char choices[256], duty[DUTY_TEXT_LEN];
 
+    attacher_duty_text((params->duty > 0 ? params->duty : 100) * params->max_overhead / price->percent, duty);
     if (params->event == EVENT_CUSTOM)
-        (void)snprintf(choices, sizeof(choices), "raise max_overhead=, or have functions add and remove that are called less often");
+        (void)snprintf(choices, sizeof(choices), "raise max_overhead=, have functions add and remove that are called less often, or count "
+                       "calls alone, for a part of the time: profile?event=uprobe:PATH:SYMBOL&duty=%s", duty);
     else if (params->event == EVENT_HEAP)
-        (void)snprintf(choices, sizeof(choices), "raise max_overhead=, or load the library libcprofd-heap.so into the process, which costs less");
+        (void)snprintf(choices, sizeof(choices), "ask for what is allocated alone, in a part of the time (allocs?seconds=10&duty=%s), raise "
+                       "max_overhead=, or load the library libcprofd-heap.so into the process, which costs less", duty);
     else
-        (void)snprintf(choices, sizeof(choices), "attach them for a part of the time alone (duty=%.2g), raise max_overhead=, or probe what is called "
-                       "less often", duty * params->max_overhead / price->percent);
+        (void)snprintf(choices, sizeof(choices), "attach them for a part of the time alone (duty=%s), raise max_overhead=, or probe what is called "
+                       "less often", duty);
     (void)snprintf(message, message_len, "event %.200s: overhead: it happens about %.0f times a second of the process's CPU time, and each "
                    "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; %s",
                    params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead, choices);

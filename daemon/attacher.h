@@ -63,9 +63,6 @@ struct attacher_request {
     const struct copy_request *copy; /* events that copy stacks, in place of programs; NULL: none */
 };
 
-/* Attaches the session's probes, once each process's memory lock was tried. 0 or -errno. */
-int attacher_probes(const struct attacher_request *q, struct attachment *a);
-
 int attacher_main(int sock, void *arg); /* arg: struct attacher_request */
 
 /* What went wrong, for the user: an HTTP status and a message. */

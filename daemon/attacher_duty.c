@@ -1,19 +1,33 @@
-/* What a cycle is made of is told to the loop as it was, not as it was meant: attaching may take long. */
+/* Spans are told to the loop as they were, not as they were meant: attaching may take long. Their lengths are random, so that in the long run no
+ * program that does the same at regular times has its probes attached at the same part of that each time. */
 #include "daemon/attacher_duty.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "bpf/sampler.h"
 #include "daemon/attacher.h"
+#include "daemon/attacher_locks.h"
+#include "util/cleanup.h"
 #include "util/clock.h"
 
+/* A slice and the pause behind it, on average. To attach takes the target's memory lock and some milliseconds, so that more of them would cost more;
+ * with fewer a short window would have none (DUTY_LEAST_NS, daemon/session_params.h). */
 #define DUTY_CYCLE_NS NSEC_PER_SEC
+/* For the memory locks of all of the host's processes: a slice that can't be had within that is left out. */
+#define DUTY_LOCKS_NS (2 * NSEC_PER_SEC)
 
 static void duty_resume(const struct attacher_request *q)
 {
+    struct session_ctl *ctl = &q->sampler->ctl[q->slot];
+
+    __atomic_store_n(&ctl->slice, ctl->slice + 1, __ATOMIC_RELEASE);
     __atomic_store_n(&q->progress->attached_since_ns, monotonic_ns(), __ATOMIC_RELEASE);
-    __atomic_store_n(&q->sampler->ctl[q->slot].paused, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&ctl->paused, 0, __ATOMIC_RELEASE);
 }
 
 /* To detach may take long, and hits come until it is done: from here on they do not count. The sum is noted first: who reads between the
@@ -27,19 +41,64 @@ static void duty_pause(const struct attacher_request *q)
     __atomic_store_n(&progress->attached_since_ns, 0, __ATOMIC_RELEASE);
 }
 
-void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty *ret)
+uint64_t attacher_duty_span(uint64_t mean_ns, uint64_t random)
+{
+    return mean_ns / 2 + (mean_ns ? random % mean_ns : 0);
+}
+
+static uint64_t duty_after(uint64_t mean_ns)
 {
     uint64_t random, now_ns = monotonic_ns();
 
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = now_ns; /* whose last digits nobody chose either */
+    return now_ns + attacher_duty_span(mean_ns, random);
+}
+
+void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty *ret)
+{
     *ret = (struct attacher_duty){.next_ns = UINT64_MAX};
     if (q->params->duty == 0)
         return;
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-        random = now_ns; /* spans that begin at any time are as good */
     ret->on_ns = (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS);
-    ret->began_ns = now_ns - random % DUTY_CYCLE_NS;
-    ret->next_ns = now_ns + ret->on_ns;
+    ret->off_ns = DUTY_CYCLE_NS - ret->on_ns;
     duty_resume(q);
+    ret->next_ns = duty_after(ret->on_ns);
+}
+
+bool attacher_duty_is_on(const struct attacher_request *q, const struct attacher_duty *duty)
+{
+    return duty->on_ns == 0 || q->progress->attached_since_ns;
+}
+
+int attacher_duty_keep(struct attacher_duty *duty, const struct role_file *file)
+{
+    struct role_place *places;
+
+    if (duty->on_ns == 0)
+        return 0;
+    if (duty->n_more == DUTY_MAX_MORE)
+        return -ENOBUFS;
+    AUTO_CLOSE int fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    places = calloc(file->n, sizeof(*places));
+    if (!places)
+        return -ENOMEM;
+    memcpy(places, file->places, file->n * sizeof(*places));
+    duty->more[duty->n_more++] = (struct role_file){.fd = TAKE_FD(fd), .places = places, .n = file->n};
+    return 0;
+}
+
+static int duty_attach(const struct attacher_request *q, const struct attacher_duty *duty, struct attachment *a)
+{
+    int r = attacher_try_locks_within(q->progress, DUTY_LOCKS_NS);
+
+    if (r == 0 && q->params->event != EVENT_HEAP)
+        return attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    for (size_t i = 0; r == 0 && i < q->n_files + duty->n_more; i++)
+        r = attach_heap(q->sampler, q->slot, (uint32_t)q->pid, i < q->n_files ? &q->files[i] : &duty->more[i - q->n_files], a);
+    return r;
 }
 
 int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
@@ -47,15 +106,16 @@ int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *d
     if (q->progress->attached_since_ns) {
         duty_pause(q);
         attach_pause(a);
-        do
-            duty->began_ns += DUTY_CYCLE_NS;
-        while (duty->began_ns <= monotonic_ns());
-        duty->next_ns = duty->began_ns;
+        duty->next_ns = duty_after(duty->off_ns);
         return 0;
     }
-    int r = attacher_probes(q, a);
-    if (r == 0)
+    int r = duty_attach(q, duty, a);
+    if (r == 0) {
         duty_resume(q);
-    duty->next_ns = monotonic_ns() + duty->on_ns; /* to attach takes long as well */
-    return r;
+        duty->next_ns = duty_after(duty->on_ns); /* to attach takes long as well */
+        return 0;
+    }
+    attach_pause(a);
+    duty->next_ns = duty_after(duty->off_ns);
+    return r == -EBUSY || r == -ESRCH ? 0 : r; /* a lock is not given; or the target has ended, which others tell */
 }

@@ -27,6 +27,7 @@ static const struct param_spec specs[] = {
     {"unit", "text", "at most 15 printable bytes", "count", "of weights", param_custom_unit, .watch = true},
     PARAM_DELTA_SECONDS, PARAM_DEBUG("0: a profile; else text"), PARAM_FOCUS, PARAM_FORMAT, PARAM_SYMBOLIZE, PARAM_UNWIND, PARAM_MAX_OVERHEAD,
     PARAM_IGNORED("gc", "none"),
+    PARAM_NO_DUTY("a value is open until its remove is seen, so each has to be; profile?event=uprobe:PATH:SYMBOL&duty=PERCENT counts calls"),
 };
 static const struct param_table custom_params = PARAM_TABLE(specs);
 

@@ -344,6 +344,11 @@ int param_duty(struct param_parse *p, const struct param_spec *spec, const char 
     return 0;
 }
 
+int param_no_duty(struct param_parse *p, const struct param_spec *spec, const char *value)
+{
+    return param_refuse(p, "\"duty\": %s", spec->description);
+}
+
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value)
 {
     double percent;

@@ -54,6 +54,7 @@ int param_rate(struct param_parse *p, const struct param_spec *spec, const char 
 int param_heap_rate(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_fraction(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_duty(struct param_parse *p, const struct param_spec *spec, const char *value);
+int param_no_duty(struct param_parse *p, const struct param_spec *spec, const char *value);
 int param_max_overhead(struct param_parse *p, const struct param_spec *spec, const char *value);
 /* As Go reads it: what is no number is 0. 1 and 2: texts. */
 int param_debug(struct param_parse *p, const struct param_spec *spec, const char *value);
@@ -96,7 +97,9 @@ int param_ignored(struct param_parse *p, const struct param_spec *spec, const ch
      .watch = true}
 #define PARAM_DUTY \
     {"duty", "number", "(0, 100]", "100", \
-     "per cent of the time that probes are attached, a part of each second: what is seen then stands for the rest as well", param_duty}
+     "per cent of the time that probes are attached, in slices, about one each second: what is seen then stands for all of the window", param_duty}
+/* Of kinds that show what is live; refused with these words. */
+#define PARAM_NO_DUTY(description) {"duty", "none", "nothing", "none", description, param_no_duty}
 #define PARAM_DELTA_SECONDS \
     {"seconds", "integer", "[1, 3600]", "all since the process is watched", "only what accrues in so many seconds from now on", \
      param_delta_seconds}

@@ -19,12 +19,15 @@ static uint64_t attached_ns(const struct attacher_progress *progress)
 void recorder_duty_open(struct recorder *r)
 {
     r->attached_before_ns = attached_ns(r->progress);
+    r->slices_before = recorder_ctl(r)->slice - (__atomic_load_n(&r->progress->attached_since_ns, __ATOMIC_ACQUIRE) != 0);
 }
 
 void recorder_duty_close(struct recorder *r)
 {
-    if (r->attached_ns == 0)
-        r->attached_ns = attached_ns(r->progress) - r->attached_before_ns;
+    if (r->attached_ns > 0)
+        return;
+    r->attached_ns = attached_ns(r->progress) - r->attached_before_ns;
+    r->slices = recorder_ctl(r)->slice - r->slices_before;
 }
 
 uint64_t recorder_hit_ns(const struct recorder *r)
@@ -35,4 +38,14 @@ uint64_t recorder_hit_ns(const struct recorder *r)
 uint64_t recorder_attached_ns(const struct recorder *r)
 {
     return r->params.duty > 0 ? r->attached_ns : 0;
+}
+
+uint32_t recorder_slices(const struct recorder *r)
+{
+    return r->params.duty > 0 ? r->slices : 0;
+}
+
+uint64_t recorder_attached_so_far_ns(const struct recorder *r)
+{
+    return attached_ns(r->progress);
 }

@@ -7,6 +7,7 @@ void recorder_heap_fill(const struct recorder *r, struct session_ctl *ctl)
     ctl->heap = 1;
     ctl->heap_index = r->params.heap_index;
     ctl->rate = r->params.rate;
+    ctl->allocs_alone = r->params.duty > 0;
     ctl->standing = 1;
     ctl->at_entry = !r->params.heap_sites;
 }

@@ -36,7 +36,8 @@ struct recorder {
     struct attacher_progress *progress; /* shared with the attacher */
     bool ready, ending, standing, at_entry;
     uint64_t hit_ns;
-    uint64_t attached_before_ns, attached_ns; /* before the window, and in it */
+    uint64_t attached_before_ns, attached_ns; /* with duty=: before the window, and in it */
+    uint32_t slices_before, slices;           /* of slices, the same; one that the window's beginning cuts is in it */
     unsigned n_more; /* files that the attacher is at */
     bool orphaned; /* freed by its owner while events were attached: destroyed once they are detached */
     int counts_fd, records_fd;

@@ -26,6 +26,8 @@
 #define BUDGET_WAITS_IDLE_PART 1
 /* What a target is taken to use itself, at least, of the time in which probes are hit. */
 #define BUDGET_LEAST_PART 1000
+/* With duty=: a comparison needs one part in so many of the time that probes are attached on average. */
+#define BUDGET_SLICE_PART 4
 /* Beyond this nothing is left that were worth the name of a profile. */
 #define BUDGET_MAX_THIN 256
 
@@ -77,6 +79,17 @@ struct budget_share {
     double samples, hits;
 };
 
+/* With duty=, how many times as long as between two marks probes are attached in a time of that length on average: slices come at random. 0: next to
+ * none was between them. */
+static double recording_usual(const struct recording *rec, const struct recording_mark *from, const struct recording_mark *to)
+{
+    double usual_ns = rec->params.duty / 100 * (double)(to->at_ns - from->at_ns), attached_ns = (double)(to->attached_ns - from->attached_ns);
+
+    if (rec->params.duty == 0)
+        return 1;
+    return attached_ns < usual_ns / BUDGET_SLICE_PART ? 0 : usual_ns / attached_ns;
+}
+
 /* What it cost between two marks. False: too short to tell. */
 static bool recording_share(const struct recording *rec, const struct recording_mark *from, const struct recording_mark *to, struct budget_share *ret)
 {
@@ -84,10 +97,11 @@ static bool recording_share(const struct recording *rec, const struct recording_
 
     if (used_ns < least_ns)
         used_ns = least_ns;
-    if (used_ns < BUDGET_LEAST_CPU_NS)
+    double usual = recording_usual(rec, from, to);
+    if (used_ns < BUDGET_LEAST_CPU_NS || usual == 0)
         return false;
-    ret->samples = (double)(to->overhead_ns - from->overhead_ns) / (double)used_ns;
-    ret->hits = recording_hits_share(rec, to->hits - from->hits, used_ns);
+    ret->samples = usual * (double)(to->overhead_ns - from->overhead_ns) / (double)used_ns;
+    ret->hits = usual * recording_hits_share(rec, to->hits - from->hits, used_ns);
     return true;
 }
 
@@ -137,6 +151,7 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
     uint64_t rest_ns = (monotonic_ns() - now.at_ns) * BUDGET_READING_PART;
     rec->spent.again_ns = now.at_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
     now.hits = recorder_ctl(rec->recorder)->hits;
+    now.attached_ns = recorder_attached_so_far_ns(rec->recorder);
     recording_compare(rec, &now);
 }
 
@@ -151,9 +166,10 @@ void recording_budget_open(struct recording *rec)
 {
     struct timeval interval = {.tv_usec = BUDGET_INTERVAL_US};
 
-    if (rec->watch || rec->params.duty > 0) /* a whole cycle of its probes */
+    if (rec->watch || rec->params.duty > 0) /* about a slice of its probes */
         interval = (struct timeval){.tv_sec = BUDGET_STANDING_INTERVAL_S};
-    rec->spent.compared = (struct recording_mark){.at_ns = monotonic_ns(), .cpu_ns = rec->cpu_open_ns};
+    rec->spent.compared = (struct recording_mark){.at_ns = monotonic_ns(), .cpu_ns = rec->cpu_open_ns,
+                                                  .attached_ns = recorder_attached_so_far_ns(rec->recorder)};
     rec->spent.long_ago = rec->spent.compared;
     (void)event_add(rec->budget, &interval); /* where that fails, no time is left to compare either */
 }

@@ -113,6 +113,12 @@ static bool heap_is_sound(const struct heap_function *f)
     return memchr(f->name, '\0', sizeof(f->name)) && memchr(f->insn, '\0', sizeof(f->insn)) && is_plain_utf8(f->name) && is_plain_utf8(f->insn);
 }
 
+/* Where probes come and go nothing is followed: of what tells that objects go or move nothing is probed. */
+static bool heap_is_left_alone(const struct recording *rec, uint32_t kind)
+{
+    return rec->params.duty > 0 && (kind == HEAP_FREE || kind == HEAP_UNMAP || kind == HEAP_SITE_FREE || kind == HEAP_SITE_UNTRACKED);
+}
+
 /* An allocator that samples by itself stands before the others, which would tell the same once more. */
 static void heap_forget(struct recording *rec)
 {
@@ -152,9 +158,11 @@ static void heap_take(struct recording *rec, int fd, const struct heap_function 
 
     for (size_t i = 0; i < n; i++) {
         const struct heap_function *f = &functions[i];
-        if (!heap_is_sound(f))
+        if (!heap_is_sound(f) || heap_is_left_alone(rec, f->kind))
             continue;
         bool probed = f->kind >= HEAP_MALLOC && f->kind < (sites ? HEAP_CALL_KINDS : HEAP_SITE_ALLOC);
+        if (rec->params.duty > 0 && f->kind == HEAP_REMAP) /* of what nobody followed, or nobody knows whose it is */
+            probed = false;
         heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
         heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
         if (probed)

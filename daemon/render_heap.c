@@ -18,6 +18,14 @@ static int compare_counts(const void *va, const void *vb)
     return r ? r : (a->epoch > b->epoch) - (a->epoch < b->epoch);
 }
 
+/* Whole numbers, of all of the window. */
+static uint64_t heap_estimate(const struct render_job *job, uint64_t counted)
+{
+    uint64_t scaled = render_times(counted, job->raw->params.scale);
+
+    return scaled > UINT64_MAX / 2 ? scaled >> HEAP_FRACTION_BITS : HEAP_ROUND(scaled);
+}
+
 /* Of one stack, n of them. */
 static void heap_sum(const struct render_job *job, const struct raw_count *const *counts, size_t n, struct render_heap *ret)
 {
@@ -31,7 +39,7 @@ static void heap_sum(const struct render_job *job, const struct raw_count *const
     if (counts[0]->key.epoch < job->raw->params.exec_epoch) /* the exec took it along */
         freed = allocated;
     *ret = (struct render_heap){
-        .value = {HEAP_ROUND(allocated.samples), HEAP_ROUND(allocated.weight)},
+        .value = {heap_estimate(job, allocated.samples), heap_estimate(job, allocated.weight)},
         .live_objects = allocated.samples > freed.samples ? HEAP_ROUND(allocated.samples - freed.samples) : 0,
         .live_bytes = allocated.weight > freed.weight ? HEAP_ROUND(allocated.weight - freed.weight) : 0,
     };

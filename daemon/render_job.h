@@ -165,6 +165,8 @@ struct render_job {
 };
 
 uint64_t render_plus(uint64_t a, uint64_t b); /* stops at UINT64_MAX */
+/* By raw_params.scale, rounded down; it stops there, too. */
+uint64_t render_times(uint64_t value, uint32_t scale);
 
 /* ---- render_samples.c */
 

@@ -18,6 +18,15 @@ uint64_t render_plus(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
+uint64_t render_times(uint64_t value, uint32_t scale)
+{
+    if (scale == 0)
+        return value;
+    if (value / 1000 > UINT64_MAX / scale - 1)
+        return UINT64_MAX;
+    return render_plus(value / 1000 * scale, value % 1000 * scale / 1000);
+}
+
 /* ---- stacks by their hash */
 
 struct stack_entry {
@@ -350,7 +359,7 @@ static uint64_t render_scaled(struct render_job *job, uint64_t weight)
     uint64_t scale = job->raw->params.scale;
 
     if (scale == 0 || weight > (UINT64_MAX - 1000) / scale)
-        return weight;
+        return render_times(weight, (uint32_t)scale);
     weight = weight * scale + job->unscaled;
     job->unscaled = weight % 1000;
     return weight / 1000;
@@ -362,7 +371,8 @@ static int render_put_sample(struct render_job *job, struct profile *p, const st
     char comm[CPROFD_COMM_LEN + 1] = "";
     uint32_t state = job->raw->params.releases || job->raw->params.custom || sample->heap ? SAMPLE_STATE_NONE : sample->key->state;
     const struct render_heap *heap = sample->heap;
-    const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(render_scaled(job, sample->value->weight)),
+    uint64_t weight = heap ? heap->value.weight : render_scaled(job, sample->value->weight);
+    const int64_t values[RAW_MAX_TYPES] = {render_value(sample->value->samples), render_value(weight),
                                            heap ? render_value(heap->live_objects) : 0, heap ? render_value(heap->live_bytes) : 0};
 
     memcpy(comm, sample->key->comm, CPROFD_COMM_LEN);

@@ -85,6 +85,23 @@ static void settle_types(struct session_params *params)
     (void)snprintf(t->default_type, sizeof(t->default_type), "%.63s", t->type[1]);
 }
 
+/* What is seen in slices says nothing of what is live: which of what was allocated in them was freed between them is not seen. */
+static int settle_duty(struct param_parse *p)
+{
+    struct session_params *params = &p->params;
+
+    if (params->duty == 0)
+        return 0;
+    if (params->event != EVENT_UPROBE && params->event != EVENT_USDT && params->event != EVENT_HEAP)
+        return param_refuse(p, "\"duty\" goes with probes (uprobe, usdt) alone");
+    if (params->duration_ns < DUTY_LEAST_NS)
+        return param_refuse(p, "\"duty\" goes with \"seconds\", of %g at least: probes are attached about once a second, and what is seen then "
+                            "stands for all of a window", (double)DUTY_LEAST_NS / NSEC_PER_SEC);
+    if (params->event == EVENT_HEAP)
+        params->types.n = 2;
+    return 0;
+}
+
 static int settle(struct param_parse *p, uint32_t max_hz)
 {
     const struct session_params *params = &p->params;
@@ -100,8 +117,9 @@ static int settle(struct param_parse *p, uint32_t max_hz)
         return param_refuse(p, "\"unit\" goes with \"weight\": of values that are counted alone there is none");
     if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))
         return param_refuse(p, "\"unwind=copy\" goes with cpu-clock, hardware, software and raw events: probes, tracepoints and waits need BPF");
-    if (params->duty > 0 && params->event != EVENT_UPROBE && params->event != EVENT_USDT)
-        return param_refuse(p, "\"duty\" goes with probes (uprobe, usdt) alone");
+    r = settle_duty(p);
+    if (r < 0)
+        return r;
     if (params->waker && params->kernel)
         return param_refuse(p, "\"waker=1\" shows the user stacks of who waits and who wakes: not with \"kernel=1\"");
     if (copy && params->audit)

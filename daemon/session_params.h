@@ -10,9 +10,13 @@
 #include "daemon/custom_spec.h"
 #include "daemon/event_table.h"
 #include "daemon/raw_types.h"
+#include "util/clock.h"
 
 /* unwind=. AUTO is settled as the session begins: TABLES where the programs are loaded, else COPY. */
 enum session_unwind_way { SESSION_UNWIND_AUTO, SESSION_UNWIND_TABLES, SESSION_UNWIND_FP, SESSION_UNWIND_COPY };
+
+/* With duty= a window has a slice at least, of those that come once a second on average, and never more than one and a half apart. */
+#define DUTY_LEAST_NS (2 * NSEC_PER_SEC)
 
 struct session_params {
     struct raw_types types; /* of the profile */

@@ -340,6 +340,24 @@ static int session_raw_settled(struct raw_writer *w, const struct settle_result 
     return e;
 }
 
+static int session_raw_duty(struct raw_writer *w, const struct recorder *r, const struct session_params *p, const struct session_facts *facts)
+{
+    const struct session_ctl *ctl = recorder_ctl(r);
+    uint64_t attached_ns = recorder_attached_ns(r);
+    int e = raw_writer_fact(w, "duty", "%g", p->duty);
+
+    e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)attached_ns);
+    e = e ? e : raw_writer_fact(w, "slices", "%u", recorder_slices(r));
+    if (attached_ns > 0) {
+        double cost_ns = (double)(ctl->overhead_ns + ctl->hits * recorder_hit_ns(r));
+        e = e ? e : raw_writer_fact(w, "scaled", "%.3f: what was seen in these slices, times that",
+                                    session_raw_scale(facts->window_ns, attached_ns) / 1000.0);
+        return e ? e : raw_writer_fact(w, "slowed_percent", "%.1f: so much of one CPU the probes took while they were attached; by as much a thread "
+                                       "that never waits did less meanwhile, which is not made up for", 100 * cost_ns / (double)attached_ns);
+    }
+    return e ? e : raw_writer_fact(w, "warning.duty", "no slice fell into the window: nothing was seen");
+}
+
 static int session_raw_facts(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
                              const struct session_facts *facts, const struct recorder_data *data, uint64_t lost_access)
 {
@@ -350,10 +368,8 @@ static int session_raw_facts(struct raw_writer *w, const struct recorder *r, con
     e = e ? e : raw_writer_fact(w, "unwind", "%s", session_raw_unwind(ctl, p));
     e = e ? e : recording_unwind_facts(facts->unwind, w);
     e = e ? e : recording_probe_facts(facts->probe, recorder_hit_ns(r), w);
-    if (p->duty > 0) {
-        e = e ? e : raw_writer_fact(w, "duty", "%g", p->duty);
-        e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)recorder_attached_ns(r));
-    }
+    if (p->duty > 0)
+        e = e ? e : session_raw_duty(w, r, p, facts);
     if (p->event == EVENT_DUMP)
         return e ? e : session_raw_common_facts(w, facts, data, lost_access);
     e = e ? e : session_raw_since(w, facts);

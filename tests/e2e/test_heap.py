@@ -449,10 +449,84 @@ def test_refused_where_it_would_cost_too_much(daemon, busy):
     """The answer has the figures, and what to do."""
     reply = heap(daemon, busy.pid, seconds=1)
     assert reply.status == 409 and "overhead" in reply.text and "max_overhead=5" in reply.text and "%" in reply.text, reply
-    assert "libcprofd-heap.so" in reply.text and "duty" not in reply.text, reply
+    assert "libcprofd-heap.so" in reply.text and re.search(r"allocs\?seconds=10&duty=[0-9.]+\)", reply.text), reply
     assert daemon.request("PUT", f"/pid/{busy.pid}/watch?kinds=heap").status == 409
     profile = load(heap(daemon, busy.pid, seconds=1, max_overhead=1000000))
     assert profile.fact("probe.hit_ns") > 0 and profile.total("inuse_space") <= 64 * 8192, profile.facts
+
+
+PACED = """
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void)
+{
+    struct pollfd in = {.fd = 0, .events = POLLIN};
+    static void *volatile kept;
+    char line[16];
+    printf("ready\\n");
+    fflush(stdout);
+    for (long n = 0;;) {
+        for (int i = 0; i < 20; i++, n++) {
+            kept = malloc(1000);
+            free(kept);
+        }
+        if (poll(&in, 1, 1) > 0) {
+            if (read(0, line, sizeof(line)) <= 0)
+                return 0;
+            printf("%ld\\n", n);
+            fflush(stdout);
+        }
+    }
+}
+"""
+
+
+@pytest.fixture
+def paced(tmp_path):
+    """A program that allocates for a moment each millisecond, and tells how often it did so far. In step with nothing of ours."""
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    (tmp_path / "paced.c").write_text(PACED)
+    subprocess.run(["cc", "-O1", "-w", "-o", tmp_path / "paced", tmp_path / "paced.c"], check=True)
+    with subprocess.Popen([tmp_path / "paced"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+
+        def count():
+            process.stdin.write("?\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        process.count = count
+        yield process
+        process.kill()
+
+
+def test_allocations_for_a_part_of_the_time(daemon, paced):
+    """What is seen while probes are attached is scaled by how long that was. What is live is not known, and not shown."""
+    before = paced.count()
+    reply = heap(daemon, paced.pid, kind="allocs", seconds=5, duty=30, rate=1, max_overhead=1000000)
+    done = paced.count() - before
+    profile = load(reply)
+    assert profile.sample_types == TYPES[:2] and profile.facts["duty"] == "30" and profile.fact("slices") > 0, profile.facts
+    window, attached = profile.fact("window_ns"), profile.fact("attached_ns")
+    objects = profile.total("alloc_objects")
+    assert 0 < attached < window and float(profile.facts["scaled"].split(":")[0]) == pytest.approx(window / attached, abs=0.002), profile.facts
+    assert objects == pytest.approx(profile.fact("heap.sampled") * window / attached, rel=0.001, abs=2), profile.facts
+    assert profile.total("alloc_space") == pytest.approx(1000 * objects, rel=0.001, abs=1000), profile.folded()
+    assert profile.fact("heap.sampled") < done and "free" not in profile.facts["heap.functions"], (done, profile.facts)
+    assert not re.search("heap.(untracked|replaced|lost_frees)", " ".join(profile.facts)), profile.facts
+
+
+@pytest.mark.parametrize(
+    "kind, parameters, says",
+    [("heap", {"seconds": 5}, "allocs?seconds=N&duty=PERCENT"), ("allocs", {}, "\"seconds\", of 2 at least"),
+     ("allocs", {"seconds": 1}, "\"seconds\", of 2 at least"), ("custom", {"seconds": 5, "add": "f", "remove": "g"}, "event=uprobe:PATH:SYMBOL&duty=")],
+)
+def test_duty_where_it_makes_no_sense(daemon, kind, parameters, says):
+    reply = daemon.get(f"/pid/{os.getpid()}/debug/pprof/{kind}", duty=10, **parameters)
+    assert reply.status == 400 and says in reply.text, reply
 
 
 def test_bursts_end_a_window(daemon, tmp_path):

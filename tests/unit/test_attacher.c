@@ -9,6 +9,7 @@
 #include "bpf/sampler.h"
 #include "bpf/uprobe_price.h"
 #include "daemon/attacher.h"
+#include "daemon/attacher_duty.h"
 #include "daemon/attacher_returns.h"
 #include "util/cleanup.h"
 
@@ -99,15 +100,52 @@ START_TEST(test_return_probes_that_kill)
 }
 END_TEST
 
-static void explain_price(enum event_kind event)
+static void explain_price_of(enum event_kind event, double percent)
 {
-    const struct attacher_message failed = {.stage = ATTACHER_PRICE, .error = -EDQUOT, .price = {.hit_ns = 700, .per_second = 1e6, .percent = 70}};
+    const struct attacher_message failed = {.stage = ATTACHER_PRICE, .error = -EDQUOT,
+                                            .price = {.hit_ns = 700, .per_second = 1e6, .percent = percent}};
     const struct session_params params = {.event = event, .event_text = "x", .max_overhead = 5};
 
     ck_assert_int_eq(attacher_explain(&failed, &params, message, sizeof(message)), 409);
+}
+
+static void explain_price(enum event_kind event)
+{
+    explain_price_of(event, 70);
     ck_assert_ptr_nonnull(strstr(message, "each probe costs 700 ns: 70.0 %"));
     ck_assert_ptr_nonnull(strstr(message, "max_overhead="));
 }
+
+/* What is named is within the budget, and a number that the parameter takes. */
+START_TEST(test_duty_that_fits)
+{
+    static const struct {
+        double percent;
+        const char *duty;
+    } fits[] = {{5.01, "(duty=99)"}, {30.2, "(duty=16)"}, {70, "(duty=7.1)"}, {72.1, "(duty=6.9)"}, {10000, "(duty=0.05)"}, {30000, "(duty=0.016)"},
+                {1e9, "(duty=0.001)"}};
+
+    for (size_t i = 0; i < sizeof(fits) / sizeof(fits[0]); i++) {
+        explain_price_of(EVENT_UPROBE, fits[i].percent);
+        ck_assert_msg(strstr(message, fits[i].duty) != NULL, "%s: %s", fits[i].duty, message);
+    }
+}
+END_TEST
+
+/* Half to one and a half of the mean, whatever the random number is; and on average the mean. */
+START_TEST(test_spans_of_duty)
+{
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t span = attacher_duty_span(1000000, i * 0x9e3779b97f4a7c15);
+        ck_assert(span >= 500000 && span < 1500000);
+        sum += span;
+    }
+    ck_assert(sum > 980000000 && sum < 1020000000);
+    ck_assert_uint_eq(attacher_duty_span(0, 7), 0);
+}
+END_TEST
 
 /* No parameter is named that the kind of profile does not take. */
 START_TEST(test_choices)
@@ -116,10 +154,10 @@ START_TEST(test_choices)
     ck_assert_ptr_nonnull(strstr(message, "duty=7.1"));
     ck_assert_ptr_null(strstr(message, "libcprofd-heap.so"));
     explain_price(EVENT_CUSTOM);
-    ck_assert_ptr_null(strstr(message, "duty="));
+    ck_assert_ptr_nonnull(strstr(message, "profile?event=uprobe:PATH:SYMBOL&duty=7.1"));
     ck_assert_ptr_null(strstr(message, "libcprofd-heap.so"));
     explain_price(EVENT_HEAP);
-    ck_assert_ptr_null(strstr(message, "duty="));
+    ck_assert_ptr_nonnull(strstr(message, "allocs?seconds=10&duty=7.1)"));
     ck_assert_ptr_nonnull(strstr(message, "libcprofd-heap.so"));
 }
 END_TEST
@@ -132,6 +170,8 @@ int main(void)
     tcase_add_test(c, test_other_faults);
     tcase_add_test(c, test_return_probes_that_kill);
     tcase_add_test(c, test_choices);
+    tcase_add_test(c, test_duty_that_fits);
+    tcase_add_test(c, test_spans_of_duty);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

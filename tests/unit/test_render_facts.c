@@ -1,6 +1,7 @@
 /* What a profile counts and says of itself: joins, filters, ends, facts, warnings, the quality format. */
 #include <errno.h>
 
+#include "bpf/heap.h"
 #include "daemon/facts.h"
 #include "tests/unit/render_fixture.h"
 
@@ -46,6 +47,31 @@ START_TEST(test_weights_stand_for_more)
     ck_assert_uint_gt(before, 0);
     ck_assert_int_eq(samples, 15);
     ck_assert_int_eq(weight, (int64_t)(before * 3333 / 1000));
+    reader_free(pb);
+}
+END_TEST
+
+/* Of allocations that were seen for a part of the time, objects and bytes stand for more, by the fractions that they are counted with. */
+START_TEST(test_allocations_stand_for_more)
+{
+    b.params.scale = 4500;
+    b.params.heap = 1;
+    b.params.types.n = 2;
+    uint64_t stack = build_stack(&b, NULL, 0, (uint64_t[]){0x10010, 0x10081}, 2, STACK_END_ROOT);
+    build_count(&b, stack, 3 << HEAP_FRACTION_BITS);
+    b.counts[b.n_counts - 1].value.weight = (1000 << HEAP_FRACTION_BITS) + (1 << (HEAP_FRACTION_BITS - 1));
+    build_count(&b, stack, 0);
+    b.counts[b.n_counts - 1].key.state = HEAP_COUNT_FREE;
+    build_count(&b, build_stack(&b, NULL, 0, (uint64_t[]){0x10020, 0x10091}, 2, STACK_END_ROOT), UINT64_MAX);
+    Perftools__Profiles__Profile *pb = fixture_profile(&f, &b, NULL);
+    ck_assert_uint_eq(pb->n_sample, 2);
+    for (size_t i = 0; i < 2; i++) {
+        bool huge = pb->sample[i]->value[0] != 14; /* 13.5 */
+        ck_assert_uint_eq(pb->sample[i]->n_value, 2);
+        ck_assert_int_eq(pb->sample[i]->value[1], huge ? pb->sample[i]->value[1] : 4502); /* 4502.25 */
+        ck_assert_int_gt(pb->sample[i]->value[0], 0);
+        ck_assert(!huge || pb->sample[i]->value[0] == (int64_t)(UINT64_MAX >> HEAP_FRACTION_BITS));
+    }
     reader_free(pb);
 }
 END_TEST
@@ -458,6 +484,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_weights_stand_for_more);
+    tcase_add_test(tc, test_allocations_stand_for_more);
     tcase_add_test(tc, test_counts_and_late_samples_are_one);
     tcase_add_test(tc, test_counts_without_a_stack_are_lost_and_said);
     tcase_add_test(tc, test_names_of_threads_are_any_bytes);

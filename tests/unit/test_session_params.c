@@ -70,6 +70,7 @@ static const struct {
     {"event=uprobe:lib.so:f", "must be absolute"}, {"event=uprobe::", "SYMBOL is empty"}, {"event=uprobe:/x:", "SYMBOL is empty"},
     {"event=uprobe:/x:a:b", "single colon in SYMBOL"},
     {"duty=5", "goes with probes"}, {"event=uprobe:/x:f&duty=0", "out of bounds"}, {"event=uprobe:/x:f&duty=101", "out of bounds"},
+    {"event=uprobe:/x:f&duty=5&seconds=1.9", "\"seconds\", of 2 at least"},
     {"event=uprobe:/x:f&duty=x", "not a number"},
     {"event=uprobe:/x::ret", "separator"}, {"event=uprobe:/x:f:ret%2B0x4", "single colon"}, {"event=uprobe:/x:f%2B0x11111111111111111", "16 digits"},
     {"event=uprobe:/x:%2B0x1", "SYMBOL is empty"}, {"event=uprobe:/x:%0a", "control characters"}, {"event=uprobe:/x:%ff", "not UTF-8"},
