@@ -60,6 +60,18 @@ static void cumulative_answer_none(struct server *server, struct http_request *r
     http_reply_error(request, 409, "%s", message);
 }
 
+static void cumulative_answer_anew(struct server *server, struct http_request *request, pid_t pid)
+{
+    http_reply_header(request, "Retry-After", "1");
+    http_reply_error(request, 503, "watching this process is being begun anew: ask again");
+}
+
+static void cumulative_answer_otherwise(struct server *server, struct http_request *request, pid_t pid)
+{
+    http_reply_error(request, 409, "process %d is watched with other parameters: /pid/%d/watch shows them; leave them out here, or ask "
+                                   "with seconds=", pid, pid);
+}
+
 static void cumulative_read(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind,
                             const struct session_params *params)
 {
@@ -74,14 +86,23 @@ static void cumulative_read(struct server *server, struct http_request *request,
     } else if (!w) {
         oneshot_check(server, request, pid, cumulative_answer_none);
     } else if (!run) {
-        http_reply_header(request, "Retry-After", "1");
-        http_reply_error(request, 503, "watching this process is being begun anew: ask again");
+        oneshot_check(server, request, pid, cumulative_answer_anew);
     } else if (!cumulative_is_as_watched(http_request_query(request), params, &watch_wish(w)->params)) {
-        http_reply_error(request, 409, "process %d is watched with other parameters: /pid/%d/watch shows them; leave them out here, or ask "
-                                       "with seconds=", pid, pid);
+        oneshot_check(server, request, pid, cumulative_answer_otherwise);
     } else {
         session_read(server, request, pid, params, kind_metric(kind), run);
     }
+}
+
+/* A name that the process's watch was given for functions stands for these, where a query names none. */
+static void cumulative_take_functions(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind,
+                                      struct session_params *params)
+{
+    const struct evkeyvalq *query = http_request_query(request);
+    const struct watch *w = kind->declared && !has(query, "add") && !has(query, "remove") ? watch_find(server->watches, pid, kind) : NULL;
+
+    if (w)
+        params->custom = watch_wish(w)->params.custom;
 }
 
 void cumulative_start(struct server *server, struct http_request *request, pid_t pid, const struct kind *kind)
@@ -91,6 +112,7 @@ void cumulative_start(struct server *server, struct http_request *request, pid_t
     session_params_init(&params);
     params.duration_ns = 0;
     kind_record(kind, &params);
+    cumulative_take_functions(server, request, pid, kind, &params);
     if (!kind_parse_query(server, request, kind, &params))
         return;
     if (params.duration_ns == 0) {

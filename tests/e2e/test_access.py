@@ -79,6 +79,16 @@ def test_own_process_and_a_strangers(daemon, owned_target, path):
         assert daemon.get(path.format(target.pid)).status == 200
 
 
+def test_what_is_watched_is_told_to_those_who_may_see_it(daemon, owned_target):
+    target = owned_target(OTHER)
+    assert daemon.request("PUT", f"/pid/{target.pid}/watch?kinds=mutex&fraction=2").status == 204
+    path = f"/pid/{target.pid}/debug/pprof/mutex?fraction=3"
+    status, body = Asker(NOBODY).get(daemon.url(path))
+    assert status == 403 and b"watched" not in body, body
+    reply = daemon.get(path)
+    assert reply.status == 409 and "watched with other parameters" in reply.text, reply
+
+
 def test_list_shows_what_the_asker_may_see(daemon, owned_target):
     mine, strangers = owned_target(NOBODY), owned_target(OTHER)
     status, body = Asker(NOBODY).get(daemon.url("/"), "-H", "Accept: application/json")

@@ -369,7 +369,11 @@ def test_several_by_functions_have_names(daemon, start_target):
     assert listed["memory"]["sample_types"] == ["memory/count", "weight/bytes"]
     assert get(daemon, target, "blobs.open", add="blob_open", remove="blob_close").status == 200
     assert get(daemon, target, "blobs.open", add="blob_close", remove="blob_open").status == 409
+    found = profile(daemon, target, "blobs.open", seconds=1)  # by its name alone: a window of its own, by the functions of the watch
+    assert found.sample_types == [("blobs.open", "count")] and found.total("blobs.open") == 0 and found.facts["custom.adds_at"], found.facts
+    assert get(daemon, target, "blobs.open", seconds=1, skip=0).status == 200
     assert daemon.request("DELETE", f"/pid/{target.pid}/watch?kinds=blobs.open").status == 204
+    assert get(daemon, target, "blobs.open", seconds=1).status == 404
     assert get(daemon, target, "blobs.open").status == 404 and get(daemon, target, "memory").status == 200
     reply = get(daemon, target, "blobs.open", seconds=1, add="blob_open", remove="blob_close")
     assert reply.status == 200 and load(reply).sample_types == [("blobs.open", "count")]
