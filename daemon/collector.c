@@ -298,6 +298,12 @@ static int collector_open_path(struct collector *c, const struct worker_message 
 {
     const char *name = need->u.need.name;
     bool whole = memchr(name, '\0', sizeof(need->u.need.name));
+    uint32_t named;
+
+    if (whole && name[0] && !strchr(name, '/')) {
+        int r = mapping_table_find_named(c->table, name, &named);
+        return r < 0 ? r : collector_open_object(c, named);
+    }
     uint32_t mapped = whole && name[0] == '/' ? mapping_table_find(c->table, name) : RAW_NO_OBJECT;
     int fd = mapped != RAW_NO_OBJECT ? collector_open_object(c, mapped) : -ENOENT;
 

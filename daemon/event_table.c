@@ -162,8 +162,9 @@ static int parse_path(const char *text, struct session_params *p, const char **r
     if (!end)
         return refuse(error, "event: a separator is missing; write uprobe:PATH:SYMBOL or usdt:PATH:PROVIDER:NAME, with an empty "
                              "PATH for the process's main binary");
-    if (end != text && *text != '/')
-        return refuse(error, "event: PATH must be absolute, as the process sees it, or empty for its main binary");
+    if (end != text && *text != '/' && memchr(text, '/', (size_t)(end - text)))
+        return refuse(error, "event: PATH must be absolute, as the process sees it, or the name alone of a file that it maps (libc.so.6), or empty "
+                             "for its main binary");
     if (end != text) {
         int r = copy_part(p->object, sizeof(p->object), text, (size_t)(end - text), "PATH", error);
         if (r < 0)

@@ -423,6 +423,34 @@ uint32_t mapping_table_find(const struct mapping_table *t, const char *path)
     return RAW_NO_OBJECT;
 }
 
+static bool is_named(const char *path, const char *name, bool loosely)
+{
+    const char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
+    size_t len = strlen(name);
+
+    return slash && strncmp(last, name, len) == 0 && last[len] == (loosely ? '.' : '\0');
+}
+
+int mapping_table_find_named(const struct mapping_table *t, const char *name, uint32_t *ret)
+{
+    uint32_t found = RAW_NO_OBJECT;
+
+    for (int loosely = 0; loosely < 2 && found == RAW_NO_OBJECT; loosely++) {
+        for (size_t i = 0; i < t->live.n; i++) {
+            uint32_t object = t->live.items[i].object;
+            if (object == RAW_NO_OBJECT || object == found || !is_named(t->files.strings + t->files.objects[object].path, name, loosely))
+                continue;
+            if (found != RAW_NO_OBJECT)
+                return -ENOTUNIQ;
+            found = object;
+        }
+    }
+    if (found == RAW_NO_OBJECT)
+        return -ENOENT;
+    *ret = found;
+    return 0;
+}
+
 void mapping_table_cut(const struct mapping_table *t, uint64_t *ret_mappings, uint64_t *ret_files)
 {
     *ret_mappings = t->past_cut + t->most_cut;

@@ -73,6 +73,9 @@ int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret
 
 /* The object of that path which is mapped now; RAW_NO_OBJECT: none is. */
 uint32_t mapping_table_find(const struct mapping_table *t, const char *path);
+/* The one that is mapped now whose path ends in that name, a library's without its version too ("libc.so", "libc"). 0; -ENOENT; -ENOTUNIQ: there are
+ * several. */
+int mapping_table_find_named(const struct mapping_table *t, const char *name, uint32_t *ret);
 
 /* The mappings of the program's own file as they are now, one after another; NULL past the last. Borrowed, until the next look. */
 const struct raw_mapping *mapping_table_program(const struct mapping_table *t, size_t index);

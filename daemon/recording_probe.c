@@ -113,6 +113,13 @@ static void recording_on_places(struct worker_job *job, const struct worker_resu
 
 /* ---- the way there */
 
+static const char *probe_file_error(int error, bool by_name)
+{
+    if (by_name && error == -ENOENT)
+        return "it maps none of that name for execution";
+    return by_name && error == -ENOTUNIQ ? "it maps several of that name for execution: write the path of one" : strerror(-error);
+}
+
 /* The probed file has come from the collector. */
 void recording_find_places(struct recording *rec, int error, int fd)
 {
@@ -123,8 +130,8 @@ void recording_find_places(struct recording *rec, int error, int fd)
 
     (void)snprintf(probe.symbol, sizeof(probe.symbol), "%s", rec->params.symbol);
     if (error < 0) {
-        (void)snprintf(message, sizeof(message), "event %.300s: the process's file can't be opened: %s",
-                       rec->params.event_text, strerror(-error));
+        (void)snprintf(message, sizeof(message), "event %.300s: the process's file can't be opened: %s", rec->params.event_text,
+                       probe_file_error(error, rec->params.object[0] != '/' && rec->params.object[0]));
         recording_fail(rec, 400, message);
         return;
     }

@@ -32,7 +32,7 @@ enum worker_file_kind {
     WORKER_FILE_DEBUG,      /* a debug file for objects[index]: debug_kind, name, build_id */
     WORKER_FILE_KALLSYMS,   /* /proc/kallsyms */
     WORKER_FILE_VDSO,       /* an image of the vdso */
-    WORKER_FILE_PATH, /* name: an absolute path as the target sees it, "" its main binary; asked by the loop,
+    WORKER_FILE_PATH, /* name: an absolute path as the target sees it, the last part of one that it maps, "" its main binary; asked by the loop,
                          for probes */
     WORKER_FILE_PERF_MAP, /* the target's perf map (daemon/jit_files.h) */
     WORKER_FILE_JITDUMP,  /* objects[index], if it is the target's jitdump */

@@ -254,6 +254,34 @@ START_TEST(test_final_of_other_sizes)
 }
 END_TEST
 
+/* By the last part of its path, a library without its version too, if that is one file's alone. */
+START_TEST(test_find_named)
+{
+    static const struct {
+        const char *name;
+        int error;
+        unsigned object; /* in the order of their mappings */
+    } cases[] = {{"one", 0, 0}, {"libx.so.6", 0, 1}, {"libx.so", 0, 1}, {"libx", 0, 1}, {"two", -ENOTUNIQ, 0}, {"liby", -ENOTUNIQ, 0},
+                 {"liby.so.1", 0, 4},
+                 {"lib", -ENOENT, 0}, {"on", -ENOENT, 0}, {"[data]", -ENOENT, 0}};
+    static const char *const paths[] = {"/nowhere/one", "/nowhere/libx.so.6", "/nowhere/a/two", "/nowhere/b/two", "/nowhere/liby.so.1",
+                                        "/nowhere/liby.so.2"};
+    struct fixture f = begin("");
+    FILE *maps = maps_begin();
+    for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        fprintf(maps, "%x-%x r-xp 00000000 08:01 %u %s\n", (0x100 + i) << 12, (0x101 + i) << 12, i + 1, paths[i]);
+    fprintf(maps, "200000-201000 r-xp 00001000 08:01 1 %s\n", paths[0]); /* once more */
+    fclose(maps);
+    ck_assert_int_eq(mapping_table_snapshot(f.table, &f.target, 1), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t object = UINT32_MAX;
+        ck_assert_msg(mapping_table_find_named(f.table, cases[i].name, &object) == cases[i].error, "%s", cases[i].name);
+        ck_assert_uint_eq(object, cases[i].error ? UINT32_MAX : mapping_table_find(f.table, paths[cases[i].object]));
+    }
+    end(&f);
+}
+END_TEST
+
 /* ---- bounds */
 
 static void many_lines(size_t n, const char *name)
@@ -518,6 +546,7 @@ int main(void)
     tcase_add_test(tc, test_final);
     tcase_add_test(tc, test_now);
     tcase_add_test(tc, test_final_of_other_sizes);
+    tcase_add_test(tc, test_find_named);
     tcase_add_test(tc, test_too_many_mappings);
     tcase_add_test(tc, test_live);
     tcase_add_test(tc, test_live_files);
