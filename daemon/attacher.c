@@ -31,15 +31,28 @@ static int attacher_attach_tracepoint(const struct attacher_request *q, struct a
     return attach_tracepoint(q->sampler, q->slot, category, name, a);
 }
 
+/* While they are tried, progress says so. */
+static int attacher_locks(const struct attacher_request *q)
+{
+    q->progress->stage = ATTACHER_LOCKS;
+    int r = attacher_try_locks(q->progress);
+    q->progress->stage = ATTACHER_EVENTS;
+    return r;
+}
+
+static int attacher_attach_go(const struct attacher_request *q, struct attachment *a)
+{
+    int r = attacher_locks(q);
+    return r < 0 ? r : attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
+}
+
 /* Those that have several files: of allocators, and of custom profiles. */
 static int attacher_attach_files(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     bool heap = q->params->event == EVENT_HEAP;
     int r = heap ? attach_heap_maps(q->sampler, q->slot) : attach_custom_maps(q->sampler, q->slot, a);
 
-    q->progress->stage = ATTACHER_LOCKS;
-    attacher_try_locks(q->progress);
-    q->progress->stage = ATTACHER_EVENTS;
+    r = r < 0 ? r : attacher_locks(q);
     r = r < 0 || !heap ? r : attacher_returns_check(q);
     if (r == 0)
         attacher_price_learn(q);
@@ -54,10 +67,8 @@ static int attacher_attach_files(const struct attacher_request *q, struct attach
 static int attacher_attach_probes(const struct attacher_request *q, struct attachment *a, struct attacher_price *ret_price)
 {
     attacher_price_learn(q);
-    q->progress->stage = ATTACHER_LOCKS;
-    attacher_try_locks(q->progress);
-    q->progress->stage = ATTACHER_EVENTS;
-    int r = attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
+    int r = attacher_locks(q);
+    r = r < 0 ? r : attach_probes(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, q->n_places, a);
     if (r < 0)
         return r;
     q->progress->stage = ATTACHER_PRICE;
@@ -77,10 +88,7 @@ static int attacher_attach(const struct attacher_request *q, struct attachment *
     case EVENT_USDT:
         return attacher_attach_probes(q, a, ret_price);
     case EVENT_GO:
-        q->progress->stage = ATTACHER_LOCKS;
-        attacher_try_locks(q->progress);
-        q->progress->stage = ATTACHER_EVENTS;
-        return attach_go(q->sampler, q->slot, q->probe_fd, (uint32_t)q->pid, q->places, a);
+        return attacher_attach_go(q, a);
     case EVENT_CUSTOM:
     case EVENT_HEAP:
         return attacher_attach_files(q, a, ret_price);

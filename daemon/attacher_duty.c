@@ -117,5 +117,5 @@ int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *d
     }
     attach_pause(a);
     duty->next_ns = duty_after(duty->off_ns);
-    return r == -EBUSY || r == -ESRCH ? 0 : r; /* a lock is not given; or the target has ended, which others tell */
+    return r == -EBUSY || r == -EINTR || r == -ESRCH ? 0 : r; /* locks are not given; or the target has ended, which others tell */
 }

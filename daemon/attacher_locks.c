@@ -24,12 +24,14 @@ static void cleanup_dir(DIR **d)
         (void)closedir(*d);
 }
 
-void attacher_try_locks(struct attacher_progress *progress)
+int attacher_try_locks(struct attacher_progress *progress)
 {
     CLEANUP(cleanup_dir) DIR *proc = opendir("/proc");
     struct dirent *entry;
 
-    while (proc && (entry = readdir(proc))) {
+    if (!proc)
+        return -errno;
+    while ((entry = readdir(proc))) {
         char path[64], byte;
         if (!isdigit((unsigned char)entry->d_name[0]))
             continue;
@@ -41,6 +43,7 @@ void attacher_try_locks(struct attacher_progress *progress)
         (void)!read(fd, &byte, 1);
     }
     progress->lock_of = 0;
+    return 0;
 }
 
 int attacher_try_locks_within(struct attacher_progress *progress, uint64_t ns)
@@ -48,19 +51,18 @@ int attacher_try_locks_within(struct attacher_progress *progress, uint64_t ns)
     const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
     uint64_t began_ns = monotonic_ns();
     pid_t parent = getpid(), pid = fork(), ended = 0;
+    int status = 0;
 
     if (pid < 0)
         return -errno;
     if (pid == 0) {
         (void)syscall(SYS_close_range, 3, ~0u, 0);
-        if (child_die_with_parent(parent) == 0)
-            attacher_try_locks(progress);
-        _exit(0);
+        _exit(child_die_with_parent(parent) == 0 && attacher_try_locks(progress) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
     }
-    while ((ended = waitpid(pid, NULL, WNOHANG)) == 0 && monotonic_ns() - began_ns < ns)
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && monotonic_ns() - began_ns < ns)
         (void)nanosleep(&pause, NULL);
-    if (ended != 0)
-        return 0;
+    if (ended != 0) /* one that did not come to its end has not tried all */
+        return ended == pid && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS ? 0 : -EINTR;
     (void)kill(pid, SIGKILL);
     return -EBUSY;
 }

@@ -419,6 +419,11 @@ static void recorder_on_ended(struct child *c, bool timed_out, uint64_t cpu_ns, 
         recorder_drain(r); /* even one that was killed: its end has detached all, and what was counted is there */
         return;
     }
+    if (r->ready && !r->copy && !recorder_is_dump(r)) {
+        r->ops.lost(r, timed_out && r->n_more > 0 ? "probing a file that the process has loaded later took too long, and ended all its probes"
+                                                  : "the process that holds what was attached died", r->userdata);
+        return;
+    }
     recorder_fail(r, 503, timed_out ? "attaching the events took too long" : "the process that attaches the events died");
 }
 
@@ -522,7 +527,10 @@ void recorder_end(struct recorder *r)
     assert(!r->ending);
     r->ending = true;
     recorder_sched_close(r);
-    recorder_ask_end(r);
+    if (r->attacher)
+        recorder_ask_end(r);
+    else
+        recorder_drain(r); /* it was lost */
 }
 
 void recorder_free(struct recorder *r)

@@ -25,11 +25,14 @@ struct recorder_ops {
     void (*ready)(struct recorder *r, void *userdata);
     /* After recorder_prepare. */
     void (*prepared)(struct recorder *r, void *userdata);
-    /* Once, in place of ready, or after it when the attacher was lost: an HTTP status and a message. */
+    /* Once, in place of ready, or after it when the attacher was lost and nothing that was counted is to be had: an HTTP status and a message. */
     void (*failed)(struct recorder *r, int status, const char *message, void *userdata);
     /* Where stacks are copied: the target exec'd, ended or mapped new code (of programs, that is told by notices.h). The recorder must
      * not be freed in it. */
     void (*notice)(struct recorder *r, const struct session_notice *notice, void *userdata);
+    /* After ready, when the attacher was lost, and all that it had attached with it: what was counted by then is there after recorder_end.
+     * why: static. */
+    void (*lost)(struct recorder *r, const char *why, void *userdata);
     /* After recorder_more, in their order: 0 or -errno. */
     void (*more)(struct recorder *r, int error, void *userdata);
     /* After recorder_end: all is detached, all records and counts are in. */
@@ -70,7 +73,7 @@ void recorder_close(struct recorder *r); /* the window ends; may have ended in B
 int recorder_read(struct recorder *r);
 /* For a standing one, once a second or so: makes room for new stacks. */
 void recorder_tidy(struct recorder *r);
-void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed */
+void recorder_end(struct recorder *r);   /* detach and read out; ends in drained or failed, before it returns where the attacher was lost */
 
 const struct session_ctl *recorder_ctl(const struct recorder *r);
 /* Once ready: what a hit of its probes costs, a sample aside; 0: it has none, or nobody knows. */

@@ -104,8 +104,8 @@ void recording_close(struct recording *rec)
     rec->phase = PHASE_CLOSING;
     (void)event_del(rec->budget);
     rec->ops.closed(rec, rec->userdata);
-    recorder_end(rec->recorder);
     recording_finish_collector(rec);
+    recorder_end(rec->recorder); /* which may end all */
 }
 
 void recording_check_done(struct recording *rec)

@@ -75,6 +75,20 @@ static void recording_on_recorder_failed(struct recorder *r, int status, const c
     recording_fail(userdata, status, message);
 }
 
+/* A window ends with what there is; a watch begins anew. */
+static void recording_on_recorder_lost(struct recorder *r, const char *why, void *userdata)
+{
+    struct recording *rec = userdata;
+
+    if (rec->phase != PHASE_OPEN) {
+        recording_fail(rec, 503, why);
+        return;
+    }
+    rec->lost = true;
+    rec->ended = why;
+    recording_close(rec);
+}
+
 static void recording_on_drained(struct recorder *r, void *userdata)
 {
     struct recording *rec = userdata;
@@ -114,7 +128,7 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
 {
     static const struct recorder_ops ops = {
         .ready = recording_on_recorder_ready, .prepared = recording_on_recorder_prepared, .failed = recording_on_recorder_failed,
-        .notice = recording_on_recorder_notice,
+        .notice = recording_on_recorder_notice, .lost = recording_on_recorder_lost,
         .more = recording_on_recorder_more, .drained = recording_on_drained,
     };
     struct recorder_config config = {

@@ -4,11 +4,12 @@
 import concurrent.futures
 import os
 import re
+import signal
 import time
 
 import pytest
 
-from daemon import PROGRAMS
+from daemon import PROGRAMS, descendants, wait_for
 from profiles import load
 
 CALLED = os.path.join(PROGRAMS, "called")
@@ -124,6 +125,48 @@ def test_probes_for_a_part_of_the_time(daemon, start_target):
     # Attached, it is many times as slow: without the pauses the program would have come no further than that.
     spins = after["functions"]["spins"]["calls"] - before["functions"]["spins"]["calls"]
     assert spins > 3 * hits, (spins, profile.facts)
+
+
+def test_a_file_by_its_name(daemon, start_target):
+    """As in add= of custom profiles: the last part of the path of what is mapped will do."""
+    target = start_target("called")
+    reply = daemon.profile(target.pid, seconds=0.1, event="uprobe:called:called_returns")
+    assert reply.status == 200 and load(reply).facts["probe"].startswith("called_returns ("), reply
+    reply = daemon.profile(target.pid, seconds=0.1, event="uprobe:nosuch.so:called_returns")
+    assert reply.status == 400 and "maps none of that name" in reply.text, reply
+
+
+def holders(daemon):
+    """The daemon's processes that have probes attached."""
+    found = []
+    for pid in descendants(daemon.pid)[1:]:
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if any("bpf_link" in link or "perf_event" in link for link in links):
+            found.append(pid)
+    return found
+
+
+def test_a_window_outlives_what_holds_its_probes(daemon, start_target):
+    """It ends there, with what was counted, and says so."""
+    target = start_target("called", "spin=1")
+    others = holders(daemon)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for wait in (0.5, 2, 8):  # which may be before the window has begun
+            pending = pool.submit(
+                daemon.profile, target.pid, seconds=60, event=f"uprobe:{CALLED}:called_returns", period=1000, max_overhead=1000000
+            )
+            mine = wait_for(lambda: [pid for pid in holders(daemon) if pid not in others], "probes are attached", 30)
+            time.sleep(wait)
+            os.kill(mine[0], signal.SIGKILL)
+            reply = pending.result()
+            if reply.status == 200:
+                break
+    profile = load(reply)
+    assert "died" in profile.facts["ended"] and int(profile.facts["window_ns"]) < 59e9, profile.facts
+    assert profile.total("called_returns_event") > 0, profile.facts
 
 
 def test_detaching_under_load(daemon, start_target):
