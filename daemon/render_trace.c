@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/render_labels.h"
 #include "pprof/exec_trace.h"
+#include "pprof/strings.h"
 #include "pprof/vec.h"
 #include "util/cleanup.h"
 
@@ -183,6 +185,8 @@ struct trace_input {
     VEC(struct exec_frame) frames;
     VEC(uint32_t) refs;
     VEC(struct exec_stack) stacks;
+    VEC(struct exec_label) labels;
+    struct strings texts; /* of labels */
     VEC(struct exec_name) names;
     VEC(struct exec_note) notes;
     char *keys; /* of notes */
@@ -193,6 +197,8 @@ static void trace_input_deinit(struct trace_input *in)
     vec_free(&in->frames);
     vec_free(&in->refs);
     vec_free(&in->stacks);
+    vec_free(&in->labels);
+    strings_deinit(&in->texts);
     vec_free(&in->names);
     vec_free(&in->notes);
     free(in->keys);
@@ -238,9 +244,26 @@ static int trace_add_frame(struct render_job *job, struct trace_input *in, struc
     return 0;
 }
 
+static int trace_add_labels(struct render_job *job, struct trace_input *in, const struct render_sample *sample)
+{
+    struct render_labels own;
+
+    render_labels_read(job, sample->stack, &own);
+    render_labels_count(job, sample->stack, sample->value->samples);
+    if (vec_reserve(&in->labels, own.n) < 0)
+        return -ENOMEM;
+    for (size_t i = 0; i < own.n; i++) {
+        uint32_t key, value;
+        if (strings_intern(&in->texts, own.list[i].key, &key) < 0 || strings_intern(&in->texts, own.list[i].str, &value) < 0)
+            return -ENOMEM;
+        vec_push(&in->labels, ((struct exec_label){strings_get(&in->texts, key), strings_get(&in->texts, value)}));
+    }
+    return (int)own.n;
+}
+
 static int trace_add_stack(struct render_job *job, struct trace_input *in, const struct render_sample *sample)
 {
-    struct exec_stack stack = {.first = (uint32_t)in->refs.n, .rooted = sample->end == STACK_END_ROOT};
+    struct exec_stack stack = {.first = (uint32_t)in->refs.n, .first_label = (uint32_t)in->labels.n, .rooted = sample->end == STACK_END_ROOT};
     bool unmapped = false;
 
     for (size_t i = 0; i < render_frame_count(sample); i++) {
@@ -251,6 +274,10 @@ static int trace_add_stack(struct render_job *job, struct trace_input *in, const
     }
     render_judge(job, sample, unmapped);
     stack.n = (uint32_t)(in->refs.n - stack.first);
+    int n_labels = trace_add_labels(job, in, sample);
+    if (n_labels < 0)
+        return n_labels;
+    stack.n_labels = (uint32_t)n_labels;
     if (vec_reserve(&in->stacks, 1) < 0)
         return -ENOMEM;
     vec_push(&in->stacks, stack);
@@ -316,7 +343,8 @@ static void trace_point(struct trace_input *in, const struct render_job *job)
     in->trace = (struct exec_trace){
         .events = job->trace ? job->trace->events.items : NULL, .n_events = job->trace ? job->trace->events.n : 0,
         .frames = in->frames.items, .n_frames = in->frames.n, .refs = in->refs.items, .n_refs = in->refs.n,
-        .stacks = in->stacks.items, .n_stacks = in->stacks.n, .names = in->names.items, .n_names = in->names.n,
+        .stacks = in->stacks.items, .n_stacks = in->stacks.n,
+        .labels = in->labels.items, .n_labels = in->labels.n, .names = in->names.items, .n_names = in->names.n,
         .start_ns = params->end_monotonic_ns - (uint64_t)params->duration_ns, .end_ns = params->end_monotonic_ns,
         .pid = params->pid, .process = trace_process_name(in, params->pid), .call_name = trace_call_name,
     };
@@ -366,8 +394,8 @@ static int trace_encode(struct render_job *job, struct trace_input *in, uint8_t 
 int render_encode_trace(struct render_job *job, uint8_t **ret_data, size_t *ret_len)
 {
     CLEANUP(trace_input_deinit) struct trace_input in = {0};
-    int r = 0;
 
+    int r = strings_init(&in.texts, job->raw->params.end_monotonic_ns);
     render_prove_roots(job);
     for (size_t i = 0; i < job->n_samples && r == 0; i++)
         r = trace_add_stack(job, &in, &job->samples[i]);

@@ -60,9 +60,15 @@ struct exec_frame {
     bool starts_threads;  /* libc's or the loader's, before a thread's own function: not shown at a stack's root */
 };
 
+/* What the thread had said of what it did (include/cprofd/labels.h). */
+struct exec_label {
+    const char *key, *value; /* no key twice in a stack */
+};
+
 /* frames[refs[first .. first + n)], leaf first, inlined functions as frames of their own. */
 struct exec_stack {
     uint32_t first, n;
+    uint32_t first_label, n_labels;
     bool rooted; /* its last frame is where the thread began */
 };
 
@@ -84,6 +90,8 @@ struct exec_trace {
     size_t n_refs;
     const struct exec_stack *stacks;
     size_t n_stacks;
+    const struct exec_label *labels;
+    size_t n_labels;
     const struct exec_name *names; /* of one tid's, the last counts */
     size_t n_names;
     const struct exec_note *notes; /* what the trace says of itself */

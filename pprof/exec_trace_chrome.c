@@ -163,6 +163,21 @@ static void chrome_duration(struct chrome_writer *w, uint64_t since_ns, uint64_t
     bytes_printf(&w->out, ",\"dur\":%" PRIu64 ".%03u", (until_ns - since_ns) / 1000, (unsigned)((until_ns - since_ns) % 1000));
 }
 
+/* Within the arguments. */
+static void chrome_labels(struct chrome_writer *w, uint32_t stack)
+{
+    const struct exec_trace *t = w->order->trace;
+    const struct exec_stack *s = stack != EXEC_NO_STACK ? &t->stacks[stack - 1] : NULL;
+    for (uint32_t i = 0; s && i < s->n_labels; i++) {
+        bytes_put_text(&w->out, i > 0 ? "," : ",\"labels\":{");
+        chrome_string(w, t->labels[s->first_label + i].key);
+        bytes_put_byte(&w->out, ':');
+        chrome_string(w, t->labels[s->first_label + i].value);
+    }
+    if (s && s->n_labels > 0)
+        bytes_put_byte(&w->out, '}');
+}
+
 /* Ends what a thread has been doing; made_up: when, nobody has recorded. */
 static void chrome_slice(struct chrome_writer *w, uint32_t thread, uint64_t until_ns, bool made_up)
 {
@@ -176,7 +191,10 @@ static void chrome_slice(struct chrome_writer *w, uint32_t thread, uint64_t unti
     chrome_begin(w, 'X', w->order->trace->pid, t->tid, now->since_ns);
     chrome_duration(w, now->since_ns, until_ns);
     chrome_name(w, words);
-    bytes_printf(&w->out, ",\"cat\":\"sched\",\"args\":{\"cpu\":%u%s}", now->cpu, made_up ? ",\"end\":\"made up: events were lost\"" : "");
+    bytes_printf(&w->out, ",\"cat\":\"sched\",\"args\":{\"cpu\":%u%s", now->cpu, made_up ? ",\"end\":\"made up: events were lost\"" : "");
+    if (now->state != EXEC_RUNNING)
+        chrome_labels(w, now->stack);
+    bytes_put_byte(&w->out, '}');
     if (now->state != EXEC_RUNNING)
         chrome_stack_reference(w, now->stack);
     bytes_put_byte(&w->out, '}');

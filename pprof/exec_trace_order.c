@@ -445,7 +445,8 @@ static bool event_valid(const struct exec_trace *t, const struct exec_event *e)
 static bool trace_valid(const struct exec_trace *t)
 {
     for (size_t i = 0; i < t->n_stacks; i++)
-        if (t->stacks[i].first > t->n_refs || t->stacks[i].n > t->n_refs - t->stacks[i].first)
+        if (t->stacks[i].first > t->n_refs || t->stacks[i].n > t->n_refs - t->stacks[i].first || t->stacks[i].first_label > t->n_labels ||
+            t->stacks[i].n_labels > t->n_labels - t->stacks[i].first_label)
             return false;
     for (size_t i = 0; i < t->n_refs; i++)
         if (t->refs[i] >= t->n_frames)

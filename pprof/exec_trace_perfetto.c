@@ -268,6 +268,21 @@ static uint32_t task_word(uint8_t state)
          : TASK_SLEEPS;
 }
 
+static void put_annotation(struct perfetto_writer *w, const char *name, const char *text)
+{
+    put_text(w, &w->inner, ANNOTATION_NAME, name);
+    put_text(w, &w->inner, ANNOTATION_STRING, text);
+    put_message(w, &w->message, EVENT_ANNOTATION, &w->inner);
+}
+
+static void put_labels(struct perfetto_writer *w, uint32_t stack)
+{
+    const struct exec_trace *t = w->order->trace;
+    const struct exec_stack *s = stack != EXEC_NO_STACK ? &t->stacks[stack - 1] : NULL;
+    for (uint32_t i = 0; s && i < s->n_labels; i++)
+        put_annotation(w, t->labels[s->first_label + i].key, t->labels[s->first_label + i].value);
+}
+
 static void begin_wait(struct perfetto_writer *w, uint32_t thread, uint64_t time_ns, uint8_t state, uint16_t call, uint32_t stack)
 {
     char words[EXEC_WORDS_BYTES];
@@ -278,6 +293,7 @@ static void begin_wait(struct perfetto_writer *w, uint32_t thread, uint64_t time
     put_number(&w->message, EVENT_NAME_IID, name);
     if (iid != 0)
         put_number(&w->message, EVENT_CALLSTACK_IID, iid);
+    put_labels(w, stack);
     put_packet(w, time_ns, PACKET_TRACK_EVENT, SEQUENCE_NEEDED);
 }
 
@@ -292,6 +308,7 @@ static void end_wait(struct perfetto_writer *w, const struct exec_step *s)
         put_fixed(&w->message, EVENT_FLOW, ++w->flows);
         if (iid != 0)
             put_number(&w->message, EVENT_CALLSTACK_IID, iid);
+        put_labels(w, s->stack);
         put_packet(w, s->time_ns, PACKET_TRACK_EVENT, SEQUENCE_NEEDED);
     }
     put_number(&w->message, EVENT_TYPE, EVENT_END);
@@ -368,9 +385,7 @@ static void put_mark(struct perfetto_writer *w, uint64_t time_ns, const char *na
     put_number(&w->message, EVENT_TRACK, PERFETTO_PROCESS_TRACK);
     put_text(w, &w->message, EVENT_NAME, name);
     for (size_t i = 0; i < n_notes; i++) {
-        put_text(w, &w->inner, ANNOTATION_NAME, w->order->trace->notes[i].key);
-        put_text(w, &w->inner, ANNOTATION_STRING, w->order->trace->notes[i].value);
-        put_message(w, &w->message, EVENT_ANNOTATION, &w->inner);
+        put_annotation(w, w->order->trace->notes[i].key, w->order->trace->notes[i].value);
     }
     put_packet(w, time_ns, PACKET_TRACK_EVENT, SEQUENCE_NEEDED);
 }

@@ -285,6 +285,29 @@ def test_kinds(daemon, start_target, kind, parameters, labels):
     assert all(sums[name] > 0 for name in labels), (profile.folded(), profile.comments)
 
 
+def test_traces(daemon, start_target):
+    """A wait has the labels that the thread began it with."""
+    target = start_target("labels", "only=wait_sell,wait_lock")
+
+    def is_met():
+        reply = daemon.get(f"/pid/{target.pid}/debug/pprof/trace", seconds=0.5, format="chrome", max_overhead=1000)
+        if reply.status == 503:  # of some kernels' switches too much is missing, now and then
+            return False
+        trace, found = reply.json(), collections.Counter()
+        for event in trace["traceEvents"]:
+            frame = event.get("sf")
+            while frame and event["ph"] == "X":
+                name, frame = trace["stackFrames"][str(frame)]["name"], trace["stackFrames"][str(frame)].get("parent")
+                labels = event["args"].get("labels", {})
+                if name in LABELS and not is_late(labels, LABELS[name]):
+                    assert labels == LABELS[name], event
+                    found[name] += 1
+        assert not found or int(trace["otherData"]["cprofd.labels.samples"]) > 0
+        return found["wait_sell"] > 0 and found["wait_lock"] > 0
+
+    wait_for(is_met, "a trace with waits of both", 60)
+
+
 def test_dumps(daemon, start_target):
     """A thread that waits has labels, too; text has them where Go's has those of goroutines."""
     target = start_target("labels", "only=wait_lock")

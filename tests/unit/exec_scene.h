@@ -26,7 +26,7 @@ static const struct exec_frame scene_frames[] = {
 };
 enum { SCENE_N_FRAMES = sizeof(scene_frames) / sizeof(*scene_frames) };
 
-/* Stacks: 1 whole, 2 without an end, 3 empty, 4 deeper than is shown, 5 nothing but what starts threads. */
+/* Stacks: 1 whole, with labels, 2 without an end, 3 empty, 4 deeper than is shown, 5 nothing but what starts threads. */
 enum { SCENE_STACKS = 5, SCENE_DEEP = 300 };
 
 struct scene {
@@ -54,6 +54,7 @@ static inline void scene_init(struct scene *s, uint64_t seed)
 {
     static const uint32_t whole[] = {6, 0, 1, 2, 3, 4, 5}, cut[] = {0, 1, 2}, start[] = {4, 5};
     static const struct exec_note notes[] = {{"cprofd.version", "1"}, {"cprofd.invented", "\xfe"}};
+    static const struct exec_label labels[] = {{"request", "/a\"b\xff"}, {"tenant", "7"}};
     static const struct exec_name names[] = {{SCENE_TID(0), "main"}, {SCENE_TID(1), "w\xff\"1\\"}, {77, "nobody"}};
     memset(s, 0, sizeof(*s));
     s->seed = seed;
@@ -62,13 +63,14 @@ static inline void scene_init(struct scene *s, uint64_t seed)
     memcpy(s->refs + 10, start, sizeof(start));
     for (uint32_t i = 0; i < SCENE_DEEP; i++)
         s->refs[12 + i] = i == SCENE_DEEP - 1 ? 3 : 2;
-    s->stacks[0] = (struct exec_stack){.first = 0, .n = 7, .rooted = true};
+    s->stacks[0] = (struct exec_stack){.first = 0, .n = 7, .n_labels = 2, .rooted = true};
     s->stacks[1] = (struct exec_stack){.first = 7, .n = 3};
     s->stacks[3] = (struct exec_stack){.first = 12, .n = SCENE_DEEP, .rooted = true};
     s->stacks[4] = (struct exec_stack){.first = 10, .n = 2, .rooted = true};
     s->trace = (struct exec_trace){
         .events = s->events, .frames = scene_frames, .n_frames = SCENE_N_FRAMES, .refs = s->refs, .n_refs = 12 + SCENE_DEEP,
-        .stacks = s->stacks, .n_stacks = SCENE_STACKS, .names = names, .n_names = 3, .notes = notes, .n_notes = 2,
+        .stacks = s->stacks, .n_stacks = SCENE_STACKS, .labels = labels, .n_labels = 2,
+        .names = names, .n_names = 3, .notes = notes, .n_notes = 2,
         .start_ns = SCENE_START, .end_ns = SCENE_START + 1000000000, .pid = SCENE_TID(0), .process = "sc\xff\"ene",
         .call_name = scene_call_name,
     };

@@ -246,6 +246,12 @@ START_TEST(test_input_that_does_not_add_up)
     scene.refs[0] = SCENE_N_FRAMES;
     ck_assert_int_eq(exec_order_build(&scene.trace, &order), -EINVAL);
     scene.refs[0] = 0;
+    scene.stacks[1].n_labels = 3;
+    ck_assert_int_eq(exec_order_build(&scene.trace, &order), -EINVAL);
+    scene.stacks[1].n_labels = 0;
+    scene.stacks[2].first_label = 3;
+    ck_assert_int_eq(exec_order_build(&scene.trace, &order), -EINVAL);
+    scene.stacks[2].first_label = 0;
     scene.trace.start_ns = scene.trace.end_ns + 1;
     ck_assert_int_eq(exec_order_build(&scene.trace, &order), -EINVAL);
     ck_assert_ptr_null(order);
@@ -411,6 +417,30 @@ START_TEST(test_stacks_begin_at_the_threads_function)
 }
 END_TEST
 
+static bool has(const uint8_t *data, size_t len, const char *text)
+{
+    return memmem(data, len, text, strlen(text));
+}
+
+/* A wait has those that the thread began it with; one without has none. */
+START_TEST(test_waits_have_labels)
+{
+    static const char labels[] = "\"labels\":{\"request\":\"/a\\u0022b", more[] = "\"tenant\":\"7\"}}";
+    for (uint32_t stack = 1; stack <= 2; stack++) {
+        AUTO_FREE uint8_t *perfetto = NULL, *chrome = NULL;
+        size_t len = 0;
+        scene.n_events = 0;
+        ADD(.type = EXEC_OUT, .time_ns = AT(50), .tid = 1001, .cpu = 1, .state = EXEC_LOCK, .stack = stack);
+        ORDER(o);
+        ck_assert_int_eq(exec_encode_chrome(o, &chrome, &len), 0);
+        ck_assert_int_eq(has(chrome, len, labels), stack == 1);
+        ck_assert_int_eq(has(chrome, len, more), stack == 1);
+        ck_assert_int_eq(exec_encode_perfetto(o, &perfetto, &len), 0);
+        ck_assert_int_eq(has(perfetto, len, "tenant") && has(perfetto, len, "request"), stack == 1);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("exec_trace");
@@ -429,6 +459,7 @@ int main(void)
     tcase_add_test(order, test_input_that_does_not_add_up);
     tcase_add_test(order, test_reasons_hold_the_words_that_viewers_sort_by);
     tcase_add_test(order, test_stacks_begin_at_the_threads_function);
+    tcase_add_test(order, test_waits_have_labels);
     suite_add_tcase(suite, order);
     TCase *random = tcase_create("random");
     tcase_add_checked_fixture(random, setup, NULL);
