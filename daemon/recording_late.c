@@ -77,7 +77,8 @@ int recording_late_facts(const struct recording *rec, const char *kind, struct r
 
     (void)snprintf(key, sizeof(key), "%s.loaded_later", kind);
     if (late->n_probed > 0)
-        e = raw_writer_fact(w, key, "%u: what these files did before their probes were there is missing", late->n_probed);
+        e = raw_writer_fact(w, key, "%u: what these files did before their probes were there is missing%s", late->n_probed,
+                            rec->heap ? ", but what an allocator among them had mapped by then counts as mapped by the program" : "");
     (void)snprintf(key, sizeof(key), "%s.later_unprobed", kind);
     if (late->n_failed > 0)
         e = e ? e : raw_writer_fact(w, key, "%u: what these files do is missing: %s", late->n_failed, strerror(-late->error));

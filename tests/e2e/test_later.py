@@ -1,5 +1,6 @@
 """What a process loads while it is watched: its allocator, or its profile, is probed from then on, and that is said."""
 
+import concurrent.futures
 import shutil
 import subprocess
 
@@ -131,7 +132,22 @@ def test_allocator(daemon, loads):
     assert profile.by_function(["keep_some", "keep_none"], "alloc_objects") == {"keep_some": 100, "keep_none": 50}, profile.folded()
     assert profile.by_function(["keep_some", "keep_none"], "inuse_space") == {"keep_some": 11200, "keep_none": 0}, profile.folded()
     assert profile.facts["heap.loaded_later"].startswith("1: ") and "heap.later_unprobed" not in profile.facts, profile.facts
+    assert "mapped by the program" in profile.facts["heap.loaded_later"], profile.facts
     daemon.request("DELETE", f"/pid/{pid}/watch")
+
+
+def test_allocator_that_becomes_too_dear(daemon, loads):
+    """The budget bounds what comes later, too: what it costs is known, and how often it is called is seen while it runs."""
+    often = "    for (int i = 0; i < 2000000; i++)\n        free(kept = malloc(16));"
+    pid, tell = loads(ALLOCATOR.replace("void work(void)\n{", "void work(void)\n{\n" + often))
+    begin(daemon, pid, "heap", max_overhead=5)
+    tell("l")
+    probed(daemon, pid, "heap", "heap.loaded_later")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(tell, "w")
+        wait_for(lambda: daemon.request("GET", f"/pid/{pid}/debug/pprof/heap").status == 409, "the watch ends", 60)
+        pending.result()
+    assert "overhead" in daemon.request("GET", f"/pid/{pid}/debug/pprof/heap").text
 
 
 def test_profile(daemon, loads):
