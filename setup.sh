@@ -31,7 +31,7 @@ BUILD_PACKAGES=(gcc clang llvm meson ninja-build pkg-config libc6-dev libbpf-dev
     libzstd-dev check
     curl python3)
 TEST_PACKAGES=(g++ musl-tools libssl-dev libx264-dev libc6-dbg elfutils dwz debuginfod libclang-rt-14-dev
-    systemtap-sdt-dev clang-tidy shellcheck python3-pytest python3-pytest-xdist sqlite3 procps
+    systemtap-sdt-dev clang-tidy shellcheck python3-pytest python3-pytest-xdist sqlite3 libjemalloc2 procps
     util-linux binutils debootstrap systemd-container qemu-system-x86 busybox-static debian-archive-keyring)
 
 read_os() {
@@ -41,7 +41,7 @@ read_os() {
     case $os in
     "debian 12")
         BUILD_PACKAGES+=(bpftool)
-        TEST_PACKAGES+=(linux-perf)
+        TEST_PACKAGES+=(linux-perf libmimalloc2.0 libtcmalloc-minimal4)
         ;;
     "ubuntu 24.04")
         BUILD_PACKAGES+=(linux-tools-common linux-tools-generic)
