@@ -142,12 +142,16 @@ def test_window(either, program):
 
 def test_text(daemon, program, watch):
     watch(program.pid, rate=1)
+    settled(daemon, program)
     program.truth("10")
     profile = load(heap(daemon, program.pid))
     text = heap(daemon, program.pid, debug=1).text
     objects, space, live_objects, live_space = (profile.total(each) for each, _ in TYPES)
     assert text.startswith(f"heap profile: {live_objects}: {live_space} [{objects}: {space}] @ heap/2\n"), text[:200]
-    assert re.search(r"\n10: 1000 \[10: 1000\] @( 0x[0-9a-f]+)+\n#\t0x[0-9a-f]+\tkeep_small\+0x[0-9a-f]+\t\S+heap\.c:\d+\n", text), text
+    n, all_bytes, *_ = max(sample.values for sample in profile.samples if sample.stack[0].function == "keep_small")
+    assert n >= 10 and all_bytes == 100 * n
+    counts = rf"{n}: {all_bytes} \[{n}: {all_bytes}\]"
+    assert re.search(rf"\n{counts} @( 0x[0-9a-f]+)+\n#\t0x[0-9a-f]+\tkeep_small\+0x[0-9a-f]+\t\S+heap\.c:\d+\n", text), text
 
 
 @pytest.mark.parametrize("debug", [0, 1])
