@@ -215,6 +215,22 @@ static __always_inline struct heap_call *call_of(const struct hit *h, bool make)
     return call;
 }
 
+/* The same for one that begins. NULL, too: it is a part of another. */
+static __always_inline struct heap_call *call_to_begin(const struct hit *h)
+{
+    struct heap_call *call = call_of(h, true);
+
+    if (!call) {
+        __sync_fetch_and_add(&h->s->lost_threads, 1);
+        return NULL;
+    }
+    /* The allocator calls itself. What operator new calls counts in its place: it has as good a chance, and is there alone where new has thrown. */
+    if (call->sp && h->sp <= call->sp && !call->may_throw)
+        return NULL;
+    call->sp = 0;
+    return call;
+}
+
 /* False: so many bytes don't exist. */
 static __always_inline bool wanted_bytes(const struct hit *h, __u64 *ret)
 {
@@ -276,15 +292,9 @@ static __noinline __u32 call_begins(REGS *regs, struct session_ctl *s, __u32 slo
     if (!s || !wanted_bytes(&h, &bytes))
         return NEXT_NOTHING; /* which fails */
     h.session = session_number(s, slot);
-    call = call_of(&h, true);
-    if (!call) {
-        __sync_fetch_and_add(&s->lost_threads, 1);
+    call = call_to_begin(&h);
+    if (!call)
         return NEXT_NOTHING;
-    }
-    /* The allocator calls itself. What operator new calls counts in its place: it has as good a chance, and is there alone where new has thrown. */
-    if (call->sp && h.sp <= call->sp && !call->may_throw)
-        return NEXT_NOTHING;
-    call->sp = 0;
     call->had_old = moves && live_take(slot, h.args[0], &call->old_object);
     call->sampled = sampled(&h, call, bytes);
     /* These may end in malloc, or begin there: who returns tells. */

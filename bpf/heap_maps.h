@@ -171,14 +171,9 @@ static __noinline __u32 map_begins(REGS *regs, struct session_ctl *s, __u32 slot
     if (kind == HEAP_UNMAP || (kind == HEAP_MAP && !args.wanted))
         return NEXT_NOTHING;
     h.session = session_number(s, slot);
-    call = call_of(&h, true);
-    if (!call) {
-        __sync_fetch_and_add(&s->lost_threads, 1);
+    call = call_to_begin(&h);
+    if (!call)
         return NEXT_NOTHING;
-    }
-    if (call->sp && h.sp <= call->sp && !call->may_throw)
-        return NEXT_NOTHING;
-    call->sp = 0;
     call->had_old = 0;
     if (kind == HEAP_REMAP && !remap_begins(regs, &h, call, &args))
         return NEXT_NOTHING;
