@@ -31,14 +31,10 @@ static __always_inline void session_new_image(struct session_ctl *s, struct task
         s->pending_exec = s->epoch;
 }
 
-/* Begins a new epoch where the target's address space or its executable pages are others than at the last sample; at the first one, than when
- * they were listed. */
-static __noinline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
+static __noinline void session_begin_epoch(struct session_ctl *s, __u32 slot, struct task_struct *task)
 {
     __u64 mm = (__u64)task->mm;
 
-    if (!mm)
-        return;
     if (!s->mm) {
         s->exec_vm = s->listed_vm ? s->listed_vm : task->mm->exec_vm;
         s->mm = mm;
@@ -51,4 +47,14 @@ static __noinline void session_follow(struct session_ctl *s, __u32 slot, struct 
         s->exec_vm = task->mm->exec_vm;
         notify(NOTICE_EPOCH, slot, s, 0);
     }
+}
+
+/* Begins a new epoch where the target's address space or its executable pages are others than at the last sample; at the first one, than when
+ * they were listed. */
+static __always_inline void session_follow(struct session_ctl *s, __u32 slot, struct task_struct *task)
+{
+    __u64 mm = (__u64)task->mm;
+
+    if (mm && (s->mm != mm || s->exec_vm != task->mm->exec_vm))
+        session_begin_epoch(s, slot, task);
 }

@@ -50,12 +50,17 @@ static __always_inline __u32 task_tid(struct task_struct *task)
     return self_level == 0 ? task->pid : pid_number(task->thread_pid);
 }
 
-/* The system call that a task is in; -1: none. */
-static __always_inline __s32 task_syscall(struct task_struct *task)
+/* The system call that a task with these registers is in; -1: none. */
+static __always_inline __s32 registers_syscall(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_arm64)
-    return ((struct pt_regs___a64 *)bpf_task_pt_regs(task))->syscallno;
+    return ((struct pt_regs___a64 *)regs)->syscallno;
 #else
-    return (__s32)((struct pt_regs___x86 *)bpf_task_pt_regs(task))->orig_ax;
+    return (__s32)((struct pt_regs___x86 *)regs)->orig_ax;
 #endif
+}
+
+static __always_inline __s32 task_syscall(struct task_struct *task)
+{
+    return registers_syscall((struct pt_regs *)bpf_task_pt_regs(task));
 }

@@ -112,12 +112,11 @@ static __always_inline void walk_kernel(void *ctx, struct stack_walk *walk)
     walk_kernel_frames(walk, bpf_get_stack(ctx, walk->frames, CPROFD_MAX_KERNEL_FRAMES * sizeof(__u64), 0));
 }
 
-/* What is known before the first step. */
-static __always_inline void walk_user_begin(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+/* What is known before the first step, the registers are in walk. */
+static __always_inline void walk_user_begin_at(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
 {
     __u64 space = s->space;
 
-    stack_first_registers(task, walk);
     walk->space = (__u32)space;
     walk->by_fp = s->unwind == UNWIND_BY_FRAME_POINTERS || walk->space == 0;
     if (space >> 32 != s->exec_epoch)
@@ -129,6 +128,12 @@ static __always_inline void walk_user_begin(struct session_ctl *s, struct task_s
     walk->exact = 1;
     walk->end = STACK_END_TOO_DEEP;
     stack_begin(walk);
+}
+
+static __always_inline void walk_user_begin(struct session_ctl *s, struct task_struct *task, struct stack_walk *walk)
+{
+    stack_first_registers(task, walk);
+    walk_user_begin_at(s, task, walk);
 }
 
 /* at_entry: the return address is at the stack's top. */

@@ -42,18 +42,20 @@ __noinline int session_charge(__u32 slot, __u32 tgid, __u64 spent_ns, __u32 even
     return 0;
 }
 
+__noinline int sessions_charge(__u32 tgid, __u64 slots, __u64 spent_ns, __u32 events)
+{
+    FOR_EACH_SLOT(slot, slots)
+        session_charge(slot, tgid, spent_ns, events);
+    return 0;
+}
+
 /* before_ns: when the event before it was. */
-__noinline int charge_sessions(__u32 tgid, __u64 slots, __u64 began_ns, __u64 before_ns)
+static __always_inline void charge_sessions(const struct sched_wishes *of, __u64 began_ns, __u64 before_ns)
 {
     __u32 shift = began_ns - before_ns < COST_FAST_NS ? COST_FAST_SHIFT : COST_SLOW_SHIFT;
-    __u64 spent_ns;
 
-    if ((began_ns * 0x9fb21c651e98df25ull) >> (64 - shift)) /* as good as by chance */
-        return 0;
-    spent_ns = bpf_ktime_get_ns() - began_ns;
-    FOR_EACH_SLOT(slot, slots)
-        session_charge(slot, tgid, spent_ns, 1u << shift);
-    return 0;
+    if ((began_ns * 0x9fb21c651e98df25ull) >> (64 - shift) == 0) /* as good as by chance */
+        sessions_charge(of->tgid, of->all, bpf_ktime_get_ns() - began_ns, 1u << shift);
 }
 
 /* ---- the events */
@@ -156,27 +158,30 @@ static __always_inline void thread_account(const struct task_struct *task, struc
     t->preempted = task->nivcsw;
 }
 
-static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
-                                          __u64 tracing)
+static __always_inline void thread_leaves(void *ctx, struct task_struct *task, struct thread_state *t, struct scratch *x,
+                                          const struct sched_wishes *of)
 {
-    __s32 syscall = task_syscall(task);
+    __s32 syscall = thread_registers(task, x);
 
     thread_name(t, task);
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
-    thread_left_unseen(task, t, x, slots);
+    thread_left_unseen(task, t, x, of->all);
     x->missed_ns = missed_come_ns(task, t, x->now_ns);
-    sessions_leave(t, x, slots);
+    if (of->all == 1ull << (of->slot & 63))
+        session_leaves(t, x, of->slot);
+    else
+        sessions_leave(t, x, of->all);
     thread_met(t, x);
     thread_account(task, t);
-    if (tracing) {
-        trace_missed(task, t, tracing, x->now_ns);
+    if (of->tracing) {
+        trace_missed(task, t, of->tracing, x->now_ns);
         trace_account(task, t);
     }
     if (bpf_core_field_exists(task->sched_info.run_delay))
         t->run_delay_ns = task->sched_info.run_delay;
     if (task->__state & TASK_DEAD) {
-        trace_end(t, tracing, x->now_ns);
-        thread_dies(task, t, x, slots);
+        trace_end(t, of->tracing, x->now_ns);
+        thread_dies(task, t, x, of->all);
         return;
     }
     t->syscall = syscall;
@@ -187,28 +192,32 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     if (t->locks && t->state == SAMPLE_STATE_LOCK)
         lock_leaves(t, x);
     thread_gives_all(ctx, t, x);
-    trace_own(t, tracing, TRACE_OUT, x->now_ns);
+    if (of->tracing)
+        trace_own(t, of->tracing, TRACE_OUT, x->now_ns);
 }
 
-static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, __u64 slots,
-                                         __u64 tracing)
+static __always_inline void thread_comes(struct task_struct *task, struct thread_state *t, struct scratch *x, const struct sched_wishes *of)
 {
     if (t->place <= THREAD_UNSEEN)
         t->state = wait_state(task, task_syscall(task));
-    thread_came_unseen(task, t, x, slots);
+    thread_came_unseen(task, t, x, of->all);
     x->missed_ns = missed_leave_ns(task, t, x->now_ns);
     if (x->missed_ns)
         missed_leave_state(task, t, x);
-    sessions_come(t, x, slots);
+    if (of->all == 1ull << (of->slot & 63))
+        session_comes(t, x, of->slot);
+    else
+        sessions_come(t, x, of->all);
     thread_account(task, t);
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
     thread_met(t, x);
-    if (tracing)
-        trace_missed_wake(task, t, tracing, x->now_ns);
+    if (of->tracing)
+        trace_missed_wake(task, t, of->tracing, x->now_ns);
     t->in_ns = x->now_ns;
     t->place = THREAD_RUNNING;
-    trace_own(t, tracing, TRACE_IN, x->now_ns);
+    if (of->tracing)
+        trace_own(t, of->tracing, TRACE_IN, x->now_ns);
 }
 
 __noinline int session_lost_event(__u32 slot, __u32 tgid)
@@ -228,12 +237,12 @@ __noinline int sessions_lost_event(__u64 slots, __u32 tgid)
 }
 
 /* The working space for an event at this time; NULL: there is none, which is counted. */
-static __always_inline struct scratch *sched_take(__u32 tgid, __u64 slots, __u64 now_ns, __u32 *ret_level)
+static __always_inline struct scratch *sched_take(const struct sched_wishes *of, __u64 now_ns, __u32 *ret_level)
 {
     struct scratch *x = scratch_take(ret_level);
 
     if (!x) {
-        sessions_lost_event(slots, tgid);
+        sessions_lost_event(of->all, of->tgid);
         return NULL;
     }
     sched_begin(x, now_ns);
@@ -245,37 +254,38 @@ static __always_inline struct scratch *sched_take(__u32 tgid, __u64 slots, __u64
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempted, struct task_struct *before, struct task_struct *next)
 {
-    __u32 left_tgid = 0, next_tgid = 0, level;
-    __u64 left_tracing = 0, next_tracing = 0, waking, now_ns, before_ns = 0;
-    __u64 left = sched_slots(before, &left_tgid, &left_tracing, &waking);
-    __u64 comes = sched_slots(next, &next_tgid, &next_tracing, &waking);
+    __u64 now_ns, before_ns = 0;
+    struct sched_wishes left, comes;
     struct thread_state *t;
     struct scratch *x;
+    __u32 level;
 
-    if (!(left | comes))
+    sched_wishes_of(before, &left);
+    sched_wishes_of(next, &comes);
+    if (!(left.all | comes.all))
         return 0;
     now_ns = bpf_ktime_get_ns();
-    x = sched_take(left ? left_tgid : next_tgid, left ? left : comes, now_ns, &level);
+    x = sched_take(left.all ? &left : &comes, now_ns, &level);
     if (!x)
         return 0;
-    t = left ? thread_of(before, left_tgid, left) : NULL;
+    t = left.all ? thread_of(before, left.tgid, left.all) : NULL;
     if (t)
         before_ns = t->in_ns;
     if (t)
-        thread_leaves(ctx, before, t, x, left, left_tracing);
-    t = comes ? thread_of(next, next_tgid, comes) : NULL;
+        thread_leaves(ctx, before, t, x, &left);
+    t = comes.all ? thread_of(next, comes.tgid, comes.all) : NULL;
     sched_begin(x, now_ns);
-    if (t && !left)
+    if (t && !left.all)
         before_ns = t->out_ns;
     if (t)
-        thread_comes(next, t, x, comes, next_tracing);
+        thread_comes(next, t, x, &comes);
     scratch_release(level);
-    charge_sessions(left ? left_tgid : next_tgid, left ? left : comes, now_ns, before_ns);
+    charge_sessions(left.all ? &left : &comes, now_ns, before_ns);
     return 0;
 }
 
 /* A wake for those that trace, or ask who it was: a thread of the same process, with its stack, or somebody else. */
-static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u32 tgid, __u64 slots, __u64 tracing, __u64 waking, __u64 now_ns)
+static __always_inline void thread_woken(void *ctx, struct thread_state *t, const struct sched_wishes *of, __u64 now_ns)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     struct thread_state *by = t;
@@ -283,15 +293,15 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
     __u32 actor = 0, level;
 
     t->woken_by = 0;
-    if (!waking)
+    if (!of->waking)
         return;
-    if (task_tgid(task) == tgid && task_wakes(task, t)) {
+    if (task_tgid(task) == of->tgid && task_wakes(task, t)) {
         t->woken_by = 1;
         t->waker_given = 0;
-        by = thread_of(task, tgid, waking);
-        x = by ? sched_take(tgid, waking, now_ns, &level) : NULL;
+        by = thread_of(task, of->tgid, of->waking);
+        x = by ? sched_take(of, now_ns, &level) : NULL;
         if (x) {
-            trace_walk_waker(ctx, by, x, slots, waking);
+            trace_walk_waker(ctx, by, x, of->all, of->waking);
             t->waker_given = by->given;
             __builtin_memcpy(t->waker_hash, by->stack_hash, sizeof(t->waker_hash));
             scratch_release(level);
@@ -301,7 +311,7 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
         actor = by ? by->tid : 0;
     }
     if (by) {
-        FOR_EACH_SLOT(slot, tracing)
+        FOR_EACH_SLOT(slot, of->tracing)
             trace_event(t, by, slot | TRACE_WAKING << 8, actor, now_ns);
         if (actor)
             by->given = 0; /* where it woke another is not where it leaves its CPU */
@@ -311,28 +321,29 @@ static __always_inline void thread_woken(void *ctx, struct thread_state *t, __u3
 SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *task)
 {
-    __u32 tgid = 0;
-    __u64 tracing = 0, waking = 0, slots = sched_slots(task, &tgid, &tracing, &waking), now_ns;
+    struct sched_wishes of;
     struct thread_state *t;
     struct scratch *x;
+    __u64 now_ns;
     __u32 level;
 
-    if (!slots)
+    sched_wishes_of(task, &of);
+    if (!of.all)
         return 0;
     now_ns = bpf_ktime_get_ns();
-    t = thread_of(task, tgid, slots);
+    t = thread_of(task, of.tgid, of.all);
     if (!t)
         return 0;
     t->wake_ns = now_ns;
     if (t->place == THREAD_NEW && !task->on_cpu)
         t->place = THREAD_UNSEEN;
-    if (t->locks && (x = sched_take(tgid, slots, now_ns, &level))) {
+    if (t->locks && (x = sched_take(&of, now_ns, &level))) {
         x->locks = t->locks;
-        lock_wakes(ctx, task, t, x, slots);
+        lock_wakes(ctx, task, t, x, of.all);
         scratch_release(level);
     }
-    thread_woken(ctx, t, tgid, slots, tracing, waking, now_ns);
-    charge_sessions(tgid, slots, now_ns, t->out_ns);
+    thread_woken(ctx, t, &of, now_ns);
+    charge_sessions(&of, now_ns, t->out_ns);
     return 0;
 }
 
@@ -350,38 +361,42 @@ static __always_inline void thread_is_gone(struct thread_state *t, struct scratc
 SEC("tp_btf/task_newtask")
 int BPF_PROG(on_new_task, struct task_struct *task, __u64 flags)
 {
-    __u32 tgid = 0, level;
-    __u64 tracing = 0, waking = 0, slots = sched_slots(task, &tgid, &tracing, &waking), now_ns = bpf_ktime_get_ns();
+    struct sched_wishes of;
     struct thread_state *t;
     struct scratch *x;
+    __u64 now_ns;
+    __u32 level;
 
-    if (!slots)
+    sched_wishes_of(task, &of);
+    if (!of.all)
         return 0;
-    x = sched_take(tgid, slots, now_ns, &level);
+    now_ns = bpf_ktime_get_ns();
+    x = sched_take(&of, now_ns, &level);
     if (!x)
         return 0;
     t = thread_find(task);
     if (t && t->place != THREAD_DEAD)
-        thread_is_gone(t, x, slots);
+        thread_is_gone(t, x, of.all);
     else if (t && thread_moves_aside(t))
-        sessions_lost_thread(slots, tgid);
+        sessions_lost_thread(of.all, of.tgid);
     thread_remove(task);
-    t = thread_of(task, tgid, slots);
+    t = thread_of(task, of.tgid, of.all);
     if (!t) {
         scratch_release(level);
         return 0;
     }
     x->state = SAMPLE_STATE_RUNQ;
-    sessions_begin(t, x, slots);
+    sessions_begin(t, x, of.all);
     thread_met(t, x);
     t->out_ns = t->born_ns;
     t->syscall = -1;
     t->place = THREAD_QUEUED;
     t->state = SAMPLE_STATE_RUNQ;
+    (void)thread_registers(bpf_get_current_task_btf(), x);
     thread_gives_all(ctx, t, x);
-    trace_begin(t, tracing, now_ns);
+    trace_begin(t, of.tracing, now_ns);
     thread_forgets(t); /* it was its maker's */
     scratch_release(level);
-    charge_sessions(tgid, slots, now_ns, 0);
+    charge_sessions(&of, now_ns, 0);
     return 0;
 }

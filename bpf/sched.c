@@ -134,6 +134,7 @@ static void sched_wish(struct sampler *s, const struct sched_wishes *wishes)
         target = sched_new_target(s, wishes->tgid);
     if (!target)
         return;
+    target->slot = wishes->all ? (uint32_t)__builtin_ctzll(wishes->all) : 0;
     target->tracing = wishes->tracing;
     target->waking = wishes->waking;
     __atomic_store_n(&target->all, wishes->all, __ATOMIC_RELEASE);

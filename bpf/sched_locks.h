@@ -279,6 +279,7 @@ static __always_inline void lock_wakes(void *ctx, struct task_struct *task, stru
         return;
     thread_name(waker, bpf_get_current_task_btf());
     thread_meets(waker, x, slots);
+    (void)thread_registers(bpf_get_current_task_btf(), x);
     thread_gives_all(ctx, waker, x);
     FOR_EACH_SLOT(slot, wanted)
         session_counts_release(waker, x, slot, state);

@@ -53,23 +53,20 @@ static __always_inline void want_stack(const struct session_ctl *s, struct scrat
 
 /* Whether a stack that is known is the current one, whose user's part is about to be walked, and all who want it have it. The kernel's part has
  * been walked, or is as noted. */
-__noinline int known_is_this(const struct thread_stack *known, struct scratch *x, __u32 way, __u32 walked)
+static __always_inline bool known_is_this(const struct thread_stack *known, struct scratch *x, __u32 way, bool walked)
 {
-    __u64 wanted;
+    __u64 wanted = x->wanted[way];
 
-    if (!known || !x || way >= SCHED_WALKS)
-        return 0;
-    wanted = x->wanted[way];
     if (known->notes.pc != x->walk.pc || known->notes.from != x->walk.sp || known->notes.fp != x->walk.fp || !known->met_ns)
-        return 0;
+        return false;
     if (known->notes.lr != x->walk.lr || known->labels != x->labels)
-        return 0;
+        return false;
     if (known->way != way || known->space != x->walk.space || known->version != x->walk.version || known->by_fp != x->walk.by_fp)
-        return 0;
+        return false;
     if (!x->walk.unprobed || (known->given & wanted) != wanted || (walked ? known->begun : known->seed) != x->walk.hash[0])
-        return 0;
+        return false;
     if ((way & SCHED_WALK_KERNEL) && !walked && !kernel_is_as_noted(&known->kernel, x))
-        return 0;
+        return false;
     return stack_is_as_noted(&x->walk, &known->notes);
 }
 
@@ -160,6 +157,19 @@ static __always_inline void walk_user_noted(struct stack_walk *walk)
     walk->record.n_user = walk->n - walk->record.n_kernel;
 }
 
+/* The registers that its stack begins with, in all ways. Returns the system call that it is in; negative: none. */
+static __always_inline __s32 thread_registers(struct task_struct *task, struct scratch *x)
+{
+    struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+    stack_registers_of(regs, &x->walk);
+    x->pc = x->walk.pc;
+    x->sp = x->walk.sp;
+    x->fp = x->walk.fp;
+    x->lr = x->walk.lr;
+    return registers_syscall(regs);
+}
+
 /* Begins with the current thread's stack in one of the ways, by the session's tables. 1: it is one that all who want it have been given
  * before, and t->stack_hash has it. */
 __noinline int thread_is_known(struct thread_state *t, struct scratch *x, __u32 slot, __u32 way)
@@ -179,7 +189,11 @@ __noinline int thread_is_known(struct thread_state *t, struct scratch *x, __u32 
     if (way & SCHED_WALK_KERNEL)
         kernel_look(x);
     x->labels = task_labels_stamp(s, task);
-    walk_user_begin(s, task, &x->walk);
+    x->walk.pc = x->pc;
+    x->walk.sp = x->sp;
+    x->walk.fp = x->fp;
+    x->walk.lr = x->lr;
+    walk_user_begin_at(s, task, &x->walk);
     return thread_knows(t, x, way, false);
 }
 
@@ -259,7 +273,7 @@ static __always_inline void thread_gives(void *ctx, struct thread_state *t, stru
     }
 }
 
-/* All that is wanted. */
+/* All that is wanted; its registers are in x. */
 static __always_inline void thread_gives_all(void *ctx, struct thread_state *t, struct scratch *x)
 {
     t->given = 0;

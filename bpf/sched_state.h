@@ -21,6 +21,8 @@ struct sched_wishes {
     __u64 waking;  /* who wakes, too: these, and those */
     __u32 tgid;
     __u32 next;    /* 1 + index of another one whose number ends so; 0: none */
+    __u32 slot;    /* the first of all; mostly the only one */
+    __u32 pad;
 };
 
 /* But for kept, written by the loop. A program may be reading what is changed: it then has what a target's sessions wanted a moment ago,

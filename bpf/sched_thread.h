@@ -32,30 +32,32 @@ __noinline int sched_find_behind(__u32 at, __u32 tgid)
     return 0;
 }
 
-/* The slots that want the events of a task, or 0; those that trace them, and those that ask who wakes, are told, too. */
-static __always_inline __u64 sched_slots(struct task_struct *task, __u32 *ret_tgid, __u64 *ret_tracing, __u64 *ret_waking)
+/* What is wanted of the events of a task; ret->all 0: nothing. */
+static __always_inline void sched_wishes_of(struct task_struct *task, struct sched_wishes *ret)
 {
     __u32 zero = 0, tgid = task_tgid(task);
     struct sched_filter_table *filter = bpf_map_lookup_elem(&sched_filter, &zero);
     const struct sched_wishes *wishes;
     __u32 at;
 
+    ret->all = 0;
     if (!filter)
-        return 0;
+        return;
     at = filter->targets[tgid & (SCHED_FILTER_ENTRIES - 1)];
     if (!at)
-        return 0;
+        return;
     wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
     if (wishes->tgid != tgid) {
         at = sched_find_behind(wishes->next, tgid);
         if (!at)
-            return 0;
+            return;
         wishes = &filter->wishes[(at - 1) & (CPROFD_MAX_SESSIONS - 1)];
     }
-    *ret_tgid = tgid;
-    *ret_tracing = wishes->tracing;
-    *ret_waking = wishes->waking;
-    return wishes->all;
+    ret->tgid = tgid;
+    ret->slot = wishes->slot;
+    ret->tracing = wishes->tracing;
+    ret->waking = wishes->waking;
+    ret->all = wishes->all;
 }
 
 /* The session in a slot, if it wants the scheduler's events of this target. */

@@ -88,6 +88,7 @@ struct scratch {
     __u32 first[SCHED_WALKS];  /* one of them */
     __u64 generation;          /* of the newest */
     __u64 labels;              /* that the thread has: labels_stamp */
+    __u64 pc, sp, fp, lr;      /* the registers that the thread's stack begins with: as in struct stack_walk */
     __u64 seed, begun;         /* the stack's hash without any frames, and with the kernel's */
     __u64 kernel_from, kernel_to; /* the kernel's stack, as far as it was looked at: behind walk.frames, KERNEL_IMAGE */
     __u32 kernel_words;

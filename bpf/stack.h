@@ -89,21 +89,22 @@ STACK_INLINE long stack_read_word(struct stack_walk *walk, __u64 *word, __u64 ad
 #define STACK_LOOK_WORDS 256
 _Static_assert(CPROFD_MAX_KERNEL_FRAMES + STACK_LOOK_WORDS <= STACK_WALK_FRAMES, "there is room for them");
 
-/* Reads noted words from one of them on. A function, and with its result in memory: verifiers would follow each course of it through all the
- * words behind. */
-STACK_GLOBAL int stack_look(struct stack_walk *walk, const struct stack_notes *notes, __u32 at)
+/* Reads noted words from one of them on, with the result in memory: verifiers would follow each course of it through all the words behind. */
+STACK_INLINE int stack_look(struct stack_walk *walk, const struct stack_notes *notes, __u32 at)
 {
-    __u64 bytes;
+    __u64 bytes = (notes->words - at) * 8ull;
 
-    if (!walk || !notes)
-        return 0;
-    bytes = (notes->words - at) * 8ull;
     bytes = bytes < STACK_LOOK_WORDS * 8 ? bytes : STACK_LOOK_WORDS * 8;
     if (stack_read(walk->frames + CPROFD_MAX_KERNEL_FRAMES, bytes, notes->from + at * 8ull))
         return 0;
     walk->look_from = at;
     walk->look_words = (__u32)bytes / 8;
     return 1;
+}
+
+STACK_GLOBAL int stack_look_further(struct stack_walk *walk, const struct stack_notes *notes, __u32 at)
+{
+    return walk && notes && stack_look(walk, notes, at);
 }
 
 /* Whether all that an earlier walk from the same registers read is still there. */
@@ -113,10 +114,11 @@ STACK_GLOBAL int stack_is_as_noted(struct stack_walk *walk, const struct stack_n
 
     if (!walk || !notes)
         return 0;
-    walk->look_words = 0;
+    if (notes->n && !stack_look(walk, notes, notes->at[0])) /* mostly all of them */
+        return 0;
     for (__u32 i = 0; i < STACK_NOTES && i < notes->n; i++) {
         __u32 at = notes->at[i];
-        if (at - walk->look_from >= walk->look_words && !stack_look(walk, notes, at))
+        if (at - walk->look_from >= walk->look_words && !stack_look_further(walk, notes, at))
             return 0;
         check = stack_check(check, walk->frames[CPROFD_MAX_KERNEL_FRAMES + ((at - walk->look_from) & (STACK_LOOK_WORDS - 1))]);
     }

@@ -29,9 +29,9 @@ static __always_inline int stack_register(__u32 reg, __u64 *ret)
     return 0; /* CFA rules of aarch64 name sp and x29 */
 }
 
-static __always_inline void stack_first_registers(struct task_struct *task, struct stack_walk *walk)
+static __always_inline void stack_registers_of(struct pt_regs *all, struct stack_walk *walk)
 {
-    struct user_pt_regs___arm64 *regs = (struct user_pt_regs___arm64 *)bpf_task_pt_regs(task);
+    struct user_pt_regs___arm64 *regs = (struct user_pt_regs___arm64 *)all;
 
     walk->pc = regs->pc;
     walk->sp = regs->sp;
@@ -70,9 +70,9 @@ static __always_inline int stack_register(__u32 reg, __u64 *ret)
     return reg < 16;
 }
 
-static __always_inline void stack_first_registers(struct task_struct *task, struct stack_walk *walk)
+static __always_inline void stack_registers_of(struct pt_regs *all, struct stack_walk *walk)
 {
-    struct pt_regs___x86 *regs = (struct pt_regs___x86 *)bpf_task_pt_regs(task);
+    struct pt_regs___x86 *regs = (struct pt_regs___x86 *)all;
 
     walk->pc = regs->ip;
     walk->sp = regs->sp;
@@ -80,3 +80,8 @@ static __always_inline void stack_first_registers(struct task_struct *task, stru
 }
 
 #endif
+
+static __always_inline void stack_first_registers(struct task_struct *task, struct stack_walk *walk)
+{
+    stack_registers_of((struct pt_regs *)bpf_task_pt_regs(task), walk);
+}

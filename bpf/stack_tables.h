@@ -196,15 +196,11 @@ STACK_INLINE int stack_rule_at(struct stack_walk *walk, __u64 address)
 }
 
 /* A walk begins: walk->space is known. */
-STACK_GLOBAL int stack_begin(struct stack_walk *walk)
+STACK_INLINE void stack_begin(struct stack_walk *walk)
 {
-    const __u8 *chunk;
+    const __u8 *chunk = stack_chunk(walk->space);
 
-    if (!walk)
-        return 0;
     walk->window_at = 1;
     walk->rated = 0;
-    chunk = stack_chunk(walk->space);
     walk->version = chunk ? chunk_u32(chunk, UNWIND_PLACE_OFFSET(walk->space) + 4) : 0;
-    return 0;
 }

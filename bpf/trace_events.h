@@ -137,5 +137,6 @@ static __always_inline void trace_walk_waker(void *ctx, struct thread_state *wak
     thread_meets(waker, x, slots);
     FOR_EACH_SLOT(slot, tracing)
         session_wants(waker, x, slot);
+    (void)thread_registers(bpf_get_current_task_btf(), x);
     thread_gives_all(ctx, waker, x);
 }
