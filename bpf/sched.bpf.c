@@ -65,6 +65,7 @@ static __always_inline void thread_dies(struct task_struct *task, struct thread_
 {
     int closing = 0;
 
+    sums_give(t, x);
     sessions_end(t, x, slots);
     FOR_EACH_SLOT(slot, slots)
         closing |= session_is_closing(slot, t->tgid);
@@ -163,7 +164,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
 {
     __s32 syscall = thread_registers(task, x);
 
-    thread_name(t, task);
+    thread_rename(t, x, task);
     x->state = task_is_queued(task) ? SAMPLE_STATE_RUNQ : wait_state(task, syscall);
     thread_left_unseen(task, t, x, of->all);
     x->missed_ns = missed_come_ns(task, t, x->now_ns);
@@ -353,6 +354,7 @@ static __always_inline void thread_is_gone(struct thread_state *t, struct scratc
     __u64 now_ns = x->now_ns;
 
     x->now_ns = t->in_ns > t->out_ns ? t->in_ns : t->out_ns;
+    sums_give(t, x);
     sessions_end(t, x, slots);
     x->now_ns = now_ns;
 }

@@ -277,7 +277,7 @@ static __always_inline void lock_wakes(void *ctx, struct task_struct *task, stru
     wanted = x->wanted[0] | x->wanted[1] | x->wanted[2] | x->wanted[3];
     if (!wanted)
         return;
-    thread_name(waker, bpf_get_current_task_btf());
+    thread_rename(waker, x, bpf_get_current_task_btf());
     thread_meets(waker, x, slots);
     (void)thread_registers(bpf_get_current_task_btf(), x);
     thread_gives_all(ctx, waker, x);

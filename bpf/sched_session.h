@@ -3,42 +3,11 @@
 
 #include "bpf/program_count.h"
 #include "bpf/sched_stacks.h"
+#include "bpf/sched_sums.h"
 
 /* ---- counting */
 
 #define NO_STACK (SCHED_WALKS + 1) /* in place of a way to walk it */
-
-/* Adds time to a thread's count, by the stack that was walked in some way. A global function, as others here: verifiers prove it once. */
-__noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state_way, __u64 samples_weight)
-{
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
-    void *table = bpf_map_lookup_elem(&counts, &slot);
-    void *ring = bpf_map_lookup_elem(&records, &slot);
-    struct sample_value add = {.samples = samples_weight & 1, .weight = samples_weight >> 1};
-    __u32 way = state_way & 0xff;
-
-    if (!t || !x || !s || !table || !ring)
-        return 0;
-    x = scratch_of_map(x);
-    if (!x)
-        return 0;
-    x->key.stack_hash[0] = way < NO_STACK ? t->stack_hash[way][0] : 0;
-    x->key.stack_hash[1] = way < NO_STACK ? t->stack_hash[way][1] : 0;
-    x->key.tid = t->tid;
-    x->key.tgid = t->tgid;
-    x->key.epoch = s->epoch;
-    x->key.state = state_way >> 8;
-    __builtin_memcpy(x->key.comm, t->comm, sizeof(x->key.comm));
-    count_in(s, table, ring, x, bpf_map_lookup_elem(table, &x->key), &add);
-    return 0;
-}
-
-static __always_inline void count_time(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state, __u32 way, __u32 samples,
-                                       __u64 ns)
-{
-    if (ns)
-        sched_count(t, x, slot, state << 8 | way, ns << 1 | samples);
-}
 
 /* The time that a thread ran, when it leaves its CPU. */
 static __always_inline void count_run(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
@@ -46,7 +15,7 @@ static __always_inline void count_run(struct session_ctl *s, struct thread_state
     __u64 until_ns = session_until(s), opened_ns = s->opened_ns;
 
     if (s->sched_kind == SCHED_WALL && opened_ns)
-        count_time(t, x, slot, SAMPLE_STATE_CPU, NO_STACK, 0, clip(x->now_ns, opened_ns, until_ns) - clip(t->in_ns, opened_ns, until_ns));
+        count_on(s, t, x, slot, clip(x->now_ns, opened_ns, until_ns) - clip(t->in_ns, opened_ns, until_ns));
 }
 
 /* The pair of the stack that a thread waits with and that of who woke it becomes a stack of its own, which the reader puts together. */
@@ -90,15 +59,14 @@ static __always_inline bool waker_is_known(const struct thread_state *t, __u32 s
 }
 
 /* The time that a thread was off its CPU, when it is put on one. */
-__noinline int count_wait(struct thread_state *t, struct scratch *x, __u32 slot)
+static __always_inline void count_wait(struct session_ctl *s, struct thread_state *t, struct scratch *x, __u32 slot)
 {
-    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
     __u64 until_ns, opened_ns, left_ns, woken_ns, back_ns;
     bool unseen, queued;
     __u32 way;
 
-    if (!t || !x || !s || (s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !s->opened_ns)
-        return 0;
+    if ((s->sched_kind != SCHED_WALL && s->sched_kind != SCHED_OFFCPU) || !s->opened_ns)
+        return;
     until_ns = session_until(s);
     opened_ns = s->opened_ns;
     unseen = t->place <= THREAD_UNSEEN;
@@ -119,9 +87,20 @@ __noinline int count_wait(struct thread_state *t, struct scratch *x, __u32 slot)
     back_ns = clip(x->now_ns, opened_ns, until_ns);
     if (way == NO_STACK && t->out_ns < opened_ns)
         unseen = true; /* as a dump has found it */
-    count_time(t, x, slot, unseen ? SAMPLE_STATE_NONE : t->state, way, 1, woken_ns - left_ns);
-    if (back_ns > woken_ns)
-        count_time(t, x, slot, SAMPLE_STATE_RUNQ, way, woken_ns == left_ns, back_ns - woken_ns);
+    x->count.hash[0] = way < NO_STACK ? t->stack_hash[way][0] : 0;
+    x->count.hash[1] = way < NO_STACK ? t->stack_hash[way][1] : 0;
+    x->count.epoch = s->epoch;
+    x->count.state = unseen ? SAMPLE_STATE_NONE : t->state;
+    count_off(s, t, x, slot, woken_ns - left_ns, back_ns > woken_ns ? back_ns - woken_ns : 0);
+}
+
+/* The same, of what nobody told: a function of its own, since it is seldom. */
+__noinline int count_missed_wait(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+
+    if (t && x && s)
+        count_wait(s, t, x, slot);
     return 0;
 }
 
@@ -244,7 +223,7 @@ static __always_inline void count_missed_leave(struct session_ctl *s, struct thr
     t->state = x->state;
     if (!x->same_wait)
         t->given &= ~(1ull << slot);
-    count_wait(t, x, slot);
+    count_missed_wait(t, x, slot);
     t->out_ns = out_ns;
     t->place = THREAD_RUNNING;
     t->state = state;
@@ -257,7 +236,7 @@ static __always_inline void count_missed_come(struct session_ctl *s, struct thre
     __u64 now_ns = x->now_ns, in_ns = t->in_ns;
 
     x->now_ns = x->missed_ns;
-    count_wait(t, x, slot);
+    count_missed_wait(t, x, slot);
     x->now_ns = now_ns;
     t->in_ns = x->missed_ns;
     count_run(s, t, x, slot);
@@ -311,7 +290,7 @@ __noinline int session_comes(struct thread_state *t, struct scratch *x, __u32 sl
     if (!(t->settled >> slot & 1) && x->missed_ns)
         count_missed_leave(s, t, x, slot);
     else if (!(t->settled >> slot & 1))
-        count_wait(t, x, slot);
+        count_wait(s, t, x, slot);
     if (session_looks_at_locks(s, x, slot))
         lock_count_wait(s, t, x, slot);
     if (session_until(s) <= x->now_ns)
@@ -328,7 +307,7 @@ __noinline int session_came_unseen(struct thread_state *t, struct scratch *x, __
         return 0;
     __sync_fetch_and_add(&s->lost_switches, 1);
     if (!(t->settled >> slot & 1))
-        count_wait(t, x, slot);
+        count_missed_wait(t, x, slot);
     if (session_looks_at_locks(s, x, slot))
         lock_count_wait(s, t, x, slot);
     return 0;
@@ -356,8 +335,10 @@ __noinline int session_ends(struct thread_state *t, struct scratch *x, __u32 slo
         return 0;
     if (!s->opened_ns || x->now_ns <= s->opened_ns) {
         /* A dump may have found it, and must not count for the whole window, as of threads that never move: no time, but it was seen. */
+        x->count.hash[0] = x->count.hash[1] = 0;
+        x->count.epoch = s->epoch;
         if (s->sched_kind == SCHED_WALL || s->sched_kind == SCHED_OFFCPU)
-            sched_count(t, x, slot, SAMPLE_STATE_CPU << 8 | NO_STACK, 0);
+            sched_count_time(t, x, slot, SAMPLE_STATE_CPU, 0, 0);
         return 0;
     }
     until_ns = session_until(s);

@@ -74,6 +74,25 @@ struct thread_stack {
     struct kernel_notes kernel;
 };
 
+/* What one session has counted of a thread and has yet to get: a look into its table at each switch costs more than all else that counting does.
+ * It gets them where they make way for others, where the thread ends or changes its name, and from the loop once its window has ended. */
+struct thread_sum {
+    __u64 hash[2];
+    __u32 epoch;
+    __u32 state;
+    struct sample_value wait;   /* in that state, */
+    struct sample_value queued; /* and in the run queue behind it */
+};
+
+struct thread_sums {
+    __u32 generation; /* the session's; 0: nobody's */
+    __u32 slot;
+    __u64 run_ns;
+    __u32 last;       /* of waits: that which was added to last */
+    __u32 pad;
+    struct thread_sum waits[SCHED_KNOWN_STACKS];
+};
+
 struct thread_state {
     __u64 born_ns;  /* monotonic */
     __u64 in_ns;    /* when it was put on its CPU last; 0: before it was first seen */
@@ -100,5 +119,6 @@ struct thread_state {
     __u64 run_delay_ns; /* the kernel's count of its time without a CPU, when it left it last */
     __u64 clock_ns;     /* traces: what the scheduler's clock was behind ours when it was put on it */
     __u64 stack_hash[SCHED_WALKS + 1][2]; /* by which stack */
+    struct thread_sums sums;
     struct thread_stack known[SCHED_KNOWN_STACKS];
 };

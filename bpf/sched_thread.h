@@ -96,7 +96,7 @@ static __always_inline struct thread_state *thread_find(struct task_struct *task
     return map ? bpf_map_lookup_elem(map, &key) : NULL;
 }
 
-/* Its number and name may change. */
+/* Its number and name. */
 static __always_inline void thread_name(struct thread_state *t, struct task_struct *task)
 {
     t->tid = task_tid(task);

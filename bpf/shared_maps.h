@@ -96,6 +96,11 @@ struct scratch {
     __u32 kernel_frame;        /* the next to be found there */
     __u32 kernel_n_old, kernel_old; /* of what was noted before: how many places, and the next */
     __u64 missed_ns;           /* when the switch must have been that nobody told us of */
+    struct {                   /* what is counted of a thread */
+        __u64 hash[2];
+        __u32 epoch, state;
+        struct sample_value add;
+    } count;
     __u32 level;               /* this one's, of its CPU's */
     __u32 state;               /* enum sample_state: why the thread leaves its CPU; or left it, where nobody told us: */
     __u32 same_wait;           /* 1: as the time before that, as far as can be seen */

@@ -170,6 +170,31 @@ static bool has_bit(const struct settler *s, const struct thread_state *t, uint6
     return t->generation >= s->q->ctl->generation && (slots >> s->q->slot & 1);
 }
 
+/* What the programs have kept beside the thread for the window's session. */
+static int add_sums(struct settler *s, const struct thread_state *t)
+{
+    const struct thread_sums *sums = &t->sums;
+    struct sample_key key = key_of(s, t, SAMPLE_STATE_CPU, false);
+    int r = 0;
+
+    if (sums->generation != s->q->ctl->generation || sums->slot != s->q->slot)
+        return 0;
+    if (sums->run_ns)
+        r = add_time(s, &key, 0, sums->run_ns);
+    for (size_t i = 0; r == 0 && i < SCHED_KNOWN_STACKS; i++) {
+        const struct thread_sum *sum = &sums->waits[i];
+        memcpy(key.stack_hash, sum->hash, sizeof(key.stack_hash));
+        key.epoch = sum->epoch;
+        key.state = sum->state;
+        if (sum->wait.weight)
+            r = add_time(s, &key, sum->wait.samples, sum->wait.weight);
+        key.state = SAMPLE_STATE_RUNQ;
+        if (r == 0 && sum->queued.weight)
+            r = add_time(s, &key, sum->queued.samples, sum->queued.weight);
+    }
+    return r;
+}
+
 /* Nobody told of its leaving: what is left of the window, it waits as it did last. */
 static int add_left(struct settler *s, const struct settle_thread *closed)
 {
@@ -213,6 +238,8 @@ static int add_alive(struct settler *s, const struct settle_thread *closed, cons
     bool dead = t->place == THREAD_DEAD;
     uint64_t life_ns = between(s, t->born_ns, dead ? t->out_ns : s->q->until_ns);
 
+    if (add_sums(s, t) < 0)
+        return -ENOMEM;
     if (life_ns == 0 || (dead && has_bit(s, t, t->buried)))
         return 0; /* it began later, ended before, or is counted as it is */
     struct settled *known = settled_at(s, t->tid, &key);

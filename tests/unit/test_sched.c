@@ -18,17 +18,10 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define MAX_KEYS 4096
 #define UNIT_MS 30
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int empty[2];
-
-static void sleep_ms(long ms)
-{
-    struct timespec ts = {0, ms * 1000000};
-    (void)nanosleep(&ts, NULL);
-}
 
 static void burn_ms(uint64_t ms)
 {
@@ -82,33 +75,6 @@ static pid_t start_threads(int go)
     _exit(0);
 }
 
-struct totals {
-    uint64_t ns[SAMPLE_STATE_COUNT], all_ns, without_stack_ns;
-};
-
-static void add_total(struct totals *t, const struct sample_key *key, const struct sample_value *value)
-{
-    ck_assert_uint_lt(key->state, SAMPLE_STATE_COUNT);
-    t->ns[key->state] += value->weight;
-    t->all_ns += value->weight;
-    if (!key->stack_hash[0] && key->state != SAMPLE_STATE_CPU)
-        t->without_stack_ns += value->weight;
-}
-
-static void read_totals(const struct attachment *a, struct totals *ret)
-{
-    static struct sample_key keys[MAX_KEYS];
-    static struct sample_value values[MAX_KEYS];
-    uint32_t position, n = MAX_KEYS;
-
-    int r = bpf_map_lookup_batch(a->counts_fd, NULL, &position, keys, values, &n, NULL);
-    ck_assert(r == 0 || r == -ENOENT);
-    *ret = (struct totals){0};
-    for (uint32_t i = 0; i < n; i++)
-        if (keys[i].tgid != 0)
-            add_total(ret, &keys[i], &values[i]);
-}
-
 /* Threads leave their CPU for the last time after their process can be waited for. */
 static void wait_for_deaths(uint32_t slot, uint64_t n)
 {
@@ -144,7 +110,7 @@ static void run_session(uint32_t kind, struct totals *ret)
     wait_for_deaths(slot, 3);
     ck_assert_uint_eq(sampler.ctl[slot].state, SESSION_CLOSED);
     attach_end(&sampler, slot, &a);
-    read_totals(&a, ret);
+    read_table(&a, ret); /* no thread lives */
     look_away(slot);
     ck_assert_int_eq(sampler.sched.threads, -1);
     sampler_target_remove(&sampler, slot);
@@ -197,24 +163,10 @@ static pid_t start_reader(int fd)
     _exit(0);
 }
 
-static void end_child(pid_t pid, const int fds[2])
-{
-    (void)kill(pid, SIGKILL);
-    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-    close(fds[0]);
-    close(fds[1]);
-}
-
 static void add(uint32_t slot, pid_t pid)
 {
     fill_ctl(slot, pid, SCHED_WALL);
     look_at(slot);
-}
-
-static void drop(uint32_t slot)
-{
-    look_away(slot);
-    sampler.ctl[slot].state = SESSION_FREE;
 }
 
 /* Of a target, dead ones alone or all. */
@@ -272,18 +224,6 @@ START_TEST(test_a_target_again_is_a_new_one)
 }
 END_TEST
 
-/* The only thread of a child, once it is there. */
-static uint64_t thread_at(pid_t pid, enum thread_place place, struct thread_state *ret)
-{
-    uint64_t key, *from = NULL;
-
-    for (int i = 0; i < 20000; i++, from = NULL, sleep_ms(1)) /* a busy machine */
-        for (; bpf_map_get_next_key(sampler.sched.threads, from, &key) == 0; from = &key)
-            if (bpf_map_lookup_elem(sampler.sched.threads, &key, ret) == 0 && ret->tgid == (uint32_t)pid && ret->place == place)
-                return key;
-    ck_abort_msg("the child is never there");
-}
-
 /* It came back as it left, having waited in another way. */
 static void came_back(struct thread_state *t)
 {
@@ -334,7 +274,7 @@ static void pretend(pid_t pid, int fd, void (*lie)(struct thread_state *t), stru
         sleep_ms(1);
     ck_assert_uint_ge(sampler.ctl[slot].lost_switches, 1);
     attach_end(&sampler, slot, &a);
-    read_totals(&a, ret);
+    read_totals(&a, slot, ret);
     look_away(slot);
     close_fd(&a.counts_fd);
     close_fd(&a.records_fd);
@@ -403,7 +343,7 @@ START_TEST(test_a_gap_is_put_back)
     (void)thread_at(pid, THREAD_WAITING, &t);
     ck_assert_uint_ge(sampler.ctl[slot].lost_switches, 1);
     attach_end(&sampler, slot, &a);
-    read_totals(&a, &totals);
+    read_totals(&a, slot, &totals);
     ck_assert_uint_ge(totals.ns[SAMPLE_STATE_RUNQ], (UNIT_MS - 1) * NSEC_PER_MSEC); /* the scheduler's clock is another */
     look_away(slot);
     close_fd(&a.counts_fd);

@@ -195,6 +195,46 @@ START_TEST(test_first_wait)
 }
 END_TEST
 
+static void set_sums(struct settle_thread *t, uint32_t slot, uint32_t generation)
+{
+    t->state.sums = (struct thread_sums){.slot = slot, .generation = generation, .run_ns = 500, .waits = {
+        {.hash = {70, 9}, .epoch = 4, .state = SAMPLE_STATE_LOCK, .wait = {3, 200}, .queued = {0, 50}},
+        {.epoch = 5, .state = SAMPLE_STATE_RUNQ, .queued = {1, 50}},
+    }};
+}
+
+/* What programs kept beside a thread is the session's that it was kept for, and no other's; also of a thread that has died since. */
+START_TEST(test_sums)
+{
+    struct window w;
+    struct settle_result r;
+
+    window_init(&w);
+    for (uint32_t tid = 1; tid <= 2; tid++) {
+        add_count(&w, tid, 60, SAMPLE_STATE_CPU, 1, 10);
+        set_sums(add_thread(&w, tid, THREAD_RUNNING), SLOT, GENERATION);
+        set_times(&w, tid - 1, 1800, 1, 0, SAMPLE_STATE_NONE);
+    }
+    w.ended[1].state.place = THREAD_DEAD;
+    w.ended[1].state.out_ns = UNTIL + 10;
+    for (uint32_t tid = 3; tid <= 4; tid++) {
+        set_sums(add_thread(&w, tid, THREAD_RUNNING), SLOT + tid % 2, GENERATION + (tid + 1) % 2);
+        set_times(&w, tid - 1, OPENED, 1, 0, SAMPLE_STATE_NONE);
+    }
+    settle(&w, &r);
+    for (uint32_t tid = 1; tid <= 2; tid++) {
+        ck_assert_uint_eq(of_stack(&r, tid, 60, SAMPLE_STATE_CPU), 700);
+        ck_assert_uint_eq(of_stack(&r, tid, 70, SAMPLE_STATE_LOCK), 200);
+        ck_assert_uint_eq(of_stack(&r, tid, 70, SAMPLE_STATE_RUNQ), 100); /* with that of no stack */
+    }
+    ck_assert_uint_eq(r.threads, 4);
+    ck_assert_uint_eq(r.lifetimes_ns, 4 * WINDOW);
+    ck_assert_uint_eq(r.unsampled_ns, 2 * WINDOW);
+    ck_assert_uint_eq(r.counts[2].key.epoch, 4);
+    free(r.counts);
+}
+END_TEST
+
 /* Under way at the end: cut there, split where the thread was woken. */
 START_TEST(test_under_way)
 {
@@ -435,6 +475,7 @@ int main(void)
     tcase_add_test(tc, test_cpu_without_samples);
     tcase_add_test(tc, test_unmoved);
     tcase_add_test(tc, test_first_wait);
+    tcase_add_test(tc, test_sums);
     tcase_add_test(tc, test_under_way);
     tcase_add_test(tc, test_seen_since);
     tcase_add_test(tc, test_dead);
