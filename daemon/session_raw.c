@@ -340,6 +340,9 @@ static int session_raw_settled(struct raw_writer *w, const struct settle_result 
     return e;
 }
 
+/* Above this the totals of threads that never wait are off by more than one would take for chance. */
+#define DUTY_SLOWED_PERCENT 5
+
 static int session_raw_duty(struct raw_writer *w, const struct recorder *r, const struct session_params *p, const struct session_facts *facts)
 {
     const struct session_ctl *ctl = recorder_ctl(r);
@@ -352,8 +355,12 @@ static int session_raw_duty(struct raw_writer *w, const struct recorder *r, cons
         double cost_ns = (double)(ctl->overhead_ns + ctl->hits * recorder_hit_ns(r));
         e = e ? e : raw_writer_fact(w, "scaled", "%.3f: what was seen in these slices, times that",
                                     session_raw_scale(facts->window_ns, attached_ns) / 1000.0);
-        return e ? e : raw_writer_fact(w, "slowed_percent", "%.1f: so much of one CPU the probes took while they were attached; by as much a thread "
-                                       "that never waits did less meanwhile, which is not made up for", 100 * cost_ns / (double)attached_ns);
+        double percent = 100 * cost_ns / (double)attached_ns;
+        e = e ? e : raw_writer_fact(w, "slowed_percent", "%.1f: so much of one CPU the probes took while they were attached; by as much a thread "
+                                    "that never waits did less meanwhile, which is not made up for", percent);
+        if (percent >= DUTY_SLOWED_PERCENT)
+            e = e ? e : raw_writer_fact(w, "warning.duty", "what threads do that never wait is shown too low: they were slowed, see slowed_percent");
+        return e;
     }
     return e ? e : raw_writer_fact(w, "warning.duty", "no slice fell into the window: nothing was seen");
 }

@@ -523,6 +523,13 @@ def test_allocations_for_a_part_of_the_time(daemon, paced):
     assert not re.search("heap.(untracked|replaced|lost_frees)", " ".join(profile.facts)), profile.facts
 
 
+def test_slices_slow_what_never_waits(daemon, busy):
+    """Its totals are too low, and the profile says so."""
+    profile = load(heap(daemon, busy.pid, kind="allocs", seconds=3, duty=10, max_overhead=1000000))
+    assert profile.total("alloc_objects") > 0 and float(profile.facts["slowed_percent"].split(":")[0]) > 5, profile.facts
+    assert "too low" in profile.facts["warning.duty"], profile.facts
+
+
 @pytest.mark.parametrize(
     "kind, parameters, says",
     [("heap", {"seconds": 5}, "allocs?seconds=N&duty=PERCENT"), ("allocs", {}, "\"seconds\", of 2 at least"),
