@@ -5,7 +5,7 @@
 #include "bpf/program_count.h"
 #include "bpf/sched_stacks.h"
 
-/* Counts x->count in the session's table. A global function, as others here: verifiers prove it once. */
+/* Counts x->count in the session's table. 1: it has one; 0: it is being read, or gone. A global function, as others here: verifiers prove it once. */
 __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot)
 {
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
@@ -27,15 +27,15 @@ __noinline int sched_count(struct thread_state *t, struct scratch *x, __u32 slot
     x->key.state = x->count.state;
     __builtin_memcpy(x->key.comm, t->comm, sizeof(x->key.comm));
     count_in(s, table, ring, x, bpf_map_lookup_elem(table, &x->key), &add);
-    return 0;
+    return 1;
 }
 
-static __always_inline void sched_count_time(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state, __u64 samples, __u64 ns)
+static __always_inline int sched_count_time(struct thread_state *t, struct scratch *x, __u32 slot, __u32 state, __u64 samples, __u64 ns)
 {
     x->count.state = state;
     x->count.add.samples = samples;
     x->count.add.weight = ns;
-    sched_count(t, x, slot);
+    return sched_count(t, x, slot);
 }
 
 /* ---- sums */
@@ -47,7 +47,7 @@ static __always_inline struct thread_sum *sum_at(struct thread_state *t, __u32 i
 }
 _Static_assert((SCHED_KNOWN_STACKS & (SCHED_KNOWN_STACKS - 1)) == 0, "a mask has their numbers");
 
-/* Hands one sum over to its session. */
+/* Hands one sum over to its session. What that has no table for any more stays: who has read the table takes it from here. 1: all was given. */
 __noinline int sum_give(struct thread_state *t, struct scratch *x, __u32 i)
 {
     struct thread_sum *sum;
@@ -58,13 +58,13 @@ __noinline int sum_give(struct thread_state *t, struct scratch *x, __u32 i)
     x->count.hash[0] = sum->hash[0];
     x->count.hash[1] = sum->hash[1];
     x->count.epoch = sum->epoch;
-    if (sum->wait.weight)
-        sched_count_time(t, x, t->sums.slot, sum->state, sum->wait.samples, sum->wait.weight);
-    if (sum->queued.weight)
-        sched_count_time(t, x, t->sums.slot, SAMPLE_STATE_RUNQ, sum->queued.samples, sum->queued.weight);
+    if (sum->wait.weight && !sched_count_time(t, x, t->sums.slot, sum->state, sum->wait.samples, sum->wait.weight))
+        return 0;
     sum->wait.samples = sum->wait.weight = 0;
+    if (sum->queued.weight && !sched_count_time(t, x, t->sums.slot, SAMPLE_STATE_RUNQ, sum->queued.samples, sum->queued.weight))
+        return 0;
     sum->queued.samples = sum->queued.weight = 0;
-    return 0;
+    return 1;
 }
 
 /* The session whose sums a thread has, if it is still there. */
@@ -92,9 +92,8 @@ __noinline int sums_give(struct thread_state *t, struct scratch *x)
         sum_give(t, x, i);
     x->count.hash[0] = x->count.hash[1] = 0;
     x->count.epoch = s->epoch;
-    if (t->sums.run_ns)
-        sched_count_time(t, x, slot, SAMPLE_STATE_CPU, 0, t->sums.run_ns);
-    t->sums.run_ns = 0;
+    if (t->sums.run_ns && sched_count_time(t, x, slot, SAMPLE_STATE_CPU, 0, t->sums.run_ns))
+        t->sums.run_ns = 0;
     return 0;
 }
 
@@ -122,7 +121,7 @@ static __always_inline bool sum_is_of(const struct thread_sum *sum, const struct
     return sum->hash[0] == x->count.hash[0] && sum->hash[1] == x->count.hash[1] && sum->epoch == x->count.epoch && sum->state == x->count.state;
 }
 
-/* That of what is counted, in place of another one if need be. */
+/* That of what is counted, in place of another one if need be; NULL: there is no place, since the session's table is being read. */
 static __always_inline struct thread_sum *sum_of(struct thread_state *t, struct scratch *x)
 {
     struct thread_sum *sum;
@@ -141,7 +140,8 @@ static __always_inline struct thread_sum *sum_of(struct thread_state *t, struct 
     state = x->count.state;
     i = t->sums.last + 1;
     t->sums.last = i;
-    sum_give(t, x, i);
+    if (!sum_give(t, x, i))
+        return NULL;
     sum = sum_at(t, i);
     sum->hash[0] = hash[0];
     sum->hash[1] = hash[1];
@@ -165,6 +165,8 @@ static __always_inline void count_off(struct session_ctl *s, struct thread_state
         return;
     }
     sum = sum_of(t, x);
+    if (!sum)
+        return;
     sum->wait.samples += !!wait_ns;
     sum->wait.weight += wait_ns;
     sum->queued.samples += !wait_ns;
@@ -190,7 +192,7 @@ static __always_inline void thread_rename(struct thread_state *t, struct scratch
 {
     const __u64 *was = (const __u64 *)t->comm, *is = (const __u64 *)task->comm;
 
-    if (t->tid == task_tid(task) && was[0] == is[0] && was[1] == is[1])
+    if (t->tid == thread_number(t, task) && was[0] == is[0] && was[1] == is[1])
         return;
     if (t->sums.generation)
         sums_give(t, x);

@@ -96,10 +96,18 @@ static __always_inline struct thread_state *thread_find(struct task_struct *task
     return map ? bpf_map_lookup_elem(map, &key) : NULL;
 }
 
+/* Its number. A thread gives it back before it leaves its CPU for the last time, and is the same for that. */
+static __always_inline __u32 thread_number(const struct thread_state *t, struct task_struct *task)
+{
+    __u32 tid = task_tid(task);
+
+    return tid ? tid : t->tid;
+}
+
 /* Its number and name. */
 static __always_inline void thread_name(struct thread_state *t, struct task_struct *task)
 {
-    t->tid = task_tid(task);
+    t->tid = thread_number(t, task);
     /* In two words, which is cheaper than to ask for a copy. Behind its end may be more of an earlier one. */
     ((__u64 *)t->comm)[0] = ((const __u64 *)task->comm)[0];
     ((__u64 *)t->comm)[1] = ((const __u64 *)task->comm)[1];

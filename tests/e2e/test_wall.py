@@ -3,13 +3,16 @@
 import collections
 import concurrent.futures
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 
 import pytest
 
-from daemon import descendants, wait_for
+from daemon import DAEMON, PROGRAMS, descendants, wait_for
+from places import namespace_is_refused
 from profiles import load
 
 pytestmark = pytest.mark.quiet  # each wait is compared with a clock
@@ -147,6 +150,29 @@ def test_short_threads(daemon, start_target):
     profile = load(wall(daemon, target.pid, seconds=2, hz=199))
     check_closes(profile)
     assert profile.fact("threads") > 20
+
+
+IN_A_CONTAINER = """
+"$1" work_us=5000 > "$2/truth" & target=$!
+"$0" --listen "unix:$2/socket" & daemon=$!
+until curl -sf -o "$2/healthz" --unix-socket "$2/socket" localhost/healthz; do kill -0 $daemon; sleep 0.1; done
+curl -s -o "$2/profile" --unix-socket "$2/socket" "localhost/pid/$target/debug/pprof/wall?seconds=1&hz=499"
+kill $target $daemon
+"""
+
+
+def test_short_threads_by_a_daemon_in_a_container(tmp_path):
+    """A thread that ends has given its number back before it leaves its CPU for the last time; its time is its own nonetheless."""
+    refused = namespace_is_refused("--pid", "--fork", "--mount-proc")
+    if refused or not shutil.which("curl"):
+        pytest.skip(f"needs namespaces and curl: {refused}")
+    program = os.path.join(PROGRAMS, "short_threads")
+    subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-e", "-c", IN_A_CONTAINER, DAEMON, program, tmp_path], check=True, timeout=240)
+    profile = load((tmp_path / "profile").read_bytes())
+    check_closes(profile, 0.001)
+    of_nobody = sum(sample.values[1] for sample in profile.samples if "tid" not in sample.labels)
+    assert profile.fact("threads") > 20 and of_nobody == 0, (of_nobody, profile.facts)
+    assert int(profile.facts.get("unsampled_ns", 0)) < 0.03 * profile.fact("cpu_ns"), profile.facts
 
 
 def test_more_than_a_table_has_room_for(daemon, start_target):
