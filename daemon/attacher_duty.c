@@ -60,7 +60,7 @@ void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty 
     *ret = (struct attacher_duty){.next_ns = UINT64_MAX};
     if (q->params->duty == 0)
         return;
-    ret->on_ns = (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS);
+    ret->on_ns = 1 + (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS); /* 0 would be always */
     ret->off_ns = DUTY_CYCLE_NS - ret->on_ns;
     duty_resume(q);
     ret->next_ns = duty_after(ret->on_ns);

@@ -50,9 +50,12 @@ int attacher_try_locks_within(struct attacher_progress *progress, uint64_t ns)
 {
     const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
     uint64_t began_ns = monotonic_ns();
-    pid_t parent = getpid(), pid = fork(), ended = 0;
+    pid_t parent = getpid(), pid, ended = 0;
     int status = 0;
 
+    while (waitpid(-1, NULL, WNOHANG) > 0) /* earlier ones that hung, and were killed */
+        ;
+    pid = fork();
     if (pid < 0)
         return -errno;
     if (pid == 0) {
