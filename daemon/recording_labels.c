@@ -91,11 +91,9 @@ void recording_labels_publish(const struct recording_unwind *u, struct session_c
     __atomic_store_n(&to->known_epoch, u->place ? u->known_epoch : 0, __ATOMIC_RELEASE);
 }
 
-/* Whether it is not known where labels are in the file, if there are any. */
+/* Whether nobody has looked into the file. */
 static bool use_is_unread(const struct recording_use *use)
 {
-    if (use->entry && use->entry->hides_labels)
-        return true;
     switch (recording_use_why(use)) {
     case UNWIND_WHY_NOT_ELF:
     case UNWIND_WHY_NO_CFI:

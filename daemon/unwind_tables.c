@@ -308,7 +308,6 @@ static void tables_on_done(struct worker_job *job, const struct worker_result *r
 
     e->job = NULL;
     e->cpu_ns = result->cpu_ns;
-    e->hides_labels = result->hides_labels;
     e->has_labels = result->has_labels;
     e->labels = result->labels;
     t->n_building--;

@@ -88,8 +88,7 @@ struct unwind_entry {
     struct unwind_load *load;
     struct unwind_tables *tables;
     uint64_t cpu_ns;       /* of the worker that read it */
-    bool hides_labels;     /* READY, NONE: the file has a variable for threads' labels, and tells nothing of where; */
-    bool has_labels;       /* or it has it there: */
+    bool has_labels;       /* READY, NONE: the file has a variable for threads' labels, there: */
     struct label_place labels;
     uint64_t settled_ns;   /* when it became READY or NONE */
     uint64_t idle_since_ns;

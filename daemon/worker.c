@@ -115,8 +115,7 @@ static const struct render_ops worker_ops = {.need = worker_on_need, .touch = wo
 static void worker_table(int input, int output, struct worker_message *done)
 {
     done->u.done.error = table_make(input, output, &done->u.done.body.len, done->u.done.message, sizeof(done->u.done.message));
-    int r = table_labels(input, &done->u.done.labels);
-    done->u.done.has_labels = r == 0 ? 1 : r == -ENOTSUP ? 2 : 0;
+    done->u.done.has_labels = table_labels(input, &done->u.done.labels) == 0;
 }
 
 static void worker_do(struct worker_role *w, const struct worker_message *job, int *input, int output)

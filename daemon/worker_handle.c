@@ -161,7 +161,6 @@ static void worker_on_done(struct worker *w, const struct worker_message *m)
         .body_fd = w->output_fd,
         .body = m->u.done.body,
         .cpu_ns = m->u.done.cpu_ns,
-        .hides_labels = m->u.done.has_labels == 2,
         .has_labels = m->u.done.has_labels == 1,
         .labels = m->u.done.labels,
     };

@@ -34,8 +34,7 @@ struct worker_result {
                     pread) */
     struct worker_body body;
     uint64_t cpu_ns;
-    bool hides_labels; /* a table's file has a variable for labels, and tells nothing of where; */
-    bool has_labels; /* or it has it there: */
+    bool has_labels; /* a table's file has a variable for labels, there: */
     struct label_place labels;
     bool more; /* what was known when the reply was due. The job may go on behind it, so that the next one finds its
                   results: worker_job_keep, or it is cancelled when the callback returns */

@@ -103,7 +103,7 @@ struct worker_message {
         } file;
         struct {
             int32_t error; /* 0, or -errno with a message for the user; -ENOMEM: tried again as a crash is */
-            uint32_t has_labels; /* TABLE: 1: the file has a variable for labels, there; 2: it has one, and tells nothing of where: */
+            uint32_t has_labels; /* TABLE: 1: the file has a variable for labels, there: */
             struct label_place labels;
             struct worker_body body;
             uint64_t cpu_ns; /* of the job */

@@ -144,9 +144,9 @@ int label_place_find(const struct elf_file *file, struct label_place *ret)
     } else if (r == 0) {
         if (!find_header(file->elf, PT_TLS, 0, &storage))
             return -ENOEXEC;
-        /* One that a process starts with, not one that it loads. */
+        /* A library has a slot if any of its code uses the variable: if not, no thread has labels there. */
         if (header.e_type != ET_EXEC && !find_header(file->elf, PT_INTERP, 0, &interpreter) && !is_pie(file))
-            return -ENOTSUP;
+            return -ENOENT;
         r = offset_in_thread(header.e_machine, &storage, offset, &place.thread_offset);
     }
     if (r == 0)

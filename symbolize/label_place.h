@@ -15,6 +15,5 @@ struct label_place {
     int64_t thread_offset; /* from the thread pointer (fs base, tpidr_el0) */
 };
 
-/* 0; -ENOENT: the file has no such variable, or (an executable for aarch64) is stripped of its name; -ENOTSUP: it has it in a way that tells nothing
- * of where; -ENOEXEC: malformed. */
+/* 0; -ENOENT: the file has no such variable, or is a library that does not use it, or (for aarch64) is stripped of its name; -ENOEXEC: malformed. */
 int label_place_find(const struct elf_file *file, struct label_place *ret);
