@@ -114,7 +114,8 @@ START_TEST(test_path)
     ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, scratch), -EINVAL);
     ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "/dev/null"), -EINVAL);
     ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, scratch_path("none")), -ENOENT);
-    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "lib.so"), -EINVAL);
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "lib.so"), -ENOENT); /* a name alone is of what is mapped */
+    ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "in/lib.so"), -EINVAL);
     ck_assert_int_eq(talk_file_of_kind(t, WORKER_FILE_PATH, 0, "/proc/self/exe"), -ELOOP); /* no magic links */
     talk_free(t);
     puppet_end(&target);
