@@ -434,14 +434,19 @@ int main(void)
 """
 
 
+def compiled(tmp_path, source):
+    """The program, as the system's compiler makes it."""
+    if not shutil.which("cc"):
+        pytest.skip("needs cc")
+    (tmp_path / "program.c").write_text(source)
+    subprocess.run(["cc", "-O1", "-w", "-o", tmp_path / "program", tmp_path / "program.c"], check=True)
+    return tmp_path / "program"
+
+
 @pytest.fixture
 def busy(tmp_path):
     """A program that does nothing but allocate and free."""
-    if not shutil.which("cc"):
-        pytest.skip("needs cc")
-    (tmp_path / "busy.c").write_text(BUSY)
-    subprocess.run(["cc", "-O1", "-o", tmp_path / "busy", tmp_path / "busy.c"], check=True)
-    process = subprocess.Popen([tmp_path / "busy"], stdout=subprocess.PIPE)
+    process = subprocess.Popen([compiled(tmp_path, BUSY)], stdout=subprocess.PIPE)
     process.stdout.readline()
     yield process
     process.kill()
@@ -490,11 +495,7 @@ int main(void)
 @pytest.fixture
 def paced(tmp_path):
     """A program that allocates for a moment each millisecond, and tells how often it did so far. In step with nothing of ours."""
-    if not shutil.which("cc"):
-        pytest.skip("needs cc")
-    (tmp_path / "paced.c").write_text(PACED)
-    subprocess.run(["cc", "-O1", "-w", "-o", tmp_path / "paced", tmp_path / "paced.c"], check=True)
-    with subprocess.Popen([tmp_path / "paced"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([compiled(tmp_path, PACED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
 
         def count():
@@ -542,13 +543,10 @@ def test_duty_where_it_makes_no_sense(daemon, kind, parameters, says):
 
 def test_bursts_end_a_window(daemon, tmp_path):
     """A program that allocates for some 40 ms, and then sleeps for so long that no two comparisons in a row are above the budget: on the whole it is."""
-    if not shutil.which("cc"):
-        pytest.skip("needs cc")
-    (tmp_path / "bursts.c").write_text(
-        BUSY.replace("#include <stdlib.h>", "#include <stdlib.h>\n#include <unistd.h>").replace(
+    bursts = compiled(
+        tmp_path, BUSY.replace("#include <stdlib.h>", "#include <stdlib.h>\n#include <unistd.h>").replace(
             "for (;;) {", "for (int i = 0;; i++) {\n        if (i % 30000 == 0)\n            usleep(350000);"))
-    subprocess.run(["cc", "-O1", "-o", tmp_path / "bursts", tmp_path / "bursts.c"], check=True)
-    with subprocess.Popen([tmp_path / "bursts"], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([bursts], stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()
             reply = None
