@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
@@ -39,7 +40,7 @@ static int code_ring_open(struct code_ring *ring, int cpu, size_t page_size)
 {
     struct perf_event_attr attr = {
         .type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_DUMMY, .mmap = 1, .watermark = 1,
-        .wakeup_watermark = 1,
+        .wakeup_watermark = 1, .sample_id_all = 1, .sample_type = PERF_SAMPLE_TIME, .use_clockid = 1, .clockid = CLOCK_MONOTONIC,
     };
 
     ring->fd = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
@@ -116,18 +117,22 @@ static void code_ring_read(struct code_watch *w, struct code_ring *ring)
     } record;
 
     while (tail < head) {
+        uint64_t time_ns; /* the last word of each record */
         code_ring_copy(w, ring, tail, &record.mmap.header, sizeof(record.mmap.header));
         size_t len = record.mmap.header.size;
-        if (len < sizeof(record.mmap.header))
+        if (len < sizeof(record.mmap.header) + sizeof(time_ns))
             break;
+        code_ring_copy(w, ring, tail + len - sizeof(time_ns), &time_ns, sizeof(time_ns));
         if (record.mmap.header.type == PERF_RECORD_MMAP && len > sizeof(record.mmap) && len <= MAX_RECORD) {
             code_ring_copy(w, ring, tail, &record, len);
-            struct new_code code = {.pid = (pid_t)record.mmap.pid, .start = record.mmap.addr, .end = record.mmap.addr + record.mmap.len};
+            struct new_code code = {
+                .pid = (pid_t)record.mmap.pid, .start = record.mmap.addr, .end = record.mmap.addr + record.mmap.len, .time_ns = time_ns,
+            };
             /* "//anon" and "[vdso]" are no files. */
             code.is_file = record.mmap.filename[0] == '/' && record.mmap.filename[1] != '/';
             w->fn(&code, w->userdata);
         } else if (record.mmap.header.type == PERF_RECORD_LOST) {
-            w->fn(&(struct new_code){.pid = 0, .end = UINT64_MAX, .is_file = true}, w->userdata);
+            w->fn(&(struct new_code){.pid = 0, .end = UINT64_MAX, .time_ns = time_ns, .is_file = true}, w->userdata);
         }
         tail += len;
     }

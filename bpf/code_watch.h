@@ -12,6 +12,7 @@ struct code_watch;
 struct new_code {
     pid_t pid;           /* in the daemon's PID namespace; 0: any process, some records were lost: the rest is not known */
     uint64_t start, end;
+    uint64_t time_ns;    /* CLOCK_MONOTONIC, when it was there. Records are read late: who read the mappings since knows of it */
     bool is_file;        /* else memory, or what the kernel made */
 };
 

@@ -93,7 +93,8 @@ static int collector_may_see(struct collector *c, struct denial *d)
 static int collector_tell_mappings(struct collector *c)
 {
     struct collector_message m = {.type = COLLECTOR_MAPPINGS,
-                                  .u.mappings = {.epoch = c->epoch, .exec_epoch = c->exec_epoch, .code_bytes = c->code_bytes}};
+                                  .u.mappings = {.epoch = c->epoch, .exec_epoch = c->exec_epoch, .code_bytes = c->code_bytes,
+                                                 .read_ns = mapping_table_read_ns(c->table)}};
     uint64_t version = mapping_table_version(c->table);
 
     if (c->told && c->told_version == version) {

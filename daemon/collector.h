@@ -86,6 +86,7 @@ struct collector_message {
             uint64_t cut;        /* mappings that are there and found no room in the list */
             uint32_t same;       /* 1, and no memfd: they are what was told before */
             uint64_t code_bytes; /* that were mapped executable before they were read; 0: not known */
+            uint64_t read_ns;    /* CLOCK_MONOTONIC, before they were read */
         } mappings;
         struct {
             uint32_t index; /* one way: of RAW_OBJECTS, or COLLECTOR_OBJECT_VDSO */

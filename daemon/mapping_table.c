@@ -18,6 +18,7 @@
 #include "daemon/target_files.h"
 #include "daemon/target_maps.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define IMAGE_INIT {.maps_fd = -1, .root_fd = -1}
 
@@ -242,9 +243,12 @@ static int table_merge(struct mapping_table *t, struct mapping_list *fresh, uint
 int mapping_table_snapshot(struct mapping_table *t, const struct target *target, uint32_t epoch)
 {
     struct snapshot s = {.table = t, .target = target};
+    uint64_t now_ns = monotonic_ns();
     int r = snapshot_read(&s);
     if (r == 0)
         r = table_merge(t, &s.fresh, epoch);
+    if (r == 0)
+        t->read_ns = now_ns;
     if (r == 0 && s.cut > t->most_cut)
         t->most_cut = s.cut;
     free(s.fresh.items);
@@ -402,6 +406,11 @@ int mapping_table_write_now(struct mapping_table *t, const struct target *target
 uint64_t mapping_table_version(const struct mapping_table *t)
 {
     return t->version;
+}
+
+uint64_t mapping_table_read_ns(const struct mapping_table *t)
+{
+    return t->read_ns;
 }
 
 int mapping_table_object(const struct mapping_table *t, uint32_t index, int *ret_fd, const char **ret_path)

@@ -64,6 +64,8 @@ int mapping_table_write_now(struct mapping_table *t, const struct target *target
 int mapping_table_write_live(const struct mapping_table *t);
 /* Another number where they are not those that they were. */
 uint64_t mapping_table_version(const struct mapping_table *t);
+/* CLOCK_MONOTONIC: whatever was mapped before, they tell of. */
+uint64_t mapping_table_read_ns(const struct mapping_table *t);
 /* How many are there now that mapping_table_write_live leaves out. */
 uint64_t mapping_table_live_cut(const struct mapping_table *t);
 

@@ -29,4 +29,5 @@ struct mapping_table {
     uint64_t past_cut;   /* ended, and not kept */
     uint64_t most_cut;   /* of the snapshot that had most to leave out */
     uint64_t version;    /* counts the changes of live */
+    uint64_t read_ns;    /* CLOCK_MONOTONIC, as the newest reading of live began */
 };

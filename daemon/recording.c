@@ -177,6 +177,8 @@ void recording_new_code(struct recording *rec, const struct new_code *code)
         return;
     if (rec->params.unwind == SESSION_UNWIND_COPY) /* whose recorder sees for itself */
         return;
+    if (code->time_ns < rec->unwind.listed_ns) /* a program that was started just before: the list has it */
+        return;
     uint32_t epoch = __atomic_add_fetch(&recording_ctl(rec)->epoch, 1, __ATOMIC_ACQ_REL);
     rec->epoch_due = true;
     recording_tell(rec);

@@ -390,6 +390,7 @@ void recording_unwind_on_mappings(struct recording *rec, const struct collector_
     rec->unwind.listed_vm = m->u.mappings.code_bytes / (uint64_t)sysconf(_SC_PAGESIZE);
     if (rec->recorder)
         __atomic_store_n(&recording_ctl(rec)->listed_vm, rec->unwind.listed_vm, __ATOMIC_RELEASE);
+    rec->unwind.listed_ns = m->u.mappings.read_ns;
     rec->unwind.epoch = m->u.mappings.epoch;
     recording_unwind_forget_replaced(&rec->unwind, m->u.mappings.epoch);
     recording_unwind_work(rec);

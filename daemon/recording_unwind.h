@@ -78,6 +78,7 @@ struct recording_unwind {
     uint32_t known_epoch;       /* 1 + the newest in which all of them are known; 0: they are not now */
     bool labels_known;          /* they were, once */
     uint64_t listed_vm;         /* struct session_ctl's */
+    uint64_t listed_ns;         /* CLOCK_MONOTONIC: what was mapped before is in the list; 0: there is none */
     bool due;                   /* the list has changed since */
     bool overdue;               /* there was no room for a space */
     struct event *pause, *deadline, *answer;

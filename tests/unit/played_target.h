@@ -68,6 +68,8 @@ static int play_collector(int sock, void *arg)
     struct collector_message m;
 
     while (fdmsg_recv(sock, &m, sizeof(m), NULL, NULL) == sizeof(m)) {
+        if (m.type == COLLECTOR_EPOCH)
+            continue;
         uint32_t index = m.u.object.index;
         const char *script = index == COLLECTOR_OBJECT_VDSO ? "table 1 10" : scripts[index];
         int fd = script ? memfd_create("file", MFD_CLOEXEC) : -1;
