@@ -231,13 +231,6 @@ static int reach_open(const struct copy_request *q, enum copy_reach reach, struc
     return r < 0 ? r : 0;
 }
 
-static void sleep_until(uint64_t at_ns)
-{
-    struct timespec ts = {(time_t)(at_ns / NSEC_PER_SEC), (long)(at_ns % NSEC_PER_SEC)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
-        ;
-}
-
 /* The events of further periods begin to tick at random times after the first ones, which do already. */
 static int events_start(const struct copy_request *q, const struct copy_events *e)
 {
@@ -248,13 +241,13 @@ static int events_start(const struct copy_request *q, const struct copy_events *
         if (getrandom(&random, sizeof(random), 0) < 0)
             return -errno;
         if (i > 0)
-            sleep_until(begin_ns + (i - 1) * q->periods[i] / (q->n_periods - 1) + random % (q->periods[i] / (q->n_periods - 1)));
+            monotonic_sleep_until(begin_ns + (i - 1) * q->periods[i] / (q->n_periods - 1) + random % (q->periods[i] / (q->n_periods - 1)));
         for (size_t k = 0; i > 0 && k < e->events[i].n_fds; k++)
             if (ioctl(e->events[i].fds[k], PERF_EVENT_IOC_ENABLE, 0) < 0)
                 return -errno;
     }
     if (q->n_periods > 1)
-        sleep_until(begin_ns + longest_ns);
+        monotonic_sleep_until(begin_ns + longest_ns);
     return 0;
 }
 

@@ -97,13 +97,6 @@ static int timer_events_open_cpu(int cpu, void *arg)
 
 /* ---- starting */
 
-static void sleep_until(uint64_t at_ns)
-{
-    struct timespec ts = {(time_t)(at_ns / NSEC_PER_SEC), (long)(at_ns % NSEC_PER_SEC)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
-        ;
-}
-
 static int timer_start(struct timer_events *t, uint32_t timer, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < t->n; i++) {
@@ -137,14 +130,14 @@ static int timer_events_start(struct timer_events *t)
     uint32_t timer;
 
     for (uint32_t started = 0; (timer = timer_first(t, started)) < CPROFD_TIMERS_PER_CPU; started |= 1u << timer) {
-        sleep_until(begin_ns + t->plans[timer].start_at_ns);
+        monotonic_sleep_until(begin_ns + t->plans[timer].start_at_ns);
         uint64_t now_ns = monotonic_ns();
         begin_ns = now_ns - t->plans[timer].start_at_ns;
         int r = timer_start(t, timer, now_ns);
         if (r < 0)
             return r;
     }
-    sleep_until(begin_ns + TIMER_MAX_INTERVAL_NS);
+    monotonic_sleep_until(begin_ns + TIMER_MAX_INTERVAL_NS);
     t->next_ns = monotonic_ns() + timers_next_renewal(&t->timers, CPROFD_TIMERS_PER_CPU, &t->next);
     return 0;
 }

@@ -227,6 +227,7 @@ static int collector_on_snapshot(struct collector *c)
     AUTO_CLOSE int fd = c->finished ? mapping_table_write(c->table) : mapping_table_write_now(c->table, &c->check.target, c->epoch);
 
     mapping_table_cut(c->table, &m.u.table.mappings_cut, &m.u.table.files_cut);
+    m.u.table.clock = c->check.clock;
     return collector_send(c, &m, fd);
 }
 
@@ -242,7 +243,7 @@ static int collector_read_goroutines(struct collector *c, struct goroutine_count
         return -EACCES;
     if (mapping_table_snapshot(c->table, &c->check.target, c->epoch) < 0)
         return -ESTALE;
-    return collector_go_read(&c->go, c->table, c->epoch, memory, ret_counts);
+    return collector_go_read(&c->go, c->table, &c->check.clock, c->epoch, memory, ret_counts);
 }
 
 static int collector_on_finish(struct collector *c)
@@ -258,6 +259,7 @@ static int collector_on_finish(struct collector *c)
     c->finished = true;
     AUTO_CLOSE int fd = mapping_table_write(c->table);
     mapping_table_cut(c->table, &m.u.table.mappings_cut, &m.u.table.files_cut);
+    m.u.table.clock = c->check.clock;
     return fd < 0 ? fd : collector_send_two(c, &m, fd, goroutines);
 }
 

@@ -32,6 +32,7 @@
 
 #include "daemon/asker.h"
 #include "daemon/goroutines.h"
+#include "daemon/target.h"
 #include "daemon/worker_proto.h"
 
 struct settings;
@@ -74,6 +75,7 @@ struct collector_message {
         struct {
             uint64_t mappings_cut; /* that found no room in the table: addresses in them have no name */
             uint64_t files_cut;    /* that were not held open for lack of room: no symbols */
+            struct target_clock clock;
             int32_t go_error;      /* 0, or why there are no goroutines, though there were to be: -ESTALE: it is another program now */
             struct goroutine_counts goroutines;
         } table; /* of a SNAPSHOT too */

@@ -34,11 +34,14 @@ int collector_check_again(struct collector_check *c, struct denial *d)
     int r = target_refresh(&c->target, &c->status);
     if (r < 0)
         return unreadable(c, r, d);
+    struct target_clock clock = target_clock(&c->target);
     r = access_check_target(&c->access, &c->target, &c->status, d);
     if (r == 0 && c->request->kernel)
         r = access_check_kernel(&c->access, &c->status, d);
     if (r == 0)
         r = target_check_program(&c->target, d);
+    if (r == 0)
+        c->clock = clock; /* it lived */
     return r;
 }
 

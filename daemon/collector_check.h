@@ -10,6 +10,7 @@ struct collector_check {
     struct access access;
     struct target target;
     struct target_status status; /* as last checked */
+    struct target_clock clock;   /* of the image that was checked last */
 };
 
 /* 0, or -EACCES with a denial. What was opened is for collector_check_deinit in both cases. */

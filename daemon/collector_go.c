@@ -49,8 +49,8 @@ static bool find_bias(const struct mapping_table *table, const struct go_runtime
     return false;
 }
 
-int collector_go_read(const struct collector_go *go, const struct mapping_table *table, uint32_t epoch, int memory,
-                      struct goroutine_counts *ret)
+int collector_go_read(const struct collector_go *go, const struct mapping_table *table, const struct target_clock *clock, uint32_t epoch,
+                      int memory, struct goroutine_counts *ret)
 {
     struct goroutine_source source = {.read = read_memory, .userdata = &memory, .runtime = &go->program.runtime, .image = go->program.image};
 
@@ -59,6 +59,6 @@ int collector_go_read(const struct collector_go *go, const struct mapping_table 
     CLEANUP(raw_writer_cleanup) struct raw_writer *w = raw_writer_new();
     if (!w)
         return -ENOMEM;
-    int r = goroutines_read(&source, monotonic_ns(), epoch, w, ret);
+    int r = goroutines_read(&source, clock->known ? monotonic_ns() + clock->ahead_ns : 0, epoch, w, ret);
     return r < 0 ? r : raw_writer_finish(w);
 }

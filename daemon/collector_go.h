@@ -7,6 +7,7 @@
 #include "daemon/goroutines.h"
 
 struct mapping_table;
+struct target_clock;
 
 struct collector_go {
     bool known;
@@ -20,5 +21,5 @@ void collector_go_deinit(struct collector_go *go); /* zeroed memory is fine */
 
 /* memory: of the image that the table was read of last. A memfd with RAW_* sections; -ESTALE: that is another image; -ENODATA: there is no list of
  * goroutines where it must be; -errno. */
-int collector_go_read(const struct collector_go *go, const struct mapping_table *table, uint32_t epoch, int memory,
+int collector_go_read(const struct collector_go *go, const struct mapping_table *table, const struct target_clock *clock, uint32_t epoch, int memory,
                       struct goroutine_counts *ret);

@@ -42,6 +42,6 @@ struct goroutine_counts {
     uint64_t unlabeled; /* of those read: whose labels could not be had */
 };
 
-/* Adds RAW_RECORDS (stacks), RAW_GOROUTINES and RAW_LABELS. now_ns: CLOCK_MONOTONIC; epoch: of the mappings. 0; -ENODATA: there is no
- * list where it must be; -ENOMEM; -errno of the writer. */
+/* Adds RAW_RECORDS (stacks), RAW_GOROUTINES and RAW_LABELS. now_ns: CLOCK_MONOTONIC as the process sees it; 0: not known; epoch: of the mappings.
+ * 0; -ENODATA: there is no list where it must be; -ENOMEM; -errno of the writer. */
 int goroutines_read(const struct goroutine_source *source, uint64_t now_ns, uint32_t epoch, struct raw_writer *w, struct goroutine_counts *ret);

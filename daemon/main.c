@@ -11,11 +11,18 @@
 #include "daemon/server.h"
 #include "daemon/watch_query.h"
 #include "daemon/worker_pool.h"
+#include "util/clock.h"
 
 int main(int argc, char **argv)
 {
     struct options options;
+    int r = clock_init();
 
+    if (r < 0) {
+        fprintf(stderr, "cprofd: %s\n", r == -EXDEV ? "its children would be in another time namespace than itself: start it by `unshare --fork`"
+                                                    : "the clock of its time namespace cannot be told from /proc/self/timens_offsets");
+        return EXIT_FAILURE;
+    }
     if (argc > 1 && strcmp(argv[1], "--role=worker") == 0)
         return worker_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "--role=debuginfod") == 0)

@@ -137,8 +137,7 @@ void patience_free(struct patience *p)
 /* Waits until the work is done. False where it takes too long: nobody waits for it then. */
 static bool helper_wait(struct helper *h, struct patient_work *work, uint64_t ns)
 {
-    uint64_t until_ns = monotonic_ns() + ns;
-    struct timespec until = {.tv_sec = (time_t)(until_ns / NSEC_PER_SEC), .tv_nsec = (long)(until_ns % NSEC_PER_SEC)};
+    struct timespec until = monotonic_timespec(monotonic_ns() + ns);
     int r = 0;
 
     (void)pthread_mutex_lock(&h->lock);

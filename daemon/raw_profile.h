@@ -61,6 +61,7 @@ struct raw_params {
     uint32_t pid;
     int64_t time_ns, duration_ns; /* wall clock of the window's start; its length */
     uint64_t end_monotonic_ns;    /* CLOCK_MONOTONIC of the window's end; 0: now */
+    uint64_t end_target_ns;       /* the same by the target's own CLOCK_MONOTONIC; 0: now, or that is not known */
     int64_t period;               /* ns or events */
     struct raw_types types;
     char focus[256];  /* regular expression on function names (POSIX extended); empty: all */

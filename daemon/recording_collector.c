@@ -143,10 +143,11 @@ static void recording_on_file(struct recording *rec, int error, int fd)
         recording_answer_file(rec, error, fd);
 }
 
-static void recording_take_cut(struct recording *rec, const struct collector_message *m)
+static void recording_take_told(struct recording *rec, const struct collector_message *m)
 {
     uint64_t mappings = m->u.table.mappings_cut, files = m->u.table.files_cut;
 
+    rec->clock = m->u.table.clock;
     if (!mappings && !files)
         return;
     (void)snprintf(rec->cut, sizeof(rec->cut), "too many: %llu mappings have no name, %llu files no symbols",
@@ -156,7 +157,7 @@ static void recording_take_cut(struct recording *rec, const struct collector_mes
 
 static void recording_on_snapshot(struct recording *rec, const struct collector_message *m, int fd)
 {
-    recording_take_cut(rec, m);
+    recording_take_told(rec, m);
     recording_answer_table(rec, fd);
 }
 
@@ -167,7 +168,7 @@ static void recording_on_table(struct recording *rec, const struct collector_mes
         close_fd(&goroutines);
         return;
     }
-    recording_take_cut(rec, m);
+    recording_take_told(rec, m);
     recording_take_goroutines(rec, m, goroutines);
     rec->table_fd = fd;
     rec->tabled = true;

@@ -115,6 +115,7 @@ struct recording {
     struct recording_questions tables, files;
 
     uint64_t end_ns;                /* monotonic: when it was closed */
+    struct target_clock clock;
     uint64_t time_ns, cpu_open_ns, cpu_actual_ns, window_ns, daemon_cpu_ns;
     bool cpu_known;
     struct recording_budget {

@@ -152,7 +152,7 @@ int recording_view_raw(struct recording_view *v, const struct session_params *pa
         .access = reading->access ? reading->access : &rec->access, .unwind = &rec->unwind, .go = &rec->go, .probe = &rec->probe,
         .heap = rec->heap ? rec : NULL, .growth = rec->params.event == EVENT_GROWTH ? &rec->growth : NULL,
         .custom = rec->custom ? rec : NULL, .thin = rec->spent.thin,
-        .end_ns = ctl->opened_ns + window_ns, .since_ns = reading->since_ns, .anew = reading->anew,
+        .end_ns = ctl->opened_ns + window_ns, .clock = v->recording->clock, .since_ns = reading->since_ns, .anew = reading->anew,
     };
 
     if (rec->collector)

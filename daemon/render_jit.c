@@ -192,7 +192,7 @@ static int jit_read_dump(struct render_job *job, uint32_t object, uint64_t deadl
 {
     const struct jitdump_options options = {
         .pid = jit_dump_pid(raw_profile_string(job->raw, job->raw->objects[object].path)),
-        .end_ns = job->raw->params.end_monotonic_ns, .deadline_ns = deadline_ns,
+        .end_ns = job->raw->params.end_target_ns, .deadline_ns = deadline_ns,
         .lines = job->raw->params.symbolize == RAW_SYMBOLIZE_FULL,
     };
     AUTO_CLOSE int fd = -1;
@@ -229,6 +229,8 @@ static int jit_read_dumps(struct render_job *job, uint64_t deadline_ns, struct j
             jit_say(t, "; jitdump: %s", jit_dump_error(r));
         else
             jit_say(t, "; jitdump of %" PRIu64 " records", result.records);
+        if (r == 0 && job->raw->params.end_monotonic_ns && !job->raw->params.end_target_ns)
+            jit_say(t, ", some of them maybe later than the window: the clock of the process is not known");
         if (r == 0 && result.malformed)
             jit_say(t, ", the next one malformed");
         if (r == 0 && result.later > 0)

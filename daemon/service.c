@@ -145,7 +145,7 @@ void service_reloading(struct service *service)
     char text[128];
     (void)snprintf(text, sizeof(text),
                    "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reading its configuration",
-                   monotonic_ns() / 1000);
+                   clock_ns(CLOCK_MONOTONIC) / 1000); /* as the manager's own clock has it */
     service_send(service, text);
 }
 

@@ -47,7 +47,8 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
         .exec_epoch = recorder_ctl(r)->exec_epoch, .custom = facts->custom != NULL,
         .states = p->states, .symbolize = p->symbolize, .pid = (uint32_t)facts->pid, .tid = (uint32_t)p->tid,
         .time_ns = facts->time_ns, .duration_ns = (int64_t)facts->window_ns,
-        .end_monotonic_ns = facts->end_ns, .by_fp = session_raw_by_fp(recorder_ctl(r), p),
+        .end_monotonic_ns = facts->end_ns, .end_target_ns = facts->clock.known ? facts->end_ns + facts->clock.ahead_ns : 0,
+        .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
     if (recorder_attached_ns(r) > 0)
         params.scale = session_raw_scale(facts->window_ns, recorder_attached_ns(r));

@@ -6,6 +6,7 @@
 #include "daemon/image_access.h"
 #include "daemon/recorder.h"
 #include "daemon/session_params.h"
+#include "daemon/target.h"
 
 struct recording;
 struct recording_go;
@@ -18,6 +19,7 @@ struct session_facts {
     int64_t time_ns;              /* wall clock, of the window's start */
     uint64_t window_ns;
     uint64_t end_ns;              /* CLOCK_MONOTONIC, of the window's end */
+    struct target_clock clock;
     uint64_t cpu_actual_ns;       /* the kernel's run time of the target in the window */
     bool cpu_actual_known;
     uint64_t daemon_cpu_ns;

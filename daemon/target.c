@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 /* 65,536 groups of eleven bytes, and all the rest. */
 #define STATUS_MAX_BYTES (1 << 20)
@@ -264,6 +265,25 @@ int target_dumpable(const struct target *t, const struct target_status *s, bool 
         return gone_or(errno);
     *ret = st.st_uid == s->uid[TARGET_EFFECTIVE];
     return 0;
+}
+
+/* The file of offsets tells of the namespace that children of the process will be in, and is of the whole process. */
+struct target_clock target_clock(const struct target *t)
+{
+    char ours[64] = "", its[64] = "", children[64] = "";
+    AUTO_FREE char *text = NULL;
+    size_t len;
+
+    if (readlink("/proc/self/ns/time", ours, sizeof(ours) - 1) < 0 && errno == ENOENT)
+        return (struct target_clock){.known = true}; /* a kernel without time namespaces */
+    if (target_readlink(t, "ns/time", its, sizeof(its)) < 0)
+        return (struct target_clock){0};
+    if (strcmp(its, ours) == 0)
+        return (struct target_clock){.ahead_ns = clock_ahead_ns, .known = true};
+    uint64_t ahead_ns = 0;
+    bool known = target_readlink(t, "ns/time_for_children", children, sizeof(children)) == 0 && strcmp(its, children) == 0 &&
+                 read_file_at(t->dir_fd, "timens_offsets", STAT_MAX_BYTES, &text, &len) == 0 && clock_parse_offsets(text, &ahead_ns) == 0;
+    return (struct target_clock){.ahead_ns = ahead_ns, .known = known};
 }
 
 bool target_alive(const struct target *t)

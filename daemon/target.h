@@ -21,6 +21,12 @@ struct target {
     pid_t tid;     /* of that thread, else pid */
 };
 
+/* The CLOCK_MONOTONIC that it sees. */
+struct target_clock {
+    uint64_t ahead_ns; /* of the kernel's (util/clock.h) */
+    uint32_t known;    /* 1; 0: it is in a time namespace of its own, and cannot be asked */
+};
+
 #define TARGET_INIT {.dir_fd = -1, .pidfd = -1, .thread_fd = -1}
 
 /* 0; or -EACCES with a 404: no such process, one that has ended, or the number of a thread (the message says
@@ -48,6 +54,7 @@ int target_comm(const struct target *t, char ret_comm[16]);
 /* May the process be traced by those who share its ids? False after a change of credentials, PR_SET_DUMPABLE,
  * or for a program that they may not read. 0 or -errno. */
 int target_dumpable(const struct target *t, const struct target_status *s, bool *ret);
+struct target_clock target_clock(const struct target *t);
 bool target_alive(const struct target *t);
 
 /* Is there a program that can be profiled? 0, or -EACCES with a 400: a kernel thread, a 32-bit program; 404:

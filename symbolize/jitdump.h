@@ -13,7 +13,7 @@ struct code_names;
 
 struct jitdump_options {
     uint32_t pid;         /* that the dump must be of: as the target knows itself */
-    uint64_t end_ns;      /* CLOCK_MONOTONIC: what was made or moved later does not count; 0: all does */
+    uint64_t end_ns;      /* CLOCK_MONOTONIC of who wrote it: what was made or moved later does not count; 0: all does */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC */
     bool lines;           /* files and lines are wanted too */
 };

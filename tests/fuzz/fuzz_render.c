@@ -113,7 +113,7 @@ static void put_events(struct raw *raw, const uint8_t *data, size_t len)
     if (len == 0)
         return;
     params->format = RAW_FORMAT_TRACE_GO + data[0] % 3;
-    params->end_monotonic_ns = 200;
+    params->end_monotonic_ns = params->end_target_ns = 200;
     params->duration_ns = 150;
     for (data++, len--; len >= 9; data += 9, len -= 9) {
         struct trace_record event = {.type = RECORD_TRACE, .event = data[0], .state = data[1], .cpu = data[2] == 255 ? 9000 : data[2],

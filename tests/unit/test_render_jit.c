@@ -13,7 +13,8 @@ static void setup(void)
     build_init(&b);
     fixture_init(&f);
     dump_begin(&d, 5, 0, 0);
-    b.params.end_monotonic_ns = 100;
+    b.params.end_monotonic_ns = 5100;
+    b.params.end_target_ns = 100; /* its clock is behind */
 }
 
 static void teardown(void)
@@ -99,6 +100,11 @@ START_TEST(test_names_of_a_jitdump)
     b.params.symbolize = RAW_SYMBOLIZE_FAST;
     pb = profile();
     expect_line(pb, 0, "from the dump", "", 0);
+    reader_free(pb);
+    b.params.end_target_ns = 0;
+    pb = profile();
+    expect_line(pb, 0, "after the window", "", 0);
+    ck_assert_ptr_nonnull(strstr(said(pb), "3 records, some of them maybe later than the window: the clock of the process is not known; perf map"));
     reader_free(pb);
 }
 END_TEST
