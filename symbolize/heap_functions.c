@@ -45,18 +45,43 @@ static const struct known operators[] = {
     {"daPv", HEAP_FREE}, {"daPvm", HEAP_FREE}, {"daPvSt11align_val_t", HEAP_FREE}, {"daPvmSt11align_val_t", HEAP_FREE},
     {"daPvRKSt9nothrow_t", HEAP_FREE}, {"daPvSt11align_val_tRKSt9nothrow_t", HEAP_FREE},
 };
-static const char *const prefixes[] = {"", "je_", "tc_", "mi_", "rp"};
+/* mimalloc's own, by what follows its prefix: to other readers than its own they would mean something else. */
+static const struct known of_mimalloc[] = {
+    {"malloc_small", HEAP_MALLOC}, {"zalloc", HEAP_MALLOC}, {"zalloc_small", HEAP_MALLOC}, {"malloc_aligned", HEAP_MALLOC},
+    {"malloc_aligned_at", HEAP_MALLOC}, {"zalloc_aligned", HEAP_MALLOC}, {"zalloc_aligned_at", HEAP_MALLOC}, {"mallocn", HEAP_CALLOC},
+    {"calloc_aligned", HEAP_CALLOC}, {"calloc_aligned_at", HEAP_CALLOC}, {"reallocf", HEAP_REALLOC}, {"rezalloc", HEAP_REALLOC},
+    {"realloc_aligned", HEAP_REALLOC}, {"realloc_aligned_at", HEAP_REALLOC}, {"rezalloc_aligned", HEAP_REALLOC},
+    {"rezalloc_aligned_at", HEAP_REALLOC}, {"reallocn", HEAP_REALLOCARRAY}, {"recalloc", HEAP_REALLOCARRAY},
+    {"recalloc_aligned", HEAP_REALLOCARRAY}, {"recalloc_aligned_at", HEAP_REALLOCARRAY}, {"new", HEAP_NEW}, {"new_aligned", HEAP_NEW},
+    {"new_nothrow", HEAP_MALLOC}, {"new_aligned_nothrow", HEAP_MALLOC},
+};
+#define OF(table) (table), sizeof(table) / sizeof((table)[0])
 
-static bool known_find(const char *name, enum heap_call_kind *ret)
+/* Allocators, by what their names begin with. Rust's jemalloc has a prefix of its own. */
+enum { FAMILY_C, FAMILY_MIMALLOC = 3 };
+static const char *const families[] = {[FAMILY_C] = "", "je_", "tc_", [FAMILY_MIMALLOC] = "mi_", "rp", "_rjem_"};
+#define N_FAMILIES (sizeof(families) / sizeof(families[0]))
+
+static bool known_in(const struct known *table, size_t n, const char *name, enum heap_call_kind *ret)
 {
-    for (size_t i = 0; strncmp(name, "_Z", 2) == 0 && i < sizeof(operators) / sizeof(operators[0]); i++)
-        if (strcmp(name + 2, operators[i].name) == 0)
-            return *ret = operators[i].kind, true;
-    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-        size_t len = strlen(prefixes[i]);
-        for (size_t k = 0; strncmp(name, prefixes[i], len) == 0 && k < sizeof(knowns) / sizeof(knowns[0]); k++)
-            if (strcmp(name + len, knowns[k].name) == 0)
-                return *ret = knowns[k].kind, true;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(name, table[i].name) == 0)
+            return *ret = table[i].kind, true;
+    return false;
+}
+
+static bool known_find(const char *name, enum heap_call_kind *ret, uint32_t *ret_family)
+{
+    *ret_family = FAMILY_C;
+    if (strncmp(name, "_Z", 2) == 0)
+        return known_in(OF(operators), name + 2, ret);
+    for (uint32_t i = 0; i < N_FAMILIES; i++) {
+        size_t len = strlen(families[i]);
+        if (strncmp(name, families[i], len) != 0 ||
+            !(known_in(OF(knowns), name + len, ret) || (i == FAMILY_MIMALLOC && known_in(OF(of_mimalloc), name + len, ret))))
+            continue;
+        *ret_family = i;
+        return true;
     }
     return false;
 }
@@ -66,7 +91,9 @@ static bool known_find(const char *name, enum heap_call_kind *ret)
 struct function {
     uint64_t address, bytes;
     enum heap_call_kind kind;
+    uint32_t family;
     bool defined; /* here; else its address is that of a PLT entry, by which another file's is called */
+    bool local;
     const char *name;
 };
 
@@ -77,14 +104,16 @@ struct functions {
 
 static void functions_add(struct functions *f, const struct function *new)
 {
-    for (size_t i = 0; i < f->n; i++)
-        if (f->list[i].address == new->address)
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->list[i].address == new->address) {
+            f->list[i].local = f->list[i].local && new->local;
             return;
+        }
+    }
     if (f->n < sizeof(f->list) / sizeof(f->list[0]))
         f->list[f->n++] = *new;
 }
 
-/* Those that other files may call: a local one of such a name is something else. */
 static void functions_of_table(Elf *elf, Elf_Scn *section, const GElf_Shdr *header, struct functions *ret)
 {
     Elf_Data *data = elf_getdata(section, NULL);
@@ -92,9 +121,10 @@ static void functions_of_table(Elf *elf, Elf_Scn *section, const GElf_Shdr *head
 
     for (int i = 0; data && gelf_getsym(data, i, &sym); i++) {
         const char *name = elf_strptr(elf, header->sh_link, sym.st_name);
-        struct function f = {.address = sym.st_value, .bytes = sym.st_size, .defined = true, .name = name};
-        if (name && GELF_ST_TYPE(sym.st_info) == STT_FUNC && GELF_ST_BIND(sym.st_info) != STB_LOCAL && sym.st_shndx != SHN_UNDEF &&
-            sym.st_value != 0 && known_find(name, &f.kind))
+        struct function f = {.address = sym.st_value, .bytes = sym.st_size, .defined = true, .local = GELF_ST_BIND(sym.st_info) == STB_LOCAL,
+                             .name = name};
+        if (name && GELF_ST_TYPE(sym.st_info) == STT_FUNC && sym.st_shndx != SHN_UNDEF && sym.st_value != 0 &&
+            known_find(name, &f.kind, &f.family))
             functions_add(ret, &f);
     }
 }
@@ -108,10 +138,33 @@ static int functions_of_stubs(Elf *elf, struct functions *ret)
     for (size_t i = 0; r == 0 && i < n; i++) {
         const char *name = stubs[i].names != PLT_CHOSEN ? elf_strptr(elf, stubs[i].names, stubs[i].name_offset) : NULL;
         struct function f = {.address = stubs[i].start, .name = name};
-        if (name && known_find(name, &f.kind))
+        if (name && known_find(name, &f.kind, &f.family))
             functions_add(ret, &f);
     }
     return r;
+}
+
+static bool family_has(const struct functions *f, uint32_t family, enum heap_call_kind kind)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (f->list[i].defined && f->list[i].family == family && f->list[i].kind == kind)
+            return true;
+    return false;
+}
+
+/* Linkers make what a file hides local. Where an allocator's other half is there, too, that is what it is; else it is somebody's own function of
+ * such a name. */
+static void functions_drop_strangers(struct functions *f)
+{
+    bool whole[N_FAMILIES];
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < N_FAMILIES; i++)
+        whole[i] = family_has(f, i, HEAP_MALLOC) && family_has(f, i, HEAP_FREE);
+    for (size_t i = 0; i < f->n; i++)
+        if (!f->list[i].local || whole[f->list[i].family])
+            f->list[n++] = f->list[i];
+    f->n = n;
 }
 
 static int functions_collect(Elf *elf, struct functions *ret)
@@ -123,6 +176,7 @@ static int functions_collect(Elf *elf, struct functions *ret)
         if (gelf_getshdr(section, &header) && (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM))
             functions_of_table(elf, section, &header, ret);
     }
+    functions_drop_strangers(ret);
     return ret->n > 0 ? functions_of_stubs(elf, ret) : 0;
 }
 

@@ -9,6 +9,47 @@
 #include "symbolize/elf_file.h"
 #include "symbolize/heap_functions.h"
 
+/* What this program has of allocators, which nobody calls. Linkers make what is hidden local, as functions are that are static. */
+#define FUNCTION __attribute__((used, noinline))
+void *_rjem_mallocx(size_t bytes, int flags);
+void *mi_zalloc_aligned(size_t bytes, size_t alignment);
+void *mi_realloc_aligned(void *pointer, size_t bytes, size_t alignment);
+
+FUNCTION void *_rjem_mallocx(size_t bytes, int flags)
+{
+    return (void *)(bytes + (size_t)flags);
+}
+
+FUNCTION void *mi_zalloc_aligned(size_t bytes, size_t alignment)
+{
+    return (void *)(bytes * alignment);
+}
+
+FUNCTION void *mi_realloc_aligned(void *pointer, size_t bytes, size_t alignment)
+{
+    return (char *)pointer + bytes + alignment;
+}
+
+FUNCTION static void *tc_malloc(size_t bytes)
+{
+    return (void *)(bytes + 1);
+}
+
+FUNCTION static void *tc_calloc(size_t n, size_t bytes)
+{
+    return (void *)(n * bytes + 2);
+}
+
+FUNCTION static void tc_free(void *pointer)
+{
+    __asm__ volatile("" : : "r"(pointer));
+}
+
+FUNCTION static void je_free(const char *name)
+{
+    __asm__ volatile("" : : "r"(name + 1));
+}
+
 static size_t find_in(const char *path, struct heap_function *ret)
 {
     struct elf_file file;
@@ -67,12 +108,42 @@ START_TEST(test_cxx_library)
 }
 END_TEST
 
-/* It has stubs alone. */
+/* Of C's it has stubs alone. */
 START_TEST(test_program)
 {
     struct heap_function list[HEAP_MAX_FUNCTIONS];
 
     ck_assert_ptr_null(named(list, find_in("/proc/self/exe", list), "malloc"));
+}
+END_TEST
+
+/* Under the names that Rust's jemalloc and mimalloc have, too. */
+START_TEST(test_names_of_allocators)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+    const struct {
+        const char *name;
+        enum heap_call_kind kind;
+    } due[] = {{"_rjem_mallocx", HEAP_MALLOC}, {"mi_zalloc_aligned", HEAP_MALLOC}, {"mi_realloc_aligned", HEAP_REALLOC}};
+
+    size_t n = find_in("/proc/self/exe", list);
+    for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
+        const struct heap_function *f = named(list, n, due[i].name);
+        ck_assert_msg(f && f->kind == due[i].kind, "%s", due[i].name);
+    }
+}
+END_TEST
+
+/* A local function counts where both halves of an allocator are there. */
+START_TEST(test_local_functions)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+
+    size_t n = find_in("/proc/self/exe", list);
+    ck_assert_ptr_nonnull(named(list, n, "tc_malloc"));
+    ck_assert_ptr_nonnull(named(list, n, "tc_calloc"));
+    ck_assert_ptr_nonnull(named(list, n, "tc_free"));
+    ck_assert_ptr_null(named(list, n, "je_free"));
 }
 END_TEST
 
@@ -84,6 +155,8 @@ int main(void)
     tcase_add_test(t, test_c_library);
     tcase_add_test(t, test_cxx_library);
     tcase_add_test(t, test_program);
+    tcase_add_test(t, test_names_of_allocators);
+    tcase_add_test(t, test_local_functions);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);
