@@ -107,6 +107,28 @@ static __noinline int value_add(struct session_ctl *s, __u32 slot, const struct 
     return 0;
 }
 
+/* Of a profile that nothing is removed from: it counts by its stack, as events do. */
+static __noinline int value_count(struct session_ctl *s, __u32 slot, const struct hit *h, struct scratch *x)
+{
+    void *table = bpf_map_lookup_elem(&counts, &slot), *ring = bpf_map_lookup_elem(&records, &slot);
+    struct sample_value add = {};
+
+    if (!s || !h || !x || !table || !ring)
+        return 0;
+    __builtin_memset(&x->key, 0, sizeof(x->key));
+    x->key.stack_hash[0] = x->walk.record.stack_hash[0];
+    x->key.stack_hash[1] = x->walk.record.stack_hash[1];
+    x->key.tgid = s->tgid;
+    x->key.epoch = s->epoch;
+    x->key.state = h->skip > CUSTOM_MAX_SKIP ? CUSTOM_MAX_SKIP : h->skip;
+    add.samples = s->thin;
+    add.weight = (h->weight < CUSTOM_MAX_WEIGHT ? h->weight : CUSTOM_MAX_WEIGHT) * s->thin;
+    count_sample(s, table, ring, x, &add);
+    __sync_fetch_and_add(&s->samples, 1);
+    __sync_fetch_and_add(&s->live_values, add.samples);
+    return 0;
+}
+
 /* ---- calls */
 
 static __noinline int call_begins(struct session_ctl *s, __u32 slot, __u64 sp, __u64 weight)
@@ -202,7 +224,9 @@ static __always_inline void take_stack(void *ctx, struct session_ctl *s, __u64 c
     }
     session_follow(s, slot, task);
     collect_stack_at(ctx, s, task, &x->walk, CUSTOM_COOKIE_ROLE(cookie) & CUSTOM_ROLE_AT_ENTRY);
-    if (give_stack(s, table, ring, x, &none, 1))
+    if (CUSTOM_COOKIE_ROLE(cookie) & CUSTOM_ROLE_COUNTED)
+        value_count(s, slot, h, x);
+    else if (give_stack(s, table, ring, x, &none, 1))
         value_add(s, slot, h, x);
     else
         value_forget(s, slot, h->key);

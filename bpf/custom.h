@@ -25,6 +25,8 @@ enum custom_from {
 
 #define CUSTOM_MAX_SKIP 31
 #define CUSTOM_DEFAULT_SKIP 1
+/* What one value weighs, where all that were added are summed up in the kernel. */
+#define CUSTOM_MAX_WEIGHT (1ull << 50)
 
 /* COOKIE's timer. */
 #define CUSTOM_ROLE(op, key, weight, skip) ((__u32)(op) | (__u32)(key) << 8 | (__u32)(weight) << 11 | (__u32)(skip) << 14)
@@ -37,6 +39,7 @@ enum custom_from {
 #define CUSTOM_ROLE_CALLED 16u  /* the weight was noted by CUSTOM_CALL */
 #define CUSTOM_ROLE_MAY_FAIL 32u /* it is a result, which may be no value, but an error: */
 #define CUSTOM_ROLE_NUMBER 64u  /* one below 0; else (it is a pointer) NULL, and what stands for an errno */
+#define CUSTOM_ROLE_COUNTED (1u << 19) /* nothing is removed: each add counts, whatever the value */
 #define CUSTOM_ROLE_INT 128u    /* the value is the lower half of its register, with its sign; nobody says what is in the other half */
 
 #define CUSTOM_COOKIE_ROLE(cookie) ((__u32)((cookie) >> 8) & 0xffffff)

@@ -28,15 +28,14 @@ static bool has(const struct evkeyvalq *query, const char *name)
     return evhttp_find_header(query, name) != NULL;
 }
 
-static bool same_function(const struct evkeyvalq *query, const char *name, const struct custom_function *a, const struct custom_function *b)
+static bool same_function(const struct custom_function *a, const struct custom_function *b)
 {
-    return !has(query, name) || (strcmp(a->object, b->object) == 0 && strcmp(a->symbol, b->symbol) == 0 && a->offset == b->offset &&
-                                 a->from == b->from);
+    return strcmp(a->object, b->object) == 0 && strcmp(a->symbol, b->symbol) == 0 && a->offset == b->offset && a->from == b->from;
 }
 
 static bool same_custom(const struct evkeyvalq *query, const struct custom_spec *a, const struct custom_spec *b)
 {
-    return same_function(query, "add", &a->add, &b->add) && same_function(query, "remove", &a->remove, &b->remove) &&
+    return (!has(query, "add") || (same_function(&a->add, &b->add) && same_function(&a->remove, &b->remove))) &&
            (!has(query, "weight") || a->weight == b->weight) && (!has(query, "skip") || a->skip == b->skip) &&
            (!has(query, "key") || a->key == b->key) &&
            (!has(query, "unit") || strcmp(a->unit, b->unit) == 0);

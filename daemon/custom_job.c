@@ -343,7 +343,8 @@ static int search_functions(struct custom_search *s)
     bool adds_result = spec->add.from == CUSTOM_RESULT, calls = adds_result && spec->weight <= CUSTOM_ARG5;
     const struct worker_probe add = probe_of(&spec->add, spec->weight), remove = probe_of(&spec->remove, CUSTOM_NOWHERE);
     uint32_t role = CUSTOM_ROLE(CUSTOM_ADD, spec->add.from, calls ? CUSTOM_NOWHERE : spec->weight, spec->skip) | key_role(spec) |
-                    (adds_result ? CUSTOM_ROLE_MAY_FAIL : 0) | (calls ? CUSTOM_ROLE_CALLED : 0);
+                    (adds_result ? CUSTOM_ROLE_MAY_FAIL : 0) | (calls ? CUSTOM_ROLE_CALLED : 0) |
+                    (custom_is_counted(spec) ? CUSTOM_ROLE_COUNTED : 0);
 
     (void)snprintf(s->found.unit, sizeof(s->found.unit), "%s", spec->unit);
     if (!adds_result && spec->weight == CUSTOM_RESULT) {
@@ -352,7 +353,9 @@ static int search_functions(struct custom_search *s)
     }
     int r = find_function(s, &spec->add, &add, role);
     r = r < 0 || !calls ? r : find_call(s);
-    return r < 0 ? r : find_function(s, &spec->remove, &remove, CUSTOM_ROLE(CUSTOM_REMOVE, spec->remove.from, CUSTOM_NOWHERE, 0) | key_role(spec));
+    if (r < 0 || custom_is_counted(spec))
+        return r;
+    return find_function(s, &spec->remove, &remove, CUSTOM_ROLE(CUSTOM_REMOVE, spec->remove.from, CUSTOM_NOWHERE, 0) | key_role(spec));
 }
 
 /* ---- all */

@@ -79,6 +79,10 @@ int custom_function_parse(const char *text, struct custom_function *ret, const c
     r = r < 0 ? r : event_cut_offset(f.symbol, &f.offset, ret_why);
     if (r < 0)
         return r;
+    if (separator && strncmp(f.symbol, "arg", 3) == 0 && f.symbol[3] && !f.symbol[3 + strspn(f.symbol + 3, "0123456789")]) {
+        *ret_why = "arguments that can be read are arg0 to arg5";
+        return -EINVAL;
+    }
     if (!f.symbol[0] || last_separator(f.object, f.object + strlen(f.object))) {
         *ret_why = "write [OBJECT:]SYMBOL[+0xOFF][:ret|arg0..arg5], where ns::f is a name";
         return -EINVAL;
@@ -92,7 +96,8 @@ int custom_spec_check(const struct custom_spec *spec, char *error, size_t error_
     if (spec->add.symbol[0])
         return 0;
     if (!spec->name[0])
-        (void)snprintf(error, error_len, "custom needs \"add\" and \"remove\": the functions whose calls add and remove values");
+        (void)snprintf(error, error_len, "custom needs \"add\", a function whose calls add values, and \"remove\", one whose calls remove them; "
+                       "without it, what is added is counted");
     else if (spec->weight != CUSTOM_NOWHERE || spec->skip != CUSTOM_DEFAULT_SKIP || spec->key != CUSTOM_POINTER || spec->unit[0])
         (void)snprintf(error, error_len, "\"weight\", \"unit\", \"key\" and \"skip\" go with \"add\" and \"remove\": of a profile that a program "
                        "declares it says these itself");

@@ -62,6 +62,12 @@ static inline bool custom_is_declared(const struct custom_spec *spec)
     return spec->name[0] && !spec->add.symbol[0];
 }
 
+/* Nothing is removed: each call that adds counts. */
+static inline bool custom_is_counted(const struct custom_spec *spec)
+{
+    return spec->add.symbol[0] && !spec->remove.symbol[0];
+}
+
 /* Whether it says what values are, and nothing of a declared one that its program says. 0, or -EINVAL with what is wrong with it. */
 int custom_spec_check(const struct custom_spec *spec, char *error, size_t error_len);
 

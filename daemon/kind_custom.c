@@ -17,7 +17,8 @@
 
 static const struct param_spec specs[] = {
     {"add", "function", FUNCTION_BOUNDS, "none", "whose argument or result is a value that is live from then on", param_custom_add, .watch = true},
-    {"remove", "function", FUNCTION_BOUNDS, "none", "whose argument is a value that is live no longer", param_custom_remove, .watch = true},
+    {"remove", "function", FUNCTION_BOUNDS, "none: each value that is added counts", "whose argument is a value that is live no longer",
+     param_custom_remove, .watch = true},
     {"key", "enum", "pointer|int|long", "pointer",
      "what values are; of results, those that are errors are not added: NULL and -4095 to -1 of pointers, what is below 0 of numbers",
      param_custom_key, .watch = true},
@@ -42,7 +43,7 @@ const struct kind kind_custom = {
     .name = "custom",
     .path = "custom",
     .description = "Values that a program has open, each by the stack that opened it: add= and remove= name the functions whose calls do so. "
-                   "Those that were open before are not known.",
+                   "Those that were open before are not known. With add= alone, each call counts.",
     .types = {.type = {"custom"}, .unit = {"count"}, .n = 1, .period_type = "custom", .period_unit = "count", .default_type = "custom"},
     .params = &custom_params,
     .cumulative = true,

@@ -287,7 +287,7 @@ int recorder_read(struct recorder *r)
 {
     assert(!r->copy);
     (void)ring_buffer__consume(r->ring);
-    return r->live_fd >= 0 ? recorder_custom_read(r) : recorder_read_counts(r);
+    return r->live_fd >= 0 && !custom_is_counted(&r->params.custom) ? recorder_custom_read(r) : recorder_read_counts(r);
 }
 
 static void recorder_fail(struct recorder *r, int status, const char *message)

@@ -349,6 +349,8 @@ int recording_custom_facts(const struct recording *rec, struct raw_writer *w)
                   {"custom.ways_in", custom->found.ways_in}};
 
     int e = raw_writer_fact(w, "custom.added", "%llu", (unsigned long long)ctl->samples);
+    if (custom_is_counted(&rec->params.custom))
+        e = e ? e : raw_writer_fact(w, "custom.counted", "each value that was added: nothing says which are removed");
     e = e ? e : custom_site_facts(custom, w);
     e = e ? e : recording_late_facts(rec, "custom", w);
     for (size_t i = 0; e == 0 && i < sizeof(counts) / sizeof(counts[0]); i++)

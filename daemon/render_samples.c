@@ -323,7 +323,7 @@ int render_collect(struct render_job *job)
             struct frame *frame = render_frame_at(job, sample, i);
             if (!frame)
                 return -ENOMEM;
-            frame_add_weight(frame, sample->value->weight);
+            frame_add_weight(frame, sample->value->weight > 0 ? sample->value->weight : 1); /* values of custom profiles may have none */
         }
     }
     return render_collect_goroutines(job);

@@ -111,8 +111,8 @@ static int settle(struct param_parse *p, uint32_t max_hz)
     if (r < 0)
         return r;
     settle_types(&p->params);
-    if (!params->custom.add.symbol[0] != !params->custom.remove.symbol[0])
-        return param_refuse(p, "\"add\" and \"remove\" go together: the functions whose calls add and remove values");
+    if (!params->custom.add.symbol[0] && params->custom.remove.symbol[0])
+        return param_refuse(p, "\"remove\" goes with \"add\", a function whose calls add values");
     if (params->custom.unit[0] && params->custom.weight == CUSTOM_NOWHERE)
         return param_refuse(p, "\"unit\" goes with \"weight\": of values that are counted alone there is none");
     if (copy && ((params->event != EVENT_CPU_CLOCK && params->event != EVENT_PERF) || params->sched_kind != SCHED_NONE))

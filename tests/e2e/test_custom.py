@@ -10,7 +10,7 @@ import urllib.parse
 
 import pytest
 
-from daemon import query, wait_for
+from daemon import PROGRAMS, query, wait_for
 from profiles import load
 
 PLAIN = "plain=1"
@@ -298,6 +298,43 @@ def test_results_that_are_errors(daemon, start_target, key, results):
     assert found.samples == [] and "custom.unknown_removes" not in found.facts, found.facts
 
 
+def test_what_is_added_alone_is_counted(daemon, start_target):
+    """Without remove= each call counts, whatever its value, since the watch began."""
+    target = start_target("blobs", PLAIN)
+    watch(daemon, target, "custom", add="blob_open:ret", weight="arg1", unit="bytes")
+    for times in (1, 2):
+        target.truth("x")
+        found = profile(daemon, target, "custom")
+        assert found.sample_types == [("custom", "count"), ("weight", "bytes")]
+        assert leaves(found) == {"take_snapshots": 1000 * times} and leaves(found, 1) == {"take_snapshots": 1_000_000 * times}
+    assert found.facts["custom.counted"] and "custom.removes_at" not in found.facts and "custom.replaced" not in found.facts, found.facts
+    check_nothing_lost(found)
+    assert "<tr><td>2000</td><td><a href='custom'>" in daemon.get(f"/pid/{target.pid}/debug/pprof/").text
+    assert get(daemon, target, "custom", add="blob_open:ret", weight="arg1", unit="bytes").status == 200
+    assert get(daemon, target, "custom", add="blob_open:ret", remove="blob_close").status == 409
+    watch(daemon, target, "custom", add="blob_open", remove="blob_close")
+    assert get(daemon, target, "custom", add="blob_open").status == 409
+
+
+def test_counted_results_that_are_errors(daemon, start_target):
+    target = start_target("values")
+    watch(daemon, target, "given", add="give_value:ret", key="int")
+    for value in (0, 3, 3, -1):
+        target.truth(f"give {value}")
+    found = profile(daemon, target, "given")
+    assert found.sample_types == [("given", "count")] and leaves(found) == {"want_value": 3}
+    assert found.fact("custom.failed_adds") == 1
+
+
+def test_files_and_lines(daemon, start_target, tmp_path):
+    """Of values without a weight, in a file that nobody has asked about."""
+    target = start_target("blobs", PLAIN, path=shutil.copy(os.path.join(PROGRAMS, "blobs"), tmp_path / "blobs"))
+    watch(daemon, target, "custom", add="blob_open", remove="blob_close")
+    target.truth("x")
+    found = profile(daemon, target, "custom")
+    assert {(os.path.basename(each.stack[0].filename), each.stack[0].line > 0) for each in found.samples} == {("blobs.c", True)}, found.facts
+
+
 def test_query_of_cxx(daemon, start_target):
     target = start_target("cxx_blobs")
     watch(daemon, target, "custom", add="store::handle<int>::handle()", remove="store::handle<int>::~handle()")
@@ -309,9 +346,9 @@ def test_query_of_cxx(daemon, start_target):
 @pytest.mark.parametrize(
     "values, says",
     [
-        ({}, '"add" and "remove"'),
-        ({"add": "blob_open"}, '"add" and "remove" go together'),
-        ({"remove": "blob_open"}, '"add" and "remove" go together'),
+        ({}, 'custom needs "add"'),
+        ({"remove": "blob_open"}, '"remove" goes with "add"'),
+        ({"add": "blob_open:arg6"}, "arguments that can be read are arg0 to arg5"),
         ({"add": "blob_opn", "remove": "blob_close"}, "blob_opn in blobs: the file has no such function"),
         ({"add": "blob_open", "remove": "blob_clos"}, "blob_clos in blobs: the file has no such function"),
         ({"add": "libx.so:f", "remove": "blob_close"}, 'no file "libx.so" is mapped for execution; these are: blobs libc.so.6'),
@@ -327,7 +364,7 @@ def test_query_of_cxx(daemon, start_target):
         ({"add": "blob_open", "remove": "blob_close", "weight": "ret"}, "weight=ret goes with"),
         ({"add": "blob_open", "remove": "blob_close", "unit": "bytes"}, '"unit" goes with "weight"'),
         ({"add": "blob_open", "remove": "blob_close", "key": "float"}, "give pointer|int|long (default pointer)"),
-        ({"key": "int"}, '"add" and "remove"'),
+        ({"key": "int"}, 'custom needs "add"'),
         ({"add": "blob_open", "remove": "blob_close", "skip": "32"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "skip": "x"}, "within the bounds"),
         ({"add": "blob_open", "remove": "blob_close", "tid": "1"}, "unknown parameter"),

@@ -125,6 +125,10 @@ START_TEST(test_checks)
     strcpy(declared.add.symbol, "f");
     ck_assert_int_eq(custom_spec_check(&declared, error, sizeof(error)), 0);
     ck_assert(!custom_is_declared(&declared));
+    ck_assert(custom_is_counted(&declared));
+    strcpy(declared.remove.symbol, "g");
+    ck_assert(!custom_is_counted(&declared));
+    ck_assert(!custom_is_counted(&spec));
 }
 END_TEST
 
