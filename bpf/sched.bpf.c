@@ -151,6 +151,19 @@ static __always_inline void thread_left_unseen(struct task_struct *task, struct 
     x->now_ns = now_ns;
 }
 
+/* Nobody told of its coming, after a wait that its lock still counts. It is counted no more: else it would wait there forever. */
+static __always_inline void thread_waits_no_more(struct thread_state *t, struct scratch *x)
+{
+    __u64 now_ns = x->now_ns;
+
+    if (t->lock.state == LOCK_WAIT_NONE)
+        return;
+    if (x->missed_ns)
+        x->now_ns = x->missed_ns;
+    lock_comes(t, x);
+    x->now_ns = now_ns;
+}
+
 /* What the kernel's account of it is at an event: by that the next one sees what it was not told of. */
 static __always_inline void thread_account(const struct task_struct *task, struct thread_state *t)
 {
@@ -173,6 +186,7 @@ static __always_inline void thread_leaves(void *ctx, struct task_struct *task, s
     else
         sessions_leave(t, x, of->all);
     thread_met(t, x);
+    thread_waits_no_more(t, x);
     thread_account(task, t);
     if (of->tracing) {
         trace_missed(task, t, of->tracing, x->now_ns);
@@ -354,6 +368,8 @@ static __always_inline void thread_is_gone(struct thread_state *t, struct scratc
     __u64 now_ns = x->now_ns;
 
     x->now_ns = t->in_ns > t->out_ns ? t->in_ns : t->out_ns;
+    if (t->lock.state != LOCK_WAIT_NONE)
+        lock_comes(t, x);
     sums_give(t, x);
     sessions_end(t, x, slots);
     x->now_ns = now_ns;

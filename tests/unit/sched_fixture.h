@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -123,7 +125,7 @@ static void read_table(const struct attachment *a, struct totals *ret)
             add_total(ret, &keys[i], &values[i]);
 }
 
-static void read_totals(const struct attachment *a, uint32_t slot, struct totals *ret)
+static inline void read_totals(const struct attachment *a, uint32_t slot, struct totals *ret)
 {
     read_table(a, ret);
     add_sums(ret, slot);
@@ -139,4 +141,27 @@ static uint64_t thread_at(pid_t pid, enum thread_place place, struct thread_stat
             if (bpf_map_lookup_elem(sampler.sched.threads, &key, ret) == 0 && ret->tgid == (uint32_t)pid && ret->place == place)
                 return key;
     ck_abort_msg("the child is never there");
+}
+
+/* main() of these tests, which need what they try. */
+static int run_tests(const char *name, const TTest *const *tests, size_t n)
+{
+    char error[512];
+    if (sampler_open(&sampler, error, sizeof(error)) < 0 || !sampler.sched.filter) {
+        fprintf(stderr, "skipped: %s\n", sampler.sched_error[0] ? sampler.sched_error : error);
+        return 77; /* meson: skipped */
+    }
+    Suite *suite = suite_create(name);
+    TCase *tc = tcase_create(name);
+    tcase_set_timeout(tc, 60);
+    for (size_t i = 0; i < n; i++)
+        tcase_add_test(tc, tests[i]);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    sampler_close(&sampler);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

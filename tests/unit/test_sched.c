@@ -507,30 +507,10 @@ END_TEST
 
 int main(void)
 {
-    char error[512];
-    if (sampler_open(&sampler, error, sizeof(error)) < 0 || !sampler.sched.filter) {
-        fprintf(stderr, "skipped: %s\n", sampler.sched_error[0] ? sampler.sched_error : error);
-        return 77; /* meson: skipped */
-    }
-    Suite *suite = suite_create("sched");
-    TCase *tc = tcase_create("sched");
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, test_wall_closes);
-    tcase_add_test(tc, test_offcpu_has_no_cpu);
-    tcase_add_test(tc, test_a_target_again_is_a_new_one);
-    tcase_add_test(tc, test_missed_switches_are_put_back);
-    tcase_add_test(tc, test_a_gap_is_put_back);
-    tcase_add_test(tc, test_numbers_that_end_alike);
-    tcase_add_test(tc, test_dead_threads_are_forgotten);
-    tcase_add_test(tc, test_dead_threads_make_way);
-    tcase_add_test(tc, test_generations_are_in_order);
-    tcase_add_test(tc, test_nobody_is_watched_before_and_after);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    sampler_close(&sampler);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {
+        test_wall_closes, test_offcpu_has_no_cpu, test_a_target_again_is_a_new_one, test_missed_switches_are_put_back,
+        test_a_gap_is_put_back, test_numbers_that_end_alike, test_dead_threads_are_forgotten, test_dead_threads_make_way,
+        test_generations_are_in_order, test_nobody_is_watched_before_and_after,
+    };
+    return run_tests("sched", tests, sizeof(tests) / sizeof(tests[0]));
 }

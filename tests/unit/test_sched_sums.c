@@ -143,21 +143,8 @@ END_TEST
 
 int main(void)
 {
-    char error[512];
-    if (sampler_open(&sampler, error, sizeof(error)) < 0 || !sampler.sched.filter) {
-        fprintf(stderr, "skipped: %s\n", sampler.sched_error[0] ? sampler.sched_error : error);
-        return 77; /* meson: skipped */
-    }
-    Suite *suite = suite_create("sched_sums");
-    TCase *tc = tcase_create("sched_sums");
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, test_counts_beside_the_thread);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    sampler_close(&sampler);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const TTest *const tests[] = {
+        test_counts_beside_the_thread,
+    };
+    return run_tests("sched_sums", tests, sizeof(tests) / sizeof(tests[0]));
 }
