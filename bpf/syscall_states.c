@@ -22,7 +22,7 @@ static const int io_calls[] = {
     SYS_recvfrom, SYS_sendto, SYS_recvmsg, SYS_sendmsg, SYS_recvmmsg, SYS_sendmmsg, SYS_accept, SYS_accept4, SYS_connect,
     SYS_fsync, SYS_fdatasync, SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_msync, SYS_fallocate, SYS_ftruncate, SYS_truncate,
     SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range, SYS_readahead, SYS_openat, SYS_openat2, SYS_close,
-    SYS_unlinkat, SYS_mkdirat, SYS_renameat2, SYS_statx, SYS_getdents64, SYS_io_getevents, SYS_io_submit, SYS_io_uring_enter,
+    SYS_unlinkat, SYS_mkdirat, SYS_renameat2, SYS_statx, SYS_getdents64, SYS_io_getevents, SYS_io_pgetevents, SYS_io_submit, SYS_io_uring_enter,
     SYS_mq_timedreceive, SYS_mq_timedsend, SYS_msgrcv, SYS_msgsnd,
 #ifdef SYS_open
     SYS_open, SYS_creat, SYS_stat, SYS_lstat, SYS_getdents, SYS_unlink, SYS_mkdir, SYS_rmdir, SYS_rename,

@@ -1,4 +1,4 @@
-/* What a thread waits for, by the system call that it is in. Owns the table of them. */
+/* What a thread of a dump waits for, by the system call that it is in. Owns what such waits are called. */
 #include "daemon/thread_state.h"
 
 #include <fcntl.h>
@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+
+#include "bpf/syscall_states.h"
 
 /* Bits of a task's state and of its exit state: include/linux/sched.h. */
 #define TASK_INTERRUPTIBLE 0x1u
@@ -17,49 +20,48 @@
 #define TASK_FROZEN 0x8000u
 #define TASK_WAITS (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE | TASK_RTLOCK_WAIT)
 
-#define LOCK_WAIT SAMPLE_STATE_LOCK
-#define IO_WAIT SAMPLE_STATE_IO
-#define SLEEP SAMPLE_STATE_SLEEP
 #define OTHER SAMPLE_STATE_OTHER
 
-/* By name: numbers differ from one architecture to the next. To add one: a line here. */
+/* What waits are called, by the system call's name: numbers differ from one architecture to the next. For what is not here its state tells enough, or
+ * its name does. */
 static const struct waiting_call {
     const char *name;
-    enum sample_state state;
     const char *text;
 } calls[] = {
-    {"futex", LOCK_WAIT, "futex wait"}, {"futex_waitv", LOCK_WAIT, "futex wait"}, {"futex_wait", LOCK_WAIT, "futex wait"},
-    {"semop", LOCK_WAIT, "semaphore wait"}, {"semtimedop", LOCK_WAIT, "semaphore wait"}, {"flock", LOCK_WAIT, "file lock wait"},
-    {"nanosleep", SLEEP, "sleep"}, {"clock_nanosleep", SLEEP, "sleep"},
-    {"select", SLEEP, "select"}, {"pselect6", SLEEP, "select"}, {"poll", SLEEP, "select"}, {"ppoll", SLEEP, "select"},
-    {"epoll_wait", SLEEP, "select"}, {"epoll_pwait", SLEEP, "select"}, {"epoll_pwait2", SLEEP, "select"},
-    {"pause", OTHER, "signal wait"}, {"rt_sigsuspend", OTHER, "signal wait"}, {"rt_sigtimedwait", OTHER, "signal wait"},
-    {"wait4", OTHER, "child wait"}, {"waitid", OTHER, "child wait"},
-    {"vfork", OTHER, "vfork wait"}, {"clone", OTHER, "vfork wait"}, {"clone3", OTHER, "vfork wait"},
-    {"msgrcv", IO_WAIT, "IO wait"}, {"msgsnd", IO_WAIT, "IO wait"}, {"mq_timedreceive", IO_WAIT, "IO wait"},
-    {"mq_timedsend", IO_WAIT, "IO wait"},
-    {"read", IO_WAIT, "IO wait"}, {"readv", IO_WAIT, "IO wait"}, {"pread64", IO_WAIT, "IO wait"}, {"preadv", IO_WAIT, "IO wait"},
-    {"preadv2", IO_WAIT, "IO wait"}, {"write", IO_WAIT, "IO wait"}, {"writev", IO_WAIT, "IO wait"}, {"pwrite64", IO_WAIT, "IO wait"},
-    {"pwritev", IO_WAIT, "IO wait"}, {"pwritev2", IO_WAIT, "IO wait"}, {"recvfrom", IO_WAIT, "IO wait"}, {"recvmsg", IO_WAIT, "IO wait"},
-    {"recvmmsg", IO_WAIT, "IO wait"}, {"sendto", IO_WAIT, "IO wait"}, {"sendmsg", IO_WAIT, "IO wait"}, {"sendmmsg", IO_WAIT, "IO wait"},
-    {"accept", IO_WAIT, "IO wait"}, {"accept4", IO_WAIT, "IO wait"}, {"connect", IO_WAIT, "IO wait"}, {"fsync", IO_WAIT, "IO wait"},
-    {"fdatasync", IO_WAIT, "IO wait"}, {"sync", IO_WAIT, "IO wait"}, {"syncfs", IO_WAIT, "IO wait"}, {"splice", IO_WAIT, "IO wait"},
-    {"tee", IO_WAIT, "IO wait"}, {"sendfile", IO_WAIT, "IO wait"}, {"copy_file_range", IO_WAIT, "IO wait"},
-    {"open", IO_WAIT, "IO wait"}, {"openat", IO_WAIT, "IO wait"}, {"io_getevents", IO_WAIT, "IO wait"},
-    {"io_pgetevents", IO_WAIT, "IO wait"}, {"io_uring_enter", IO_WAIT, "IO wait"},
+    {"futex", "futex wait"}, {"futex_waitv", "futex wait"}, {"futex_wait", "futex wait"},
+    {"semop", "semaphore wait"}, {"semtimedop", "semaphore wait"}, {"flock", "file lock wait"}, {"fcntl", "file lock wait"},
+    {"nanosleep", "sleep"}, {"clock_nanosleep", "sleep"},
+    {"select", "select"}, {"pselect6", "select"}, {"poll", "select"}, {"ppoll", "select"},
+    {"epoll_wait", "select"}, {"epoll_pwait", "select"}, {"epoll_pwait2", "select"},
+    {"pause", "signal wait"}, {"rt_sigsuspend", "signal wait"}, {"rt_sigtimedwait", "signal wait"},
+    {"wait4", "child wait"}, {"waitid", "child wait"},
+    {"vfork", "vfork wait"}, {"clone", "vfork wait"}, {"clone3", "vfork wait"},
 };
 
-static const struct waiting_call *call_find(const char *name)
+static const char *call_text(const char *name)
 {
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
         if (strcmp(calls[i].name, name) == 0)
-            return &calls[i];
+            return calls[i].text;
     return NULL;
 }
 
-static bool is_lock_call(const struct thread_record *t, const char *name)
+/* As the scheduler's programs have it, so that a wait has the same state however it was seen. */
+static enum sample_state call_state(int64_t number)
 {
-    return strcmp(name, "fcntl") == 0 && (t->args[1] == F_SETLKW || t->args[1] == F_OFD_SETLKW);
+    static uint8_t states[SCHED_SYSCALLS]; /* SAMPLE_STATE_NONE: it is not filled in; or nothing in particular */
+
+    if (states[SYS_nanosleep] == SAMPLE_STATE_NONE)
+        syscall_states(states);
+    if (number < 0 || number >= SCHED_SYSCALLS || states[number] == SAMPLE_STATE_NONE)
+        return OTHER;
+    return states[number];
+}
+
+/* fcntl waits for file locks alone, by these. */
+static bool waits_for_nothing(const struct thread_record *t)
+{
+    return t->syscall == SYS_fcntl && t->args[1] != F_SETLKW && t->args[1] != F_OFD_SETLKW;
 }
 
 static enum sample_state state_set(enum sample_state state, const char *text, char ret_text[THREAD_STATE_TEXT])
@@ -70,16 +72,12 @@ static enum sample_state state_set(enum sample_state state, const char *text, ch
 
 static enum sample_state state_of_call(const struct thread_record *t, char ret_text[THREAD_STATE_TEXT])
 {
+    enum sample_state state = t->in_iowait ? SAMPLE_STATE_IO : waits_for_nothing(t) ? OTHER : call_state(t->syscall);
     char *name = seccomp_syscall_resolve_num_arch(seccomp_arch_native(), (int)t->syscall);
-    const struct waiting_call *call = name ? call_find(name) : NULL;
-    enum sample_state state = t->in_iowait ? IO_WAIT : call ? call->state : OTHER;
+    const char *text = state == SAMPLE_STATE_IO ? "IO wait" : name && !waits_for_nothing(t) ? call_text(name) : NULL;
 
-    if (t->in_iowait)
-        (void)state_set(IO_WAIT, "IO wait", ret_text);
-    else if (call)
-        (void)state_set(call->state, call->text, ret_text);
-    else if (name && is_lock_call(t, name))
-        state = state_set(LOCK_WAIT, "file lock wait", ret_text);
+    if (text)
+        (void)state_set(state, text, ret_text);
     else
         (void)snprintf(ret_text, THREAD_STATE_TEXT, "syscall %.30s", name ? name : "unknown");
     free(name);
@@ -102,5 +100,5 @@ enum sample_state thread_state(const struct thread_record *t, char ret_text[THRE
         return state_set(SAMPLE_STATE_RUNQ, "runnable", ret_text);
     if (t->syscall >= 0)
         return state_of_call(t, ret_text);
-    return state_set(t->in_iowait ? IO_WAIT : OTHER, "page fault", ret_text);
+    return state_set(t->in_iowait ? SAMPLE_STATE_IO : OTHER, "page fault", ret_text);
 }

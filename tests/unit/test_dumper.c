@@ -153,7 +153,7 @@ START_TEST(test_threads)
     for (size_t i = 1; i < N_THREADS; i++) {
         ck_assert_str_eq(p.threads[i].state, "signal wait");
         ck_assert_uint_eq(p.counts[i].key.tid, p.threads[i].tid);
-        ck_assert_uint_eq(p.counts[i].key.state, SAMPLE_STATE_OTHER);
+        ck_assert_uint_eq(p.counts[i].key.state, SAMPLE_STATE_SLEEP);
         ck_assert_str_eq(p.counts[i].key.comm, "waits");
     }
     /* Those that wait alike have one stack, without the kernel's frames. */

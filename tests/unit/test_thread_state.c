@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bpf/syscall_states.h"
 #include "util/cleanup.h"
 
 static struct thread_record waiting_in(const char *call)
@@ -33,7 +34,8 @@ START_TEST(test_calls)
         {"flock", SAMPLE_STATE_LOCK, "file lock wait"}, {"clock_nanosleep", SAMPLE_STATE_SLEEP, "sleep"},
         {"ppoll", SAMPLE_STATE_SLEEP, "select"},       {"epoll_pwait", SAMPLE_STATE_SLEEP, "select"},
         {"read", SAMPLE_STATE_IO, "IO wait"},          {"accept4", SAMPLE_STATE_IO, "IO wait"},
-        {"wait4", SAMPLE_STATE_OTHER, "child wait"},   {"rt_sigsuspend", SAMPLE_STATE_OTHER, "signal wait"},
+        {"wait4", SAMPLE_STATE_OTHER, "child wait"},   {"rt_sigsuspend", SAMPLE_STATE_SLEEP, "signal wait"},
+        {"rt_sigtimedwait", SAMPLE_STATE_SLEEP, "signal wait"}, {"fallocate", SAMPLE_STATE_IO, "IO wait"},
         {"munmap", SAMPLE_STATE_OTHER, "syscall munmap"},
     };
     struct thread_record t = waiting_in(cases[_i].call);
@@ -45,7 +47,21 @@ START_TEST(test_calls)
     check(&t, SAMPLE_STATE_IO, "IO wait");
 }
 END_TEST
-#define N_CALLS 11
+#define N_CALLS 13
+
+/* However a wait was seen, by a dump or as it began, it is in the same state. */
+START_TEST(test_states_are_the_scheduler_s)
+{
+    uint8_t states[SCHED_SYSCALLS];
+    char said[THREAD_STATE_TEXT];
+
+    syscall_states(states);
+    for (int number = 0; number < SCHED_SYSCALLS; number++) {
+        struct thread_record t = {.state = 1, .seen = 1, .syscall = number, .args = {0, F_SETLKW}};
+        ck_assert_int_eq(thread_state(&t, said), states[number] == SAMPLE_STATE_NONE ? SAMPLE_STATE_OTHER : states[number]);
+    }
+}
+END_TEST
 
 START_TEST(test_file_locks)
 {
@@ -98,6 +114,7 @@ int main(void)
     TCase *tc = tcase_create("thread_state");
 
     tcase_add_loop_test(tc, test_calls, 0, N_CALLS);
+    tcase_add_test(tc, test_states_are_the_scheduler_s);
     tcase_add_test(tc, test_file_locks);
     tcase_add_test(tc, test_what_is_no_wait);
     tcase_add_test(tc, test_unknown_call);
