@@ -245,6 +245,7 @@ static int render_fill(struct render_job *job, struct profile *p)
     render_show_starts(job);
     render_hide_allocators(job);
     render_skip_functions(job);
+    render_hide_tracing(job);
     /* The first mapping: readers take it for the main binary. */
     if (job->main_binary && frame_mapping(job, p, job->main_binary) == 0)
         return -ENOMEM;

@@ -359,6 +359,8 @@ void render_add_verdict(struct render_job *job);
 
 /* Of samples that may be releases: it wakes others for another reason, as far as names tell. Once frames have names. */
 bool render_is_signal(struct render_job *job, const struct render_sample *sample);
+/* Hides what our own programs and their callers add to the kernel's part of stacks, once frames have names. */
+void render_hide_tracing(struct render_job *job);
 
 /* ---- render_text.c */
 

@@ -48,10 +48,57 @@ bool render_is_signal(struct render_job *job, const struct render_sample *sample
     if (!job->raw->params.releases)
         return false;
     for (size_t i = first; i < first + sample->n_user && i < first + MAX_FRAMES; i++) {
-        const struct frame *frame = render_frame_at(job, sample, i);
+        const struct frame *frame = render_own_frame(job, sample, i);
         const struct telling *found = frame ? telling_of_frame(frame) : NULL;
         if (found)
             return found->is_signal;
     }
     return sample->key->state != SAMPLE_STATE_LOCK;
+}
+
+/* ---- our own functions */
+
+#define MAX_TRACING_FRAMES 8
+
+/* Whether a program of ours took it at one of the kernel's tracepoints, not in an interrupt, which may be within such a program. */
+static bool is_of_tracepoint(const struct render_job *job, const struct render_sample *sample)
+{
+    const char *type = job->raw->params.types.type[0];
+
+    return sample->key->state >= SAMPLE_STATE_RUNQ || strcmp(type, "contentions") == 0 || strcmp(type, "faults") == 0;
+}
+
+static bool is_tracing(const char *name)
+{
+    static const char *const prefixes[] = {"bpf_trace_run", "__bpf_trace_", "__traceiter_"};
+
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+/* How many of a stack's innermost frames are those by which the kernel called our program, and the program's. */
+static size_t tracing_frames(struct render_job *job, const struct render_sample *sample)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < MAX_TRACING_FRAMES && i < sample->stack->n_kernel; i++) {
+        const struct frame *frame = render_own_frame(job, sample, i);
+        const char *name = frame ? frame_symbol(frame) : "";
+        if (is_tracing(name))
+            n = i + 1;
+        else if (strncmp(name, "bpf_prog_", strlen("bpf_prog_")) != 0)
+            break;
+    }
+    return n;
+}
+
+void render_hide_tracing(struct render_job *job)
+{
+    for (size_t i = 0; !job->raw->params.custom && i < job->n_samples; i++) {
+        struct render_sample *sample = &job->samples[i];
+        if (!sample->heap && !sample->started && is_of_tracepoint(job, sample))
+            sample->hidden = tracing_frames(job, sample);
+    }
 }

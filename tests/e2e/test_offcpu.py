@@ -1,6 +1,7 @@
 """offcpu: the time between a thread's leaving its CPU and its coming back."""
 
 import collections
+import re
 import time
 
 from profiles import load
@@ -72,6 +73,8 @@ def test_kernel_frames(daemon, start_target):
     target = start_target("waiting_threads", "threads=4", "all=1", "wake_ms=20")
     profile = load(offcpu(daemon, target.pid, kernel=1))
     assert any("schedule" in frame.function for sample in profile.samples for frame in sample.stack)
+    traced = [frame.function for sample in profile.samples for frame in sample.stack if re.match("bpf_|__bpf_|__traceiter_", frame.function)]
+    assert not traced, traced  # what sees the switch is no part of what waits
 
 
 # Two waits in turn by one system call from one place: an eventfd's and a pipe's.
