@@ -65,7 +65,7 @@ static bool is_of_tracepoint(const struct render_job *job, const struct render_s
 {
     const char *type = job->raw->params.types.type[0];
 
-    return sample->key->state >= SAMPLE_STATE_RUNQ || strcmp(type, "contentions") == 0 || strcmp(type, "faults") == 0;
+    return raw_format_is_trace(job->raw->params.format) || sample->key->state >= SAMPLE_STATE_RUNQ || strcmp(type, "contentions") == 0 || strcmp(type, "faults") == 0;
 }
 
 static bool is_tracing(const char *name)

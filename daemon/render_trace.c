@@ -397,6 +397,7 @@ int render_encode_trace(struct render_job *job, uint8_t **ret_data, size_t *ret_
 
     int r = strings_init(&in.texts, job->raw->params.end_monotonic_ns);
     render_prove_roots(job);
+    render_hide_tracing(job);
     for (size_t i = 0; i < job->n_samples && r == 0; i++)
         r = trace_add_stack(job, &in, &job->samples[i]);
     if (r == 0)
