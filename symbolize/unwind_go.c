@@ -104,6 +104,14 @@ struct run {
     void *userdata;
 };
 
+/* Before 1.21 these have no frame: rbp is still that of who called them, whose own caller is found by it. That leaves out the one who called, and is
+ * said to be a guess. */
+static struct unwind_rule callers_frame(void)
+{
+    return (struct unwind_rule){.cfa = UNWIND_CFA(UNWIND_CFA_REGISTER, X86_RBP | UNWIND_REG_GUESSED), .cfa_offset = 2 * GO_WORD,
+                                .saved = UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA) | UNWIND_OTHER_STACK, .saved_offset = -2};
+}
+
 static struct unwind_rule rule_of(const struct run *r, uint64_t address, int64_t depth)
 {
     if (address >= r->moved && r->change == IS_ROOT)
@@ -111,6 +119,8 @@ static struct unwind_rule rule_of(const struct run *r, uint64_t address, int64_t
     if (depth < 0 || depth > INT32_MAX - GO_WORD || (address >= r->moved && r->change == IS_LOST))
         return (struct unwind_rule){.cfa = UNWIND_CFA_UNSUPPORTED};
     struct unwind_rule rule = {.cfa = UNWIND_CFA(UNWIND_CFA_REGISTER, X86_RSP), .cfa_offset = (int32_t)depth + GO_WORD};
+    if (r->change == GOES_ON_BY_RBP && address >= r->moved && r->prologue.saved == UINT64_MAX)
+        return callers_frame();
     if (depth == 0 || address < r->prologue.saved)
         return rule;
     rule.saved = UNWIND_SAVED(UNWIND_FP_CFA, UNWIND_RA_CFA);
@@ -156,7 +166,7 @@ void unwind_go_run(const struct unwind_go *go, const struct go_function *functio
     struct go_values depth;
     bool ok = true;
     go_values_begin(&go->table, function, (uint32_t)go_pclntab_get(&go->table, function->record + GO_STACK, 4, &ok), &depth);
-    if (r.change == IS_ROOT || r.change == IS_LOST)
+    if (r.change != STAYS)
         r.moved = find_switch(go, function);
     while (depth.to < end && go_values_next(&depth))
         put_range(&r, depth.from, depth.to < end ? depth.to : end, depth.value);

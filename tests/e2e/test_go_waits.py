@@ -87,6 +87,10 @@ def start(go, tmp_path, start_target, flags=(), toolchain="local"):
     return start_target("go_lock_waits", path=path)
 
 
+def older_than_22(toolchain):
+    return toolchain != "local" and int(toolchain.split(".")[1]) < 22
+
+
 @pytest.mark.chance
 @pytest.mark.parametrize(
     "toolchain, flags", [(each, []) for each in ["local", *toolchains()]] + [("local", ["-buildmode=pie", "-ldflags=-s -w"])]
@@ -104,7 +108,11 @@ def test_as_its_own(daemon, go, tmp_path, start_target, toolchain, flags):
     assert_agree(ours["block"], theirs["block"], WAITERS)
     # Go adds waits for the condition's own lock.
     assert_agree(ours["block"], theirs["block"], ["main.waitsForCond"], exact_counts=False)
-    assert_agree(ours["mutex"], theirs["mutex"], ["main.holdsMutex", "main.holdsWriting"])
+    if older_than_22(toolchain):  # Go charged a release with the wait of the one that it woke
+        ours["waited"] = {hold: ours["block"][wait] for hold, wait in (("main.holdsMutex", "main.wantsMutex"), ("main.holdsWriting", "main.wantsReading"))}
+        assert_agree(ours["mutex"], ours["waited"], ours["waited"], exact_counts=False)
+    else:
+        assert_agree(ours["mutex"], theirs["mutex"], ["main.holdsMutex", "main.holdsWriting"])
     assert leaves(after["block"][0]) == leaves(after["block"][1])
     assert leaves(after["mutex"][0]) <= leaves(after["mutex"][1]) | {"sync.(*RWMutex).RUnlock"}
     # Whoever waits is charged to somebody. The two sessions' probes look at their clocks one after another, with whatever else runs between.

@@ -30,18 +30,26 @@ def build(go, directory, flags=(), toolchain="local"):
     return build_program(go, SOURCE, directory, flags, toolchain)
 
 
+def release(go, toolchain):
+    """Its own go command: another one's takes GOTOOLCHAIN for nothing where there are no modules."""
+    if toolchain == "local":
+        return go
+    cache = subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"{cache}/golang.org/toolchain@v0.0.1-{toolchain}.linux-amd64/bin/go"
+
+
 def build_program(go, source, directory, flags=(), toolchain="local"):
     """Where it is, and how that went. Nobody is asked for a toolchain."""
     program = str(directory / os.path.basename(source).removesuffix(".go"))
+    command = release(go, toolchain)
+    env = {**os.environ, "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOPROXY": "off"}
+    env.pop("GOROOT", None)
     done = subprocess.run(
-        [go, "build", *flags, "-o", program, source],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=directory,
-        check=False,
-        env={**os.environ, "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off", "GOTOOLCHAIN": toolchain, "GOPROXY": "off"},
+        [command, "build", *flags, "-o", program, source], capture_output=True, text=True, timeout=300, cwd=directory, check=False, env=env
     )
+    if done.returncode == 0 and toolchain != "local":
+        said = subprocess.run([command, "version", program], capture_output=True, text=True, check=True).stdout
+        assert toolchain in said, said
     return program, done
 
 
