@@ -54,16 +54,32 @@ static bool is_of_runtime(const char *name)
     return strncmp(name, RUNTIME, sizeof(RUNTIME) - 1) == 0;
 }
 
-size_t text_goroutine_first(struct render_job *job, const struct render_sample *sample)
+size_t text_goroutine_first(struct render_job *job, const struct render_sample *sample, size_t *ret_hidden)
 {
     size_t n = render_frame_count(sample);
 
     for (size_t i = 0; i < n; i++) {
         const struct frame *frame = render_frame_at(job, sample, i);
-        if (frame && !frame_is_elided(frame) && !is_of_runtime(frame_inner_name(frame)))
-            return i;
+        const struct profile_line *lines;
+        size_t n_lines = frame && !frame_is_elided(frame) ? frame_lines(frame, &lines) : 0;
+        for (*ret_hidden = 0; *ret_hidden < n_lines; ++*ret_hidden)
+            if (!is_of_runtime(lines[*ret_hidden].name))
+                return i;
     }
+    *ret_hidden = 0;
     return 0;
+}
+
+int text_function(FILE *out, const struct render_job *job, const char *name)
+{
+    const char *from = job->raw->n_goroutines > 0 ? strchr(name, '[') : NULL, *to = from ? strrchr(from, ']') : NULL;
+
+    if (!to)
+        return text_line_part(out, name);
+    AUTO_FREE char *head = strndup(name, (size_t)(from - name));
+    int r = head ? text_line_part(out, head) : -ENOMEM;
+    fputs("[...]", out);
+    return r ? r : text_line_part(out, to + 1);
 }
 
 /* ---- one after another */
@@ -121,7 +137,7 @@ static int put_creation(FILE *out, struct render_job *job, const struct raw_goro
         return 0;
     size_t n = frame_lines(frame, &lines);
     fputs("created by ", out);
-    r = text_line_part(out, frame_function(frame));
+    r = text_function(out, job, frame_function(frame));
     if (g->parent)
         fprintf(out, " in goroutine %" PRIu64, g->parent);
     fputs("\n\t", out);

@@ -63,9 +63,12 @@ bool render_is_signal(struct render_job *job, const struct render_sample *sample
 /* Whether a program of ours took it at one of the kernel's tracepoints, not in an interrupt, which may be within such a program. */
 static bool is_of_tracepoint(const struct render_job *job, const struct render_sample *sample)
 {
-    const char *type = job->raw->params.types.type[0];
+    const struct raw_params *params = &job->raw->params;
+    const char *type = params->types.type[0];
 
-    return raw_format_is_trace(job->raw->params.format) || sample->key->state >= SAMPLE_STATE_RUNQ || strcmp(type, "contentions") == 0 || strcmp(type, "faults") == 0;
+    if (raw_format_is_trace(params->format) || sample->key->state >= SAMPLE_STATE_RUNQ)
+        return true;
+    return strcmp(type, "contentions") == 0 || strcmp(type, "faults") == 0;
 }
 
 static bool is_tracing(const char *name)

@@ -171,7 +171,7 @@ int text_frame_lines(FILE *out, const struct render_job *job, const struct text_
 
     for (size_t i = f->hidden_lines; r == 0 && i < n; i++) {
         fprintf(out, "#\t0x%" PRIx64 "\t", f->address);
-        r = text_line_part(out, lines[i].name);
+        r = text_function(out, job, lines[i].name);
         fprintf(out, "+0x%" PRIx64 "\t", f->offset);
         r = r ? r : text_line_part(out, lines[i].filename ? lines[i].filename : frame_object_name(job, f->frame));
         fprintf(out, ":%" PRId64 "\n", lines[i].line);
@@ -202,7 +202,7 @@ int text_stack(FILE *out, struct render_job *job, const struct render_sample *sa
 static int text_group(FILE *out, struct render_job *job, const struct text_group *g)
 {
     const struct render_sample *sample = g->samples[0];
-    size_t n = render_frame_count(sample);
+    size_t n = render_frame_count(sample), hidden = 0, first = sample->goroutine ? text_goroutine_first(job, sample, &hidden) : 0;
     struct text_frame f;
     int r = 0;
 
@@ -214,8 +214,10 @@ static int text_group(FILE *out, struct render_job *job, const struct text_group
     }
     fputc('\n', out);
     r = r ? r : sample->goroutine ? text_goroutine_labels(out, job, sample) : text_labels(out, job, g);
-    for (size_t i = sample->goroutine ? text_goroutine_first(job, sample) : 0; r == 0 && i < n; i++) {
+    for (size_t i = first; r == 0 && i < n; i++) {
         r = text_frame_get(job, sample, i, &f);
+        if (i == first && hidden > 0)
+            f.hidden_lines = hidden;
         if (r == 0 && !frame_is_elided(f.frame))
             r = text_frame_lines(out, job, &f);
     }
@@ -328,7 +330,7 @@ int text_call(FILE *out, const struct render_job *job, const struct text_frame *
 {
     size_t len = strlen(line->name);
 
-    int r = text_line_part(out, line->name);
+    int r = text_function(out, job, line->name);
     /* Demangled names of C++ have their parameters. */
     fputs(len > 0 && line->name[len - 1] == ')' ? "\n\t" : "(...)\n\t", out);
     r = r ? r : text_line_part(out, line->filename ? line->filename : frame_object_name(job, f->frame));

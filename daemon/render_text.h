@@ -46,7 +46,10 @@ int text_heaps(FILE *out, struct render_job *job, const struct render_sample **s
 int text_compare_goroutines(const struct render_sample *a, const struct render_sample *b);
 /* "# labels: {...}", if there are any. */
 int text_goroutine_labels(FILE *out, const struct render_job *job, const struct render_sample *sample);
-/* The frame that the lines of a stack begin with: those of the runtime before it are its addresses alone. */
-size_t text_goroutine_first(struct render_job *job, const struct render_sample *sample);
+/* The frame that the lines of a stack begin with, and how many of its innermost functions are not shown: those of the runtime before it are its
+ * addresses alone. */
+size_t text_goroutine_first(struct render_job *job, const struct render_sample *sample, size_t *ret_hidden);
+/* A function's name; of Go's instances of generic functions without their types, as Go's own texts have it. */
+int text_function(FILE *out, const struct render_job *job, const char *name);
 /* goroutine N [state]: and its stack. */
 int text_goroutine(FILE *out, struct render_job *job, const struct render_sample *sample);

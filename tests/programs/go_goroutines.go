@@ -44,8 +44,9 @@ func locks()       { mutex.Lock() }
 func readLocks()   { rwMutex.RLock() }
 func writeLocks()  { rwMutex.Lock() }
 func waits()       { group.Wait() }
-func waitsCond()   { cond.L.Lock(); cond.Wait() }
 func isLocked()    { runtime.LockOSThread(); <-never }
+
+func waitsCond[T any]() { cond.L.Lock(); cond.Wait() }
 
 func reads() { ends[0].Read(make([]byte, 1)) }
 
@@ -94,7 +95,7 @@ func start(n int) {
 	if ends[0], ends[1], err = os.Pipe(); err != nil {
 		panic(err)
 	}
-	ways := []func(){receives, sends, receivesNil, selects, selectsNone, sleeps, locks, readLocks, writeLocks, waits, waitsCond, reads}
+	ways := []func(){receives, sends, receivesNil, selects, selectsNone, sleeps, locks, readLocks, writeLocks, waits, waitsCond[int], reads}
 	for i := 0; i < n; i++ {
 		f := ways[i%len(ways)]
 		switch i % 5 {
