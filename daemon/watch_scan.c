@@ -66,6 +66,19 @@ static const char *cgroup_path(const char *cgroups, size_t *ret_len)
     return path;
 }
 
+/* In any of the hierarchies: with several, those of containers and of hands differ from the service manager's. */
+static bool is_in_cgroup(const char *cgroups, const char *group)
+{
+    for (const char *line = cgroups, *end; *line; line = *end ? end + 1 : end) {
+        end = strchrnul(line, '\n');
+        const char *controllers = memchr(line, ':', (size_t)(end - line));
+        const char *path = controllers ? memchr(controllers + 1, ':', (size_t)(end - controllers - 1)) : NULL;
+        if (path && path_is_below(path + 1, (size_t)(end - path - 1), group))
+            return true;
+    }
+    return false;
+}
+
 int watch_rule_fits(const struct watch_rule *rule, const char *comm, const char *cgroups)
 {
     size_t len;
@@ -73,10 +86,10 @@ int watch_rule_fits(const struct watch_rule *rule, const char *comm, const char 
 
     if (rule->by == WATCH_BY_NAME)
         return strcmp(rule->whom, comm) == 0;
+    if (rule->by == WATCH_BY_CGROUP)
+        return is_in_cgroup(cgroups, rule->whom);
     path = cgroup_path(cgroups, &len);
-    if (!path)
-        return false;
-    return rule->by == WATCH_BY_UNIT ? path_has_unit(path, len, rule->whom) : path_is_below(path, len, rule->whom);
+    return path && path_has_unit(path, len, rule->whom);
 }
 
 struct scan {

@@ -285,6 +285,11 @@ static const struct {
     {"cgroup:/a/b x", "a", UNIFIED("/a"), 0},
     {"cgroup:/ x", "a", UNIFIED("/a"), 1},
     {"cgroup:/a x", "a", "", 0},
+    {"cgroup:/other x", "a", HYBRID("/a"), 1},
+    {"cgroup:/elsewhere x", "a", HYBRID("/a"), 1},
+    {"cgroup:/a x", "a", HYBRID("/a/b"), 1},
+    {"cgroup:/b x", "a", HYBRID("/a/b"), 0},
+    {"cgroup:/a x", "a", "/a\n0:/a\n:::/a\n", 0},
 };
 
 START_TEST(test_whom_a_rule_fits)
