@@ -133,6 +133,7 @@ static void print_debuginfod(struct evbuffer *out, const struct metrics_sources 
 void metrics_print(struct evbuffer *out, const struct metrics_sources *s)
 {
     print_value(out, "cprofd_sessions", "gauge", "Sessions under way, watches included.", s->sessions);
+    print_value(out, "cprofd_sessions_open", "gauge", "Sessions whose window has begun and goes on, watches included.", s->open_sessions);
     print_value(out, "cprofd_watches", "gauge", "Kinds of profiles that processes are watched for.", s->watches);
     for (unsigned i = 0; i < N_FAMILIES; i++)
         print_family(out, &families[i]);

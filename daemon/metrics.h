@@ -13,7 +13,7 @@ void metrics_add_lost(const char *kind, const char *reason, uint64_t n);
 
 /* What others know: asked for at each scrape. */
 struct metrics_sources {
-    uint64_t sessions, watches;
+    uint64_t sessions, open_sessions, watches;
     uint64_t cpu_debuginfod_ns;
     uint64_t debuginfod_found, debuginfod_absent, debuginfod_failed, debuginfod_late;
     uint64_t worker_restarts;

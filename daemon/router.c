@@ -21,6 +21,7 @@
 #include "daemon/metrics.h"
 #include "daemon/oneshot.h"
 #include "daemon/pages.h"
+#include "daemon/recording.h"
 #include "daemon/server.h"
 #include "daemon/unwind_tables.h"
 #include "daemon/watch.h"
@@ -146,8 +147,11 @@ static void router_metrics(struct server *server, struct http_request *request)
     sources.debuginfod_absent = debuginfod.absent;
     sources.debuginfod_failed = debuginfod.failed;
     sources.debuginfod_late = debuginfod.late;
-    for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++)
-        sources.sessions += server->recordings[i] != NULL;
+    for (size_t i = 0; i < CPROFD_MAX_SESSIONS; i++) {
+        const struct recording *rec = server->recordings[i];
+        sources.sessions += rec != NULL;
+        sources.open_sessions += rec && recording_is_open(rec);
+    }
     sources.watches = watches_count(server->watches);
     if (server->tables)
         sources.table_bytes = unwind_tables_bytes(server->tables);

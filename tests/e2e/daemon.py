@@ -167,6 +167,10 @@ class Daemon:
     def wait_for_sessions(self, count, seconds=10.0):
         wait_for(lambda: self.metric("cprofd_sessions") == count, f"{count} sessions", seconds)
 
+    def wait_for_open(self, count=1, seconds=30.0):
+        """Until so many windows have begun: what happens from now on is in them. A busy machine may take seconds to get there."""
+        wait_for(lambda: self.metric("cprofd_sessions_open") == count, f"{count} open windows", seconds)
+
     def rss_kib(self):
         with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as file:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))

@@ -4,7 +4,6 @@ import concurrent.futures
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -142,8 +141,7 @@ def test_a_window(daemon, start_target):
     target = start_target("signals")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.get, query(f"/pid/{target.pid}/debug/pprof/block", seconds=3))
-        daemon.wait_for_sessions(1)
-        time.sleep(0.7)
+        daemon.wait_for_open()
         target.truth("semaphore")
         reply = pending.result()
     profile = load(reply)

@@ -5,7 +5,6 @@ that it happened in.
 import concurrent.futures
 import os
 import subprocess
-import time
 
 import pytest
 
@@ -20,8 +19,7 @@ def count(daemon, target, n=N, **parameters):
     """The profile of a window in which the program does n of each thing."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, **parameters)
-        daemon.wait_for_sessions(1)
-        time.sleep(0.7)
+        daemon.wait_for_open()
         before = target.truth()["functions"]
         after = target.truth(str(n))["functions"]
         done = {name: after[name]["calls"] - before[name]["calls"] for name in after}
@@ -82,8 +80,7 @@ def test_uprobe_filters_by_process(daemon, start_target):
         pending = pool.submit(
             daemon.profile, target.pid, seconds=2, event=f"uprobe:{COUNTED}:counted_function"
         )
-        daemon.wait_for_sessions(1)
-        time.sleep(0.5)
+        daemon.wait_for_open()
         other.truth(str(N))
         profile = load(pending.result())
     assert profile.total("counted_function_event") == 0

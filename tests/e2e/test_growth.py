@@ -5,7 +5,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,8 +26,7 @@ def in_window(daemon, pid, work, **parameters):
     """The profile of a window in which work is done."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(growth, daemon, pid, **parameters)
-        daemon.wait_for_sessions(1)
-        time.sleep(1)
+        daemon.wait_for_open()
         work()
         return load(pending.result())
 
@@ -151,8 +149,7 @@ def test_several_at_once(daemon, start_target):
     target = start_target("grows")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         pending = [pool.submit(growth, daemon, target.pid) for _ in range(3)]
-        daemon.wait_for_sessions(3)
-        time.sleep(1)
+        daemon.wait_for_open(3)
         target.truth("mapped")
         for each in pending:
             profile = load(each.result())

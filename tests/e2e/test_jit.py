@@ -14,10 +14,11 @@ import time
 
 import pytest
 
-from daemon import PROGRAMS, ROOT, descendants
+from daemon import PROGRAMS, ROOT, descendants, wait_for
 from places import name_of, namespace_is_refused
 from profiles import fetch, load
 from target import Recorder, share_error
+from waiting import Window
 
 SOURCES = os.path.join(ROOT, "tests", "programs")
 HOT, WARM, CALLER = "jit::hot /srv/app.js:10:2", "jit::warm /srv/app.js:20:2", "jit::caller /srv/app.js:30:2"
@@ -286,10 +287,11 @@ def test_a_map_that_cannot_be_read(daemon, start_target, tmp_path, what):
 # ---- the reference
 
 
-def perf_shares(path):
-    """Names and shares of samples by perf."""
+def perf_shares(path, start_ns, end_ns):
+    """Names and shares of samples by perf, of a window on the monotonic clock."""
+    window = ",".join(f"{ns // 10**9}.{ns % 10**9:09}" for ns in (start_ns, end_ns))
     done = subprocess.run(
-        ["perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", "-F", "sample,sym", "-t", "\t"],
+        ["perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", "-F", "sample,sym", "-t", "\t", "--time", window],
         capture_output=True,
         text=True,
         check=True,
@@ -304,21 +306,23 @@ def perf_shares(path):
     return {name: n / total for name, n in found.items()}, total
 
 
-def profile_with_perf(daemon, target, tmp_path, **parameters):
-    """The same seconds by both."""
+def profile_with_perf(daemon, target, tmp_path):
+    """The same seconds by both, however long perf takes to begin: runtimes compile anew what is hot, and what is called what changes then. It
+    records for as long as the command lives that it starts once it has begun; of that the window is cut out. Both see the kernel.
+    """
     if not shutil.which("perf"):
         pytest.skip("needs perf")
     path = str(tmp_path / "perf.data")
-    perf = subprocess.Popen(
-        ["perf", "record", "-q", "-e", "cpu-clock:u", "-F", "499", "-p", str(target.pid), "-o", path, "--", "sleep", "3"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    profile = fetch(daemon, target.pid, seconds=3, hz=499, **parameters)
-    _, errors = perf.communicate(timeout=60)
+    command = ["perf", "record", "-q", "-k", "mono", "-e", "cpu-clock", "-F", "499", "-p", str(target.pid), "-o", path]
+    command += ["--", "sh", "-c", "echo begun; cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as perf:
+        if perf.stdout.readline() == "begun\n":
+            profile = fetch(daemon, target.pid, seconds=3, hz=499, kernel=1)
+            window = Window(profile)
+        _, errors = perf.communicate(timeout=60)
     if perf.returncode != 0:
-        pytest.skip(f"perf cannot record here: {errors.decode()[-200:]}")
-    shares, n = perf_shares(path)
+        pytest.skip(f"perf cannot record here: {errors[-200:]}")
+    shares, n = perf_shares(path, window.start, window.end)
     return profile, shares, n
 
 
@@ -333,7 +337,11 @@ def leaf_shares(profile):
 
 def check_against_perf(daemon, target, tmp_path, prefix):
     """Every name with a share worth the word that perf has for made code, the profile has, and in the same share."""
-    profile, theirs, n_theirs = profile_with_perf(daemon, target, tmp_path)
+    for _ in range(5):
+        profile, theirs, n_theirs = profile_with_perf(daemon, target, tmp_path)
+        if not profile.fact("symbols.pending"):
+            break
+    assert not profile.fact("symbols.pending"), profile.comments  # a reply is due within seconds: later ones have all names
     ours, n_ours = leaf_shares(profile)
     compared = {name for name, share in theirs.items() if name.startswith(prefix) and share > 0.02}
     compared |= {name for name, share in ours.items() if name.startswith(prefix) and share > 0.02}
@@ -359,6 +367,20 @@ def need(command):
     return path
 
 
+def fetch_named(daemon, target, **parameters):
+    """A reply is due within seconds, with the names that are known by then: a later one has all."""
+    for _ in range(10):
+        profile = fetch(daemon, target.pid, **parameters)
+        if not profile.fact("symbols.pending"):
+            return profile
+    pytest.fail(f"names are pending all the time: {profile.comments}")
+
+
+def wait_until_compiled(target, seconds):
+    """What is hot is compiled once the program has had so much of the CPU."""
+    wait_for(lambda: target.cpu_ns() > seconds * 1e9, "it has run for a while", 60)
+
+
 # Whichever V8 did not inline.
 IN_SCRIPT = re.compile(rf"JS:[*^~]+(spin|hot|warm|slice) {SOURCES}/hot.js:\d+:\d+$")
 
@@ -371,7 +393,7 @@ def start_node(start_target, tmp_path):
     def start(*switches):
         target = start_target("node", argv=[node, *switches, os.path.join(SOURCES, "hot.js")], cwd=tmp_path)
         started.append(target)
-        time.sleep(1)  # for what is hot to be compiled
+        wait_until_compiled(target, 1)
         return target
 
     yield start
@@ -390,13 +412,13 @@ def test_node(daemon, start_node, tmp_path):
 
 def test_node_frames_of_the_interpreter(daemon, start_node):
     """Each interpreted function has a trampoline of its own, and it stands in the map."""
-    profile = fetch(daemon, start_node("--perf-basic-prof", "--interpreted-frames-native-stack").pid, seconds=2, hz=199)
+    profile = fetch_named(daemon, start_node("--perf-basic-prof", "--interpreted-frames-native-stack"), seconds=2, hz=199)
     assert any(re.search(r"JS:[~*^]\S* node:internal", name) for name in profile.functions()), profile.folded()
 
 
 def test_node_jitdump(daemon, start_node):
     """Names at least; V8 20's lines are rubbish for some scripts, and then there are none, but never wrong ones."""
-    profile = fetch(daemon, start_node("--perf-prof").pid, seconds=2, hz=199)
+    profile = fetch_named(daemon, start_node("--perf-prof"), seconds=2, hz=199)
     assert any(IN_SCRIPT.match(name) for name in profile.functions()), (profile.folded(), profile.facts)
     with open(os.path.join(SOURCES, "hot.js"), encoding="utf-8") as script:
         n_lines = len(script.readlines())
@@ -407,7 +429,7 @@ def test_node_jitdump(daemon, start_node):
 
 
 def test_node_without_a_map(daemon, start_node):
-    profile = fetch(daemon, start_node().pid, seconds=1, hz=199)
+    profile = fetch_named(daemon, start_node(), seconds=1, hz=199)
     assert "start node with --perf-basic-prof" in profile.facts["jit"], profile.facts
 
 
@@ -417,9 +439,9 @@ def test_java(daemon, start_target, tmp_path):
     java, jcmd = need("java"), need("jcmd")
     target = start_target("java", argv=[java, "-XX:+PreserveFramePointer", os.path.join(SOURCES, "Hot.java")], cwd=tmp_path, start=False)
     assert target.read_line(60).startswith("ready"), "needs a JDK that runs sources"
-    time.sleep(3)  # for what is hot to be compiled
+    wait_until_compiled(target, 4)
     try:
-        profile = fetch(daemon, target.pid, seconds=1, hz=199)
+        profile = fetch_named(daemon, target, seconds=1, hz=199)
         assert "jcmd PID Compiler.perfmap" in profile.facts["jit"], profile.facts
         done = subprocess.run([jcmd, str(target.pid), "Compiler.perfmap"], capture_output=True, text=True, timeout=60, check=False)
         if not os.path.exists(map_path(target)):
@@ -450,7 +472,7 @@ def test_python(daemon, start_target, tmp_path, switch):
         tried += 1
         target = start_target("python", argv=[python, "-X", switch, os.path.join(SOURCES, "hot.py")], cwd=tmp_path)
         try:
-            profile = fetch(daemon, target.pid, seconds=1, hz=199)
+            profile = fetch_named(daemon, target, seconds=1, hz=199)
         finally:
             target.stop()
             for path in (map_path(target), f"/tmp/jit-{target.pid}.dump"):

@@ -151,7 +151,7 @@ def test_library_that_comes_later(daemon, start_target, program):
     target = start_target(program, LIBRARY)
     fetch(daemon, target, seconds=0.1)
     pending = in_background(lambda: load(daemon.profile(target.pid, seconds=3, hz=199)))
-    daemon.wait_for_sessions(1)
+    daemon.wait_for_open()
     target.truth("load")
     profile = pending.result(60)
     assert by_label(profile, "cpu")["burn_in_library"] > 0, profile.comments
@@ -179,7 +179,7 @@ def test_fork_and_exec(daemon, start_target):
 def by_exec(daemon, target, seconds):
     fetch(daemon, target, seconds=0.1)
     pending = in_background(lambda: load(daemon.profile(target.pid, seconds=seconds, hz=199)))
-    daemon.wait_for_sessions(1)
+    daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000
     wait_for(lambda: target.cpu_ns() > used_ns, "the target runs", 60)
     target.process.stdin.write("exec\n")

@@ -44,8 +44,7 @@ def test_exit_ends_the_window(daemon, start_target):
 def test_killed_target(daemon, start_target):
     target = start_target("ten_series")
     pending = in_background(lambda: daemon.profile(target.pid, seconds=30, hz=199))
-    daemon.wait_for_sessions(1)
-    time.sleep(0.7)
+    daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000
     wait_for(lambda: target.cpu_ns() > used_ns, "the target runs", 60)
     target.process.kill()
@@ -217,8 +216,7 @@ def test_killed_daemon_leaves_nothing(new_daemon, start_target, event):
     daemon = new_daemon()
     target = start_target("counted")
     pending = in_background(lambda: daemon.profile(target.pid, seconds=60, event=event))
-    daemon.wait_for_sessions(1)
-    time.sleep(0.5)
+    daemon.wait_for_open()
     family = descendants(daemon.pid)
     held = {kind: bpf_objects(kind, family) for kind in ("prog", "link", "map")}
     assert held["prog"] and held["map"], (held, family)

@@ -7,7 +7,6 @@ import concurrent.futures
 import os
 import shutil
 import sys
-import time
 
 import pytest
 
@@ -257,8 +256,9 @@ def test_rewritten_in_place_in_the_window(daemon, start_late, files, kept_time):
     library = files / "liblate_code.so"
     times = os.stat(library)
     pending = in_background(lambda: daemon.profile(target.pid, seconds=3, hz=199))
-    daemon.wait_for_sessions(1)
-    time.sleep(1.5)
+    daemon.wait_for_open()
+    used_ns = target.cpu_ns() + 300_000_000
+    wait_for(lambda: target.cpu_ns() > used_ns, "the target runs", 60)
     with open(os.path.join(PROGRAMS, "libsecond_reuse.so"), "rb") as other, open(library, "r+b") as file:
         file.write(other.read().ljust(times.st_size, b"\0")[: times.st_size])
     if kept_time:

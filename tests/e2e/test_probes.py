@@ -22,8 +22,7 @@ def probe(daemon, target, function, n=N, **parameters):
     """The profile of a window in which each function is called n times."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, event=f"uprobe:{CALLED}:{function}", **parameters)
-        daemon.wait_for_sessions(1)
-        time.sleep(1.2)
+        daemon.wait_for_open()
         target.truth(str(n))
         return load(pending.result())
 
@@ -97,8 +96,7 @@ def test_a_target_that_turns_busy_in_the_window(daemon, start_target):
     target = start_target("called")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=20, event=f"uprobe:{CALLED}:called_leaf", period=1000)
-        daemon.wait_for_sessions(1)
-        time.sleep(1.2)
+        daemon.wait_for_open()
         target.truth(str(300_000))
         profile = load(pending.result())
     assert profile.facts["ended"] == "overhead", profile.facts

@@ -4,7 +4,6 @@ stacks that lead through them.
 
 import concurrent.futures
 import os
-import time
 
 import pytest
 
@@ -20,8 +19,7 @@ def events_of_a_lot(daemon, target, event):
     """The profile of a window in which the program opens a lot of blobs, and closes some."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, event=event)
-        daemon.wait_for_sessions(1)
-        time.sleep(0.7)
+        daemon.wait_for_open()
         target.truth("go")
         return load(pending.result())
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 from daemon import PROGRAMS, wait_for
 from profiles import fetch, load
@@ -67,8 +66,9 @@ def test_a_library_loaded_in_the_window(daemon, start_target):
     """Its table is made at once: what was sampled before it was there says so, and is the smaller part."""
     target = start_target("late_library")
     pending = in_background(lambda: daemon.profile(target.pid, seconds=5, hz=499))
-    daemon.wait_for_sessions(1)
-    time.sleep(1)
+    daemon.wait_for_open()
+    used_ns = target.cpu_ns() + 300_000_000
+    wait_for(lambda: target.cpu_ns() > used_ns, "the target runs", 60)
     target.truth("load")
     profile = load(pending.result(60))
     total, whole = count_whole(profile)

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -63,8 +62,7 @@ def test_window(daemon, maker):
     """Each thread that is made in it, in its maker's place; processes are none."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(threadcreate, daemon, maker.pid, seconds=3)
-        daemon.wait_for_sessions(1)
-        time.sleep(1)
+        daemon.wait_for_open()
         maker.truth("50")
         reply = pending.result()
     profile = load(reply)

@@ -102,8 +102,7 @@ def test_waits_are_as_long_as_the_program_says(daemon, start_target):
     target = start_target("locks")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(trace, daemon, target.pid, seconds=6, format="chrome")
-        daemon.wait_for_sessions(1)
-        time.sleep(1)  # it is open by then
+        daemon.wait_for_open()
         before = target.truth()
         after = target.truth("convoy")
         chrome = Chrome(pending.result())

@@ -161,7 +161,7 @@ def test_stopped_process(daemon, start_target):
     tids = tids_of(target.pid)
 
     def stop():
-        time.sleep(0.7)
+        daemon.wait_for_open()
         os.kill(target.pid, signal.SIGSTOP)
         time.sleep(1)
         os.kill(target.pid, signal.SIGCONT)

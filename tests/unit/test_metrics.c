@@ -22,7 +22,7 @@ static const char *page(const struct metrics_sources *sources)
 }
 
 static const struct metrics_sources sources = {
-    .sessions = 3, .worker_restarts = 2, .table_bytes = 5, .cache_bytes = 1234567890123, .cpu_loop_ns = 1000000001,
+    .sessions = 3, .open_sessions = 2, .watches = 1, .worker_restarts = 2, .table_bytes = 5, .cache_bytes = 1234567890123, .cpu_loop_ns = 1000000001,
     .cpu_collector_ns = 999999999, .cpu_worker_ns = 12000000000, .cpu_debuginfod_ns = 7, .debuginfod_found = 1, .debuginfod_absent = 2,
     .debuginfod_failed = 3, .debuginfod_late = 4,
 };
@@ -30,7 +30,8 @@ static const struct metrics_sources sources = {
 START_TEST(test_all_names_are_there)
 {
     static const char *const lines[] = {
-        "\ncprofd_sessions 3\n", "\ncprofd_worker_restarts_total 2\n", "\ncprofd_table_bytes 5\n",
+        "\ncprofd_sessions 3\n", "\ncprofd_sessions_open 2\n", "\ncprofd_watches 1\n",
+        "\ncprofd_worker_restarts_total 2\n", "\ncprofd_table_bytes 5\n",
         "\ncprofd_cache_bytes 1234567890123\n", "\ncprofd_cpu_seconds_total{role=\"loop\"} 1.000000001\n",
         "\ncprofd_cpu_seconds_total{role=\"collector\"} 0.999999999\n", "\ncprofd_cpu_seconds_total{role=\"worker\"} 12.000000000\n",
         "\ncprofd_cpu_seconds_total{role=\"debuginfod\"} 0.000000007\n", "\n# TYPE cprofd_debuginfod_total counter\n",
