@@ -151,12 +151,13 @@ static __always_inline void thread_left_unseen(struct task_struct *task, struct 
     x->now_ns = now_ns;
 }
 
-/* Nobody told of its coming, after a wait that its lock still counts. It is counted no more: else it would wait there forever. */
+/* Nobody told of its coming. Its lock counts it no more, else it would wait there forever; and if it goes to wait for it again at once, that is
+ * the same wait. */
 static __always_inline void thread_waits_no_more(struct thread_state *t, struct scratch *x)
 {
     __u64 now_ns = x->now_ns;
 
-    if (t->lock.state == LOCK_WAIT_NONE)
+    if (t->lock.state == LOCK_WAIT_NONE && !(x->missed_ns && x->locks && t->state == SAMPLE_STATE_LOCK))
         return;
     if (x->missed_ns)
         x->now_ns = x->missed_ns;

@@ -243,6 +243,21 @@ static __always_inline void count_missed_come(struct session_ctl *s, struct thre
     t->in_ns = in_ns;
 }
 
+/* Block: the same. Its lock waited with it until then, and so did its stack. */
+__noinline int lock_count_missed_come(struct thread_state *t, struct scratch *x, __u32 slot)
+{
+    struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
+    __u64 now_ns;
+
+    if (!t || !x || !s)
+        return 0;
+    now_ns = x->now_ns;
+    x->now_ns = x->missed_ns;
+    lock_count_wait(s, t, x, slot);
+    x->now_ns = now_ns;
+    return 0;
+}
+
 __noinline int session_looks(struct thread_state *t, struct scratch *x, __u32 slot)
 {
     (void)session_meets(t, x, slot);
@@ -271,7 +286,8 @@ __noinline int session_leaves(struct thread_state *t, struct scratch *x, __u32 s
         count_missed_come(s, t, x, slot);
     else if (!(t->settled >> slot & 1))
         count_run(s, t, x, slot);
-    (void)session_looks_at_locks(s, x, slot);
+    if (session_looks_at_locks(s, x, slot) && x->missed_ns)
+        lock_count_missed_come(t, x, slot);
     if (session_until(s) <= x->now_ns)
         t->settled |= 1ull << slot;
     if (wants_stack(s, x))

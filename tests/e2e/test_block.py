@@ -154,8 +154,8 @@ def test_types_and_headers(daemon, start_target):
     target = start_target("signals")
     with watched(daemon, target.pid, "block"):
         reply = snapshot(daemon, target.pid, "block")
-    assert 'filename="block"' in reply.headers["content-disposition"]
     profile = load(reply)
+    assert 'filename="block"' in reply.headers["content-disposition"]
     assert profile.sample_types == [("contentions", "count"), ("delay", "nanoseconds")]
     assert profile.period == 1
     assert snapshot(daemon, target.pid, "block").status == 409

@@ -19,6 +19,7 @@
 
 #define SLOT 3
 #define HELD 2 /* the lock's word */
+#define WAIT_MS 5 /* at least, for the lock */
 
 struct shared {
     uint32_t word;
@@ -70,7 +71,8 @@ static void let_come_unseen(struct shared *shared)
     }
 }
 
-static void come_unseen(struct shared *shared)
+/* kind: SCHED_*. Returns after the wait that nobody was told the end of has been looked at: what of it is counted. Nanoseconds. */
+static void come_unseen(struct shared *shared, uint32_t kind, struct totals *ret, uint64_t *ret_most_ns)
 {
     struct attachment a = ATTACHMENT_INIT;
     struct thread_state before, after;
@@ -80,15 +82,18 @@ static void come_unseen(struct shared *shared)
     shared->is_back = 0;
     ck_assert_int_eq(pipe(go), 0);
     pid_t pid = start_waiter(go[0], shared);
-    fill_ctl(SLOT, pid, SCHED_MUTEX);
+    fill_ctl(SLOT, pid, kind);
     sampler.ctl[SLOT].fraction = 1;
+    sampler.ctl[SLOT].rate = 1;
     ck_assert_int_eq(attach_maps(&sampler, SLOT, MAX_KEYS, 1 << 20, &a), 0);
     look_at(SLOT);
     sampler.ctl[SLOT].opened_ns = monotonic_ns();
     sampler.ctl[SLOT].state = SESSION_OPEN;
     ck_assert_int_eq(write(go[1], "x", 1), 1);
     uint64_t task = wait_until_counted(pid, &before);
+    sleep_ms(WAIT_MS);
     let_come_unseen(shared);
+    *ret_most_ns = monotonic_ns() - before.out_ns;
     (void)kill(pid, SIGSTOP);
     do {
         sleep_ms(1);
@@ -96,6 +101,7 @@ static void come_unseen(struct shared *shared)
     } while (after.out_ns == before.out_ns);
     ck_assert_uint_eq(after.lock.state, LOCK_WAIT_NONE);
     attach_end(&sampler, SLOT, &a);
+    read_totals(&a, SLOT, ret);
     drop(SLOT);
     close_fd(&a.counts_fd);
     close_fd(&a.records_fd);
@@ -108,16 +114,38 @@ START_TEST(test_who_came_back_unseen_waits_no_more)
 {
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
+    struct totals totals;
+    uint64_t most_ns;
+
     ck_assert_ptr_ne(shared, MAP_FAILED);
     for (int n = 0; n < 10; n++)
-        come_unseen(shared);
+        come_unseen(shared, SCHED_MUTEX, &totals, &most_ns);
+    (void)munmap(shared, sizeof(*shared));
+}
+END_TEST
+
+/* It has waited all the same. Of one that is off its CPU just as the programs are back it is not known how long it waited. */
+START_TEST(test_a_wait_that_ended_unseen_counts)
+{
+    struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct totals totals;
+    uint64_t most_ns, longest_ns = 0;
+
+    ck_assert_ptr_ne(shared, MAP_FAILED);
+    for (int n = 0; n < 10; n++) {
+        come_unseen(shared, SCHED_BLOCK, &totals, &most_ns);
+        longest_ns = totals.all_ns > longest_ns ? totals.all_ns : longest_ns;
+        ck_assert_uint_le(totals.all_ns, most_ns);
+        ck_assert_uint_eq(totals.without_stack_ns, 0);
+    }
+    ck_assert_uint_ge(longest_ns, WAIT_MS * NSEC_PER_MSEC);
     (void)munmap(shared, sizeof(*shared));
 }
 END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {test_who_came_back_unseen_waits_no_more};
+    const TTest *const tests[] = {test_who_came_back_unseen_waits_no_more, test_a_wait_that_ended_unseen_counts};
 
     return run_tests("sched_locks", tests, sizeof(tests) / sizeof(tests[0]));
 }
