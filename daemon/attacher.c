@@ -293,9 +293,11 @@ static void attacher_explain_price(const struct attacher_price *price, const str
     else
         (void)snprintf(choices, sizeof(choices), "attach them for a part of the time alone (duty=%s), raise max_overhead=, or probe what is called "
                        "less often", duty);
-    (void)snprintf(message, message_len, "event %.200s: overhead: it happens about %.0f times a second of the process's CPU time, and each "
-                   "probe costs %llu ns: %.1f %% of that time, where max_overhead=%g may be taken; %s",
-                   params->event_text, price->per_second, (unsigned long long)price->hit_ns, price->percent, params->max_overhead, choices);
+    (void)snprintf(message, message_len, "event %.200s: overhead: it happens %s %.0f times a second of the process's CPU time, and each "
+                   "probe costs %llu ns: %.1f %% of %s, where max_overhead=%g may be taken; %s",
+                   params->event_text, price->more ? "more than" : "about", price->per_second, (unsigned long long)price->hit_ns, price->percent,
+                   price->mostly_waits ? "a fifth of a CPU, which one that mostly waits is taken to use" : "that time", params->max_overhead,
+                   choices);
 }
 
 int attacher_explain(const struct attacher_message *failed, const struct session_params *params, char *message,

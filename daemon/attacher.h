@@ -14,7 +14,9 @@ struct copy_request;
 /* What probes cost their target, before the window. */
 struct attacher_price {
     uint64_t hit_ns;   /* each; 0: it is not known */
-    double per_second; /* hits in a second of the target's CPU time */
+    double per_second; /* hits in a second of the target's CPU time; */
+    bool more;         /* there are more of them: probes took so much of it that what was its own can't be told */
+    bool mostly_waits; /* the target: percent is of a fifth of a CPU */
     double percent;    /* of its CPU time, which is taken to be a fifth of a CPU at least, as long as they are attached for (duty=) */
 };
 

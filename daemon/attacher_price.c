@@ -22,6 +22,10 @@
 
 /* Of the CPU time that it uses under probes, what is taken to be its own at least: nearer than that a hit's price is not known. */
 #define PRICE_LEAST_PART 50
+/* How much of what hits are taken to cost they do cost for certain; and the part of its CPU time below which what is the target's own depends on
+ * that. */
+#define PRICE_SURE 0.75
+#define PRICE_UNSURE_PART 4
 
 static double at_least(double value, double least)
 {
@@ -75,7 +79,9 @@ int attacher_price_check(const struct attacher_request *q, struct attacher_price
     double hits = (double)(now.hits - first.hits), cost_ns = hits * (double)ret->hit_ns, used_ns = (double)(now.after_ns - first.before_ns);
     double own_ns = at_least(used_ns - cost_ns, at_least(used_ns, NSEC_PER_MSEC) / PRICE_LEAST_PART); /* without probes */
     double idle_ns = (double)(monotonic_ns() - began_ns) / PRICE_IDLE_PART - cost_ns;
-    ret->per_second = hits / own_ns * NSEC_PER_SEC;
+    ret->more = own_ns < used_ns / PRICE_UNSURE_PART;
+    ret->mostly_waits = idle_ns > own_ns;
+    ret->per_second = hits / (ret->more ? at_least(used_ns - PRICE_SURE * cost_ns, own_ns) : own_ns) * NSEC_PER_SEC;
     ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(idle_ns, own_ns);
     return ret->percent > q->params->max_overhead ? -EDQUOT : 0;
 }

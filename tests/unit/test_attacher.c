@@ -116,6 +116,22 @@ static void explain_price(enum event_kind event)
     ck_assert_ptr_nonnull(strstr(message, "max_overhead="));
 }
 
+/* Of a target that hardly did anything but pay for its probes, and of one that mostly waits. */
+START_TEST(test_figures_that_are_not_known)
+{
+    struct attacher_message failed = {.stage = ATTACHER_PRICE, .error = -EDQUOT, .price = {.hit_ns = 700, .per_second = 1e6, .percent = 70}};
+    const struct session_params params = {.event = EVENT_UPROBE, .event_text = "x", .max_overhead = 5};
+
+    (void)attacher_explain(&failed, &params, message, sizeof(message));
+    ck_assert_ptr_nonnull(strstr(message, "it happens about 1000000 times a second of the process's CPU time, and each probe costs 700 ns: "
+                                          "70.0 % of that time,"));
+    failed.price.more = failed.price.mostly_waits = true;
+    (void)attacher_explain(&failed, &params, message, sizeof(message));
+    ck_assert_ptr_nonnull(strstr(message, "it happens more than 1000000 times"));
+    ck_assert_ptr_nonnull(strstr(message, "70.0 % of a fifth of a CPU, which one that mostly waits"));
+}
+END_TEST
+
 /* What is named is within the budget, and a number that the parameter takes. */
 START_TEST(test_duty_that_fits)
 {
@@ -166,6 +182,7 @@ int main(void)
 {
     Suite *suite = suite_create("attacher");
     TCase *c = tcase_create("all");
+    tcase_add_test(c, test_figures_that_are_not_known);
     tcase_add_test(c, test_permission);
     tcase_add_test(c, test_other_faults);
     tcase_add_test(c, test_return_probes_that_kill);
