@@ -34,8 +34,10 @@ int attach_heap_code(const struct sampler *s, uint32_t slot, const struct heap_c
 enum heap_way { WAY_ENTRY /* alone */, WAY_CALL /* and the return, where the entry asks for it */, WAY_RET /* it is a ret itself */,
                 WAY_SITE /* of an allocator that samples by itself */ };
 
-static uint32_t heap_way_of(uint32_t kind)
+static uint32_t heap_way_of(uint32_t role)
 {
+    uint32_t kind = role & ~HEAP_STEPPED;
+
     if (kind >= HEAP_SITE_ALLOC)
         return WAY_SITE;
     return kind == HEAP_FREE || kind == HEAP_NEW || kind == HEAP_UNMAP ? WAY_ENTRY : kind == HEAP_NEW_RETURN ? WAY_RET : WAY_CALL;

@@ -137,6 +137,8 @@ struct session_ctl {
     __u64 samples;
     __u64 hits;          /* probes and tracepoints: events of the target in the window, */
     __u64 armed_hits;    /* and before it */
+    __u64 stepped_hits;  /* heap: of instructions that the kernel single-steps, in the window, */
+    __u64 armed_stepped; /* and before it */
     __u64 late_weight;   /* ticks and overflows that the kernel refused or delayed, and that may have been the target's: not counted, but
                           * for overflows that were its own for certain, which are made up for */
     __u64 overhead_ns;   /* spent in the programs on behalf of the target's samples */

@@ -407,11 +407,14 @@ static __always_inline void on_site(void *ctx, struct session_ctl *s, __u32 slot
     charge_cost(s, began_ns);
 }
 
+#define COOKIE_KIND(cookie) (COOKIE_TIMER(cookie) & ~HEAP_STEPPED)
+#define COOKIE_STEPPED(cookie) ((COOKIE_TIMER(cookie) & HEAP_STEPPED) != 0)
+
 /* 0: its return is to be seen. */
 static __always_inline int on_entry(void *ctx, __u64 cookie)
 {
-    __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_TIMER(cookie), next;
-    struct session_ctl *s = session_of_probe(cookie);
+    __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_KIND(cookie), next;
+    struct session_ctl *s = session_of_hit(cookie, COOKIE_STEPPED(cookie));
     REGS *regs = ctx;
     __u64 began_ns;
 
@@ -490,9 +493,10 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
     return 0;
 }
 
+/* Behind a call it is the kernel's trampoline that is hit. */
 static __always_inline int on_return(void *ctx, __u64 cookie)
 {
-    struct session_ctl *s = session_of_probe(cookie);
+    struct session_ctl *s = session_of_hit(cookie, COOKIE_STEPPED(cookie) && COOKIE_KIND(cookie) == HEAP_NEW_RETURN);
 
     if (s)
         call_ends(ctx, s, COOKIE_SLOT(cookie));
@@ -503,8 +507,8 @@ static __always_inline int on_return(void *ctx, __u64 cookie)
 
 static __always_inline int on_told(void *ctx, __u64 cookie)
 {
-    __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_TIMER(cookie);
-    struct session_ctl *s = session_of_probe(cookie);
+    __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_KIND(cookie);
+    struct session_ctl *s = session_of_hit(cookie, COOKIE_STEPPED(cookie));
     REGS *regs = ctx;
     struct heap_told told = {.address = ARG(regs, 0), .bytes = ARG(regs, 1), .weight = ARG(regs, 2)};
 

@@ -30,8 +30,9 @@
         __array(values, struct name##_map); \
     } name SEC(".maps")
 
-/* The session that the probe was put there for, if it counts and its target is at it; before its window, hits are counted alone. */
-static __always_inline struct session_ctl *session_of_probe(__u64 cookie)
+/* The session that the probe was put there for, if it counts and its target is at it; before its window, hits are counted alone. stepped: those that
+ * the kernel single-steps, which cost many times as much, are counted beside. */
+static __always_inline struct session_ctl *session_of_hit(__u64 cookie, bool stepped)
 {
     __u32 slot = COOKIE_SLOT(cookie);
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
@@ -40,5 +41,12 @@ static __always_inline struct session_ctl *session_of_probe(__u64 cookie)
         return NULL;
     if (s->state == SESSION_ARMED)
         __sync_fetch_and_add(&s->armed_hits, 1);
+    if (stepped)
+        __sync_fetch_and_add(s->state == SESSION_ARMED ? &s->armed_stepped : &s->stepped_hits, 1);
     return s->state == SESSION_OPEN ? s : NULL;
+}
+
+static __always_inline struct session_ctl *session_of_probe(__u64 cookie)
+{
+    return session_of_hit(cookie, false);
 }

@@ -44,7 +44,7 @@ void attacher_price_learn(const struct attacher_request *q)
 }
 
 struct price_look {
-    uint64_t hits, before_ns, after_ns; /* CPU time, read before and after the hits */
+    uint64_t hits, stepped, before_ns, after_ns; /* CPU time, read before and after the hits */
 };
 
 /* Both at one moment, as far as this process is let: between the two it may lose its CPU, and the target goes on. 0 or -ESRCH. */
@@ -55,6 +55,7 @@ static int price_look(const struct attacher_request *q, struct price_look *ret)
     for (int i = 0; i < PRICE_LOOKS; i++) {
         r = process_cpu_ns(q->pid, &ret->before_ns);
         ret->hits = __atomic_load_n(&q->sampler->ctl[q->slot].armed_hits, __ATOMIC_RELAXED);
+        ret->stepped = __atomic_load_n(&q->sampler->ctl[q->slot].armed_stepped, __ATOMIC_RELAXED);
         r = r < 0 ? r : process_cpu_ns(q->pid, &ret->after_ns);
         if (r < 0 || ret->after_ns - ret->before_ns < PRICE_LOOK_MOST_NS)
             break;
@@ -76,12 +77,16 @@ int attacher_price_check(const struct attacher_request *q, struct attacher_price
         (void)nanosleep(&pause, NULL);
     if (r < 0 || now.hits == first.hits)
         return 0; /* the end of a target is told by others */
-    double hits = (double)(now.hits - first.hits), cost_ns = hits * (double)ret->hit_ns, used_ns = (double)(now.after_ns - first.before_ns);
+    double hits = (double)(now.hits - first.hits), used_ns = (double)(now.after_ns - first.before_ns);
+    double cost_ns = hits * (double)ret->hit_ns + (double)((now.stepped - first.stepped) * uprobe_price_of_step_ns(q->sampler->price));
     double own_ns = at_least(used_ns - cost_ns, at_least(used_ns, NSEC_PER_MSEC) / PRICE_LEAST_PART); /* without probes */
     double idle_ns = (double)(monotonic_ns() - began_ns) / PRICE_IDLE_PART - cost_ns;
     ret->more = own_ns < used_ns / PRICE_UNSURE_PART;
     ret->mostly_waits = idle_ns > own_ns;
     ret->per_second = hits / (ret->more ? at_least(used_ns - PRICE_SURE * cost_ns, own_ns) : own_ns) * NSEC_PER_SEC;
     ret->percent = (q->params->duty > 0 ? q->params->duty : 100) * cost_ns / at_least(idle_ns, own_ns);
-    return ret->percent > q->params->max_overhead ? -EDQUOT : 0;
+    if (ret->percent <= q->params->max_overhead)
+        return 0;
+    ret->hit_ns = (uint64_t)(cost_ns / hits);
+    return -EDQUOT;
 }

@@ -17,7 +17,7 @@ static bool returns_are_wanted(const struct attacher_request *q)
 {
     for (size_t i = 0; i < q->n_files; i++)
         for (size_t k = 0; k < q->files[i].n; k++)
-            if (q->files[i].places[k].role < HEAP_SITE_ALLOC)
+            if ((q->files[i].places[k].role & ~HEAP_STEPPED) < HEAP_SITE_ALLOC)
                 return true;
     return false;
 }

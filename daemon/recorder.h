@@ -78,6 +78,8 @@ void recorder_end(struct recorder *r);   /* detach and read out; ends in drained
 const struct session_ctl *recorder_ctl(const struct recorder *r);
 /* Once ready: what a hit of its probes costs, a sample aside; 0: it has none, or nobody knows. */
 uint64_t recorder_hit_ns(const struct recorder *r);
+/* All of them so far, those that the kernel single-steps at their own price. */
+uint64_t recorder_hits_ns(const struct recorder *r);
 /* With duty=, once closed: how much of the window its probes were attached for, and in how many slices; else 0. */
 uint64_t recorder_attached_ns(const struct recorder *r);
 uint32_t recorder_slices(const struct recorder *r);

@@ -1,4 +1,5 @@
 /* What probes cost, and how much of the window they were attached for: what the attacher notes in the page that it shares with the loop. */
+#include "bpf/uprobe_price.h"
 #include "daemon/recorder_impl.h"
 #include "util/clock.h"
 
@@ -33,6 +34,14 @@ void recorder_duty_close(struct recorder *r)
 uint64_t recorder_hit_ns(const struct recorder *r)
 {
     return r->hit_ns;
+}
+
+uint64_t recorder_hits_ns(const struct recorder *r)
+{
+    const struct uprobe_price *price = r->sampler->price;
+    const struct session_ctl *ctl = recorder_ctl(r);
+
+    return ctl->hits * r->hit_ns + (r->hit_ns > 0 ? ctl->stepped_hits * uprobe_price_of_step_ns(price) : 0);
 }
 
 uint64_t recorder_attached_ns(const struct recorder *r)

@@ -134,7 +134,7 @@ void recording_attach(struct recording *rec, const struct probe_place *places, s
     struct recorder_config config = {
         .slot = rec->slot, .pid = rec->pid, .standing = rec->watch, .params = &rec->params,
         .probe_fd = TAKE_FD(rec->probe_fd), .places = places, .n_places = n_places,
-        .at_entry = rec->probe.at_entry, .stepped = rec->custom ? rec->custom->stepped : rec->heap ? rec->heap->stepped : rec->probe.stepped,
+        .at_entry = rec->probe.at_entry, .stepped = rec->custom ? rec->custom->stepped : rec->probe.stepped,
         .files = rec->places.files, .n_files = rec->places.n_files,
     };
 

@@ -69,9 +69,9 @@ static uint64_t recording_idle_part(const struct recording *rec)
 }
 
 /* What the target pays for hits alone: no sample that is not taken makes it less. */
-static double recording_hits_share(const struct recording *rec, uint64_t hits, uint64_t used_ns)
+static double recording_hits_share(uint64_t hits_ns, uint64_t used_ns)
 {
-    double cost_ns = (double)(hits * recorder_hit_ns(rec->recorder)), own_ns = (double)used_ns - cost_ns;
+    double cost_ns = (double)hits_ns, own_ns = (double)used_ns - cost_ns;
     return cost_ns / (own_ns > (double)used_ns / BUDGET_LEAST_PART ? own_ns : (double)used_ns / BUDGET_LEAST_PART);
 }
 
@@ -101,7 +101,7 @@ static bool recording_share(const struct recording *rec, const struct recording_
     if (used_ns < BUDGET_LEAST_CPU_NS || usual == 0)
         return false;
     ret->samples = usual * (double)(to->overhead_ns - from->overhead_ns) / (double)used_ns;
-    ret->hits = usual * recording_hits_share(rec, to->hits - from->hits, used_ns);
+    ret->hits = usual * recording_hits_share(to->hits_ns - from->hits_ns, used_ns);
     return true;
 }
 
@@ -150,7 +150,7 @@ static void recording_on_budget(evutil_socket_t fd, short what, void *arg)
         return;
     uint64_t rest_ns = (monotonic_ns() - now.at_ns) * BUDGET_READING_PART;
     rec->spent.again_ns = now.at_ns + (rest_ns < BUDGET_READING_MAX_NS ? rest_ns : BUDGET_READING_MAX_NS);
-    now.hits = recorder_ctl(rec->recorder)->hits;
+    now.hits_ns = recorder_hits_ns(rec->recorder);
     now.attached_ns = recorder_attached_so_far_ns(rec->recorder);
     recording_compare(rec, &now);
 }

@@ -101,12 +101,6 @@ static void heap_note(char *text, size_t size, const struct heap_function *f)
         memcpy(text + size - sizeof("..."), "...", sizeof("..."));
 }
 
-/* What programs call all the time. */
-static bool heap_is_frequent(uint32_t kind)
-{
-    return kind == HEAP_MALLOC || kind == HEAP_CALLOC || kind == HEAP_REALLOC || kind == HEAP_FREE || kind == HEAP_NEW || kind == HEAP_NEW_RETURN;
-}
-
 /* A worker's answer may be anything. */
 static bool heap_is_sound(const struct heap_function *f)
 {
@@ -127,7 +121,6 @@ static void heap_forget(struct recording *rec)
     recording_places_clear(&rec->places);
     heap->n_left_out = 0;
     heap->functions[0] = heap->unprobed[0] = '\0';
-    heap->stepped = false;
 }
 
 /* True: some place of the file, whichever, is a site that can be probed and tells of allocations. */
@@ -163,10 +156,9 @@ static void heap_take(struct recording *rec, int fd, const struct heap_function 
         bool probed = f->kind >= HEAP_MALLOC && f->kind < (sites ? HEAP_CALL_KINDS : HEAP_SITE_ALLOC);
         if (rec->params.duty > 0 && f->kind == HEAP_REMAP) /* of what nobody followed, or nobody knows whose it is */
             probed = false;
-        heap->stepped = heap->stepped || (probed && f->stepped && heap_is_frequent(f->kind));
         heap_note(probed ? heap->functions : heap->unprobed, probed ? sizeof(heap->functions) : sizeof(heap->unprobed), f);
         if (probed)
-            places[n_places++] = (struct role_place){f->file_offset, f->semaphore, f->kind};
+            places[n_places++] = (struct role_place){f->file_offset, f->semaphore, f->kind | (f->stepped ? HEAP_STEPPED : 0)};
     }
     if (n_places > 0 && recording_places_add(&rec->places, heap->objects[heap->next - 1], fd, places, n_places) < 0)
         heap->n_left_out++;
@@ -319,7 +311,7 @@ int recording_heap_facts(const struct recording *rec, struct raw_writer *w)
     } counts[] = {{"heap.untracked", ctl->lost_live}, {"heap.lost_frees", ctl->lost_frees}, {"heap.replaced", ctl->replaced},
                   {"lost.threads", ctl->lost_threads}, {"heap.files_unread", heap->n_unread}, {"heap.files_left_out", heap->n_left_out}};
 
-    uint64_t hit_ns = recorder_hit_ns(rec->recorder);
+    uint64_t hits = recording_ctl(rec)->hits, hit_ns = hits > 0 ? recorder_hits_ns(rec->recorder) / hits : recorder_hit_ns(rec->recorder);
     int e = raw_writer_fact(w, "heap.sampled", "%llu", (unsigned long long)ctl->samples);
     e = e ? e : raw_writer_fact(w, "heap.functions", "%s", heap->functions);
     if (recording_heap_code_why(heap))

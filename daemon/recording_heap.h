@@ -30,7 +30,6 @@ struct recording_heap {
     bool sites;         /* an allocator that samples by itself is among them: others are not probed */
     unsigned n_unread;  /* files that could not be looked at, */
     unsigned n_left_out; /* and for which there was no room */
-    bool stepped;       /* the kernel single-steps the instruction where some that is called much is probed */
     char functions[1024]; /* that are probed, for the profile; */
     char unprobed[256]; /* and that are not; "" */
 };

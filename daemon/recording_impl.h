@@ -120,7 +120,7 @@ struct recording {
     bool cpu_known;
     struct recording_budget {
         struct recording_mark {       /* the target's CPU time, and what it had cost by then */
-            uint64_t at_ns, cpu_ns, overhead_ns, hits, attached_ns;
+            uint64_t at_ns, cpu_ns, overhead_ns, hits_ns, attached_ns;
         } compared, long_ago;         /* when it was compared last; and the same of a second and more */
         uint64_t again_ns;            /* not before */
         uint32_t thin;                /* one sample in so many is taken */

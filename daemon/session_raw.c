@@ -218,7 +218,7 @@ static uint64_t session_raw_cost(const struct session_ctl *ctl, double share)
 static int session_raw_overhead(struct raw_writer *w, const struct recorder *r, const struct session_facts *facts)
 {
     const struct session_ctl *ctl = recorder_ctl(r);
-    uint64_t overhead_ns = ctl->overhead_ns + ctl->hits * recorder_hit_ns(r);
+    uint64_t overhead_ns = ctl->overhead_ns + recorder_hits_ns(r);
     int e = 0;
 
     if (facts->thin > 1)
@@ -353,7 +353,7 @@ static int session_raw_duty(struct raw_writer *w, const struct recorder *r, cons
     e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)attached_ns);
     e = e ? e : raw_writer_fact(w, "slices", "%u", recorder_slices(r));
     if (attached_ns > 0) {
-        double cost_ns = (double)(ctl->overhead_ns + ctl->hits * recorder_hit_ns(r));
+        double cost_ns = (double)(ctl->overhead_ns + recorder_hits_ns(r));
         e = e ? e : raw_writer_fact(w, "scaled", "%.3f: what was seen in these slices, times that",
                                     session_raw_scale(facts->window_ns, attached_ns) / 1000.0);
         double percent = 100 * cost_ns / (double)attached_ns;

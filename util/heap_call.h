@@ -21,3 +21,6 @@ enum heap_call_kind {
     HEAP_SITE_UNTRACKED, /* (size, bytes that it stands for): one whose end will not be told, so that it has passed both of these */
     HEAP_CALL_KINDS,
 };
+
+/* Beside the kind, in what is told of a place: the kernel single-steps the instruction there. */
+#define HEAP_STEPPED 0x80u

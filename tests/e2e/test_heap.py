@@ -509,6 +509,19 @@ def paced(tmp_path):
         process.kill()
 
 
+def test_price_of_what_is_called(daemon, tmp_path):
+    """Places that the kernel single-steps, at which this program never is (an operator new's), make what it calls no dearer."""
+    library = next(iter(glob.glob("/usr/lib/*/libjemalloc.so.2")), "")
+    if not library:
+        pytest.skip("needs libjemalloc.so.2")
+    environ = {**os.environ, "LD_PRELOAD": library}
+    with subprocess.Popen([compiled(tmp_path, PACED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
+        process.stdout.readline()
+        profile = load(heap(daemon, process.pid, seconds=1, max_overhead=100))  # at the price of single steps: 200 % of a fifth of a CPU
+        process.stdin.close()
+    assert "_Znwm" in profile.facts["heap.functions"] and "ended" not in profile.facts and profile.samples, profile.facts
+
+
 def test_allocations_for_a_part_of_the_time(daemon, paced):
     """What is seen while probes are attached is scaled by how long that was. What is live is not known, and not shown."""
     before = paced.count()
