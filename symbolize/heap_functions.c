@@ -309,6 +309,15 @@ static int site_visit(void *userdata, const struct usdt_note *note)
     return 0;
 }
 
+/* A Go program's own heap has no probe, whatever else there is. */
+static void note_go(const struct elf_file *file, struct heap_function *list, size_t *n)
+{
+    GElf_Shdr header;
+
+    if (*n < HEAP_MAX_FUNCTIONS && elf_file_section(file, ".go.buildinfo", &header))
+        list[(*n)++] = (struct heap_function){.name = "runtime.mallocgc", .insn = "Go's own heap"};
+}
+
 int heap_functions_find(const struct elf_file *file, struct heap_function *ret, size_t *ret_n)
 {
     CLEANUP(elf_segments_deinit) struct elf_segments segments = {0};
@@ -325,5 +334,6 @@ int heap_functions_find(const struct elf_file *file, struct heap_function *ret, 
     *ret_n = told.n;
     if (told.n == 0)
         functions_select(file, all, &segments, ret, ret_n);
+    note_go(file, ret, ret_n);
     return 0;
 }

@@ -98,6 +98,8 @@ void heap_functions_place(struct module *m, struct heap_function *list, size_t *
 
     for (size_t i = 0; i < n_functions; i++) {
         uint64_t entry = list[i].file_offset;
+        if (list[i].kind == 0 && list[i].file_offset == 0) /* it is nowhere */
+            continue;
         if (list[i].kind == 0 || list[i].kind >= HEAP_SITE_ALLOC)
             place_site(m, &list[i]);
         else

@@ -50,6 +50,9 @@ FUNCTION static void je_free(const char *name)
     __asm__ volatile("" : : "r"(name + 1));
 }
 
+/* As a Go program with functions of C has. */
+static const char go[] __attribute__((used, section(".go.buildinfo"))) = "Go";
+
 static size_t find_in(const char *path, struct heap_function *ret)
 {
     struct elf_file file;
@@ -134,6 +137,18 @@ START_TEST(test_names_of_allocators)
 }
 END_TEST
 
+/* What is not seen of a Go program is told, as one that can't be probed. */
+START_TEST(test_heap_of_go)
+{
+    struct heap_function list[HEAP_MAX_FUNCTIONS];
+
+    size_t n = find_in("/proc/self/exe", list);
+    const struct heap_function *f = named(list, n, "runtime.mallocgc");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(f->kind, 0);
+}
+END_TEST
+
 /* A local function counts where both halves of an allocator are there. */
 START_TEST(test_local_functions)
 {
@@ -156,6 +171,7 @@ int main(void)
     tcase_add_test(t, test_cxx_library);
     tcase_add_test(t, test_program);
     tcase_add_test(t, test_names_of_allocators);
+    tcase_add_test(t, test_heap_of_go);
     tcase_add_test(t, test_local_functions);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);
