@@ -156,7 +156,7 @@ IN_A_CONTAINER = """
 "$1" work_us=5000 > "$2/truth" & target=$!
 "$0" --listen "unix:$2/socket" & daemon=$!
 until curl -sf -o "$2/healthz" --unix-socket "$2/socket" localhost/healthz; do kill -0 $daemon; sleep 0.1; done
-curl -s -o "$2/profile" --unix-socket "$2/socket" "localhost/pid/$target/debug/pprof/wall?seconds=1&hz=499"
+curl -s -o "$2/profile" --unix-socket "$2/socket" "localhost/pid/$target/debug/pprof/wall?seconds=1&hz=1999"
 kill $target $daemon
 """
 
