@@ -210,7 +210,7 @@ static int check_privilege(const struct access *a, const struct target *t, const
     if (r == -ESRCH)
         return target_gone(t->pid, d);
     if (r < 0)
-        return deny(d, 503, "what process %d may do cannot be read: %s", t->pid, strerror(-r));
+        return deny(d, 503, "what process %d may do cannot be read: %s", t->pid, target_error(-r));
     own_processes(a, whom);
     if (!dumpable)
         return deny_user(d, uid, whom, "process %d is not dumpable (it changed its user, holds secrets by prctl "

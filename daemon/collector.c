@@ -143,8 +143,7 @@ static int collector_look(struct collector *c, struct denial *d)
         return deny(d, 503, "process %d executes one program after another: its mappings cannot be read",
                     c->check.target.pid);
     if (r < 0)
-        return deny(d, 503, "the mappings of process %d cannot be read: %s", c->check.target.pid,
-                    strerror(-r));
+        return deny(d, 503, "the mappings of process %d cannot be read: %s", c->check.target.pid, target_error(-r));
     return 0;
 }
 

@@ -10,7 +10,7 @@ static int unreadable(const struct collector_check *c, int error, struct denial 
 {
     if (error == -ESRCH)
         return target_gone(c->request->pid, d);
-    return deny(d, 503, "process %d cannot be read: %s", c->request->pid, strerror(-error));
+    return deny(d, 503, "process %d cannot be read: %s", c->request->pid, target_error(-error));
 }
 
 /* One thread was asked for: it must be the target's, and the asker may trace it as well. */

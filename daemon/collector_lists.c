@@ -70,7 +70,7 @@ static int cmdline_read(struct collector_check *c, char **ret_text, size_t *ret_
         return deny(d, 503, "the command line of process %d is longer than %d bytes", c->target.pid,
                     CMDLINE_MAX_BYTES);
     if (r < 0)
-        return deny(d, 503, "the command line of process %d cannot be read: %s", c->target.pid, strerror(-r));
+        return deny(d, 503, "the command line of process %d cannot be read: %s", c->target.pid, target_error(-r));
     r = collector_check_again(c, d);
     if (r < 0)
         return r;

@@ -383,7 +383,8 @@ static void recorder_on_message(struct child *c, const void *data, size_t len, i
     bool was_ready = r->ready;
     int e = recorder_take(r, m, fds, n_fds);
     if (e < 0 && e != -EPROTO) {
-        recorder_fail(r, 503, "no memory to read the session's samples");
+        recorder_fail(r, 503, e == -EMFILE || e == -ENFILE ? "the daemon has no file descriptors left: raise LimitNOFILE"
+                                                           : "no memory to read the session's samples");
         return;
     }
     if (r->ready && !was_ready) {

@@ -220,6 +220,16 @@ static bool *heap_known(const struct recording_heap *heap, size_t n_objects)
     return known;
 }
 
+/* How many files are mapped that could not be opened. */
+static unsigned heap_unavailable(const struct raw_profile *list)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < list->n_objects; i++)
+        n += !list->objects[i].available;
+    return n;
+}
+
 static void heap_list(struct recording_heap *heap, const struct raw_profile *list)
 {
     AUTO_FREE bool *known = heap_known(heap, list->n_objects);
@@ -261,6 +271,7 @@ void recording_heap_on_mappings(struct recording *rec, int fd)
         return;
     }
     heap_list(rec->heap, &list);
+    rec->heap->n_unread += heap_unavailable(&list);
     raw_profile_close(&list);
     rec->heap->listed = true;
     heap_next(rec);

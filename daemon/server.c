@@ -31,6 +31,7 @@
 #include "util/clock.h"
 
 #define SERVER_STOP_PATIENCE_SECONDS 3
+#define SERVER_FEW_FILES 1024
 
 static struct worker_limits server_worker_limits(const struct settings *s)
 {
@@ -200,6 +201,9 @@ static void server_raise_limits(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_max < SERVER_FEW_FILES)
+            log_warning("at most %llu files may be open, which is too few for many profiles at a time, and for names from many files: raise LimitNOFILE",
+                        (unsigned long long)limit.rlim_max);
     }
 }
 

@@ -157,11 +157,19 @@ int target_gone(pid_t pid, struct denial *d)
     return deny(d, 404, "no such process: %d (it may have ended)", pid);
 }
 
+const char *target_error(int error)
+{
+    if (error != EACCES && error != EPERM)
+        return strerror(error);
+    return "permission denied: the daemon needs CAP_SYS_PTRACE over it (run it as root or by its systemd unit; a security module can refuse it as "
+           "well, and in a user namespace of its own the daemon has it over that namespace's processes alone)";
+}
+
 static int target_failed(pid_t pid, int error, struct denial *d)
 {
     if (error == -ESRCH)
         return target_gone(pid, d);
-    return deny(d, 503, "process %d cannot be read: %s", pid, strerror(-error));
+    return deny(d, 503, "process %d cannot be read: %s", pid, target_error(-error));
 }
 
 /* The pidfd comes second. If the directory's process still answers after it, the number was its own
@@ -186,6 +194,8 @@ int target_open(pid_t pid, struct target *ret, struct denial *d)
     (void)snprintf(path, sizeof(path), "/proc/%d", pid);
     t.pid = pid;
     t.dir_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (t.dir_fd < 0 && errno == ENOENT && access("/proc/self", F_OK) < 0)
+        return deny(d, 503, "the daemon sees no processes: /proc is not mounted where it runs, or is of another PID namespace");
     if (t.dir_fd < 0)
         return target_failed(pid, gone_or(errno), d);
     int r = read_status_at(t.dir_fd, "status", &s);

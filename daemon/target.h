@@ -62,3 +62,5 @@ bool target_alive(const struct target *t);
 int target_check_program(const struct target *t, struct denial *d);
 /* The denial for a process that ended. -EACCES. */
 int target_gone(pid_t pid, struct denial *d);
+/* Why nothing of it can be read (an errno), and what helps. */
+const char *target_error(int error);
