@@ -352,7 +352,7 @@ static int receive_all(int sock, struct sampler_loaded *ret, char *error, size_t
 
     for (size_t i = 0; i < SAMPLER_OBJECTS; i++) {
         if (receive_answer(sock, &answer, ret->fds) < 0) { /* the first object's comes first */
-            (void)snprintf(error, error_len, "the process that loads the BPF programs died");
+            (void)snprintf(error, error_len, "the process that loads the BPF programs died: has it enough memory (some 100 MiB, for the moment)?");
             return -ECHILD;
         }
         if (answer.error < 0 && answer.object == 0) {
@@ -364,6 +364,12 @@ static int receive_all(int sock, struct sampler_loaded *ret, char *error, size_t
     return 0;
 }
 
+static int load_failed(int r, char *error, size_t error_len)
+{
+    (void)snprintf(error, error_len, "no process can be started that loads the BPF programs: %s", strerror(-r));
+    return r;
+}
+
 int sampler_load(uint32_t n_cpus, struct sampler_loaded *ret, char *error, size_t error_len)
 {
     struct sampler_loaded loaded = {0};
@@ -371,12 +377,12 @@ int sampler_load(uint32_t n_cpus, struct sampler_loaded *ret, char *error, size_
 
     int r = fdmsg_pair(pair);
     if (r < 0)
-        return r;
+        return load_failed(r, error, error_len);
     AUTO_CLOSE int ours = pair[0];
     AUTO_CLOSE int theirs = pair[1];
     pid_t pid = fork();
     if (pid < 0)
-        return -errno;
+        return load_failed(-errno, error, error_len);
     if (pid == 0)
         load_in_child(n_cpus, theirs);
     close_fd(&theirs);

@@ -202,7 +202,7 @@ static void server_raise_limits(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
         if (limit.rlim_max < SERVER_FEW_FILES)
-            log_warning("at most %llu files may be open, which is too few for many profiles at a time, and for names from many files: raise LimitNOFILE",
+            log_warning("at most %llu files may be open, too few for many profiles at a time and for names from many files: raise LimitNOFILE",
                         (unsigned long long)limit.rlim_max);
     }
 }

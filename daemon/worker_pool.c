@@ -97,7 +97,7 @@ static int worker_pool_pick(struct worker_pool *pool, struct worker_job *job, st
     int r = worker_new(pool, ret);
     if (r < 0) {
         log_warning("cannot start a worker: %s", strerror(-r));
-        return alive > 0 ? -EAGAIN : r;
+        return alive > 0 ? -EAGAIN : r == -EAGAIN ? -EUSERS : r; /* fork's EAGAIN is a limit: nobody is busy */
     }
     return 0;
 }
@@ -135,6 +135,15 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
         worker_take(w, job, output_fd);
 }
 
+static const char *worker_pool_no_worker(int error)
+{
+    if (error == -EUSERS)
+        return "no worker can be started: the daemon may have no more processes; raise TasksMax (or LimitNPROC)";
+    if (error == -EMFILE || error == -ENFILE)
+        return "no worker can be started: no file descriptors are left; raise LimitNOFILE";
+    return "no worker can be started";
+}
+
 static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
 {
     struct worker_pool *pool = arg;
@@ -153,7 +162,7 @@ static void worker_pool_dispatch(evutil_socket_t fd, short what, void *arg)
             worker_pool_give(pool, w, job);
         } else {
             TAILQ_REMOVE(&pool->queue, job, link);
-            worker_job_fail(job, WORKER_BLAME_NOTHING, r, "no worker can be started");
+            worker_job_fail(job, WORKER_BLAME_NOTHING, r, worker_pool_no_worker(r));
         }
         job = TAILQ_FIRST(&pool->queue); /* anew: who was told of an end may have cancelled others */
     }

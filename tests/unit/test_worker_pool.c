@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -376,6 +377,41 @@ START_TEST(test_without_an_executable_jobs_fail)
 }
 END_TEST
 
+static int spawn_error; /* of the next ones; 0: they are started */
+int __real_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const argv[],
+                       char *const envp[]);
+int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const argv[],
+                       char *const envp[]);
+int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const argv[],
+                       char *const envp[])
+{
+    return spawn_error ? spawn_error : __real_posix_spawn(pid, path, actions, attr, argv, envp);
+}
+
+/* A limit on processes or descriptors ends a job, which waits for no worker that there will never be; where one lives, it waits for that. */
+START_TEST(test_no_more_processes)
+{
+    static const struct {
+        int error, due;
+        const char *text;
+    } cases[] = {{EAGAIN, -EUSERS, "TasksMax"}, {EMFILE, -EMFILE, "LimitNOFILE"}, {ENOMEM, -ENOMEM, "no worker can be started"}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        setup_pool(2, LONG_NS);
+        spawn_error = cases[i].error;
+        struct outcome o = run("write x");
+        ck_assert_int_eq(o.error, cases[i].due);
+        ck_assert_ptr_nonnull(strstr(o.message, cases[i].text));
+        spawn_error = 0;
+        ck_assert_str_eq(run("write x").body, "x");
+        spawn_error = cases[i].error;
+        ck_assert_str_eq(run("write y").body, "y");
+        spawn_error = 0;
+        teardown_pool();
+    }
+}
+END_TEST
+
 START_TEST(test_the_queue_is_bounded)
 {
     struct outcome o = {0};
@@ -484,6 +520,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, test_cancelled_jobs_tell_nothing_and_free_their_worker);
     tcase_add_test(tc, test_new_limits_are_for_new_workers);
     tcase_add_test(tc, test_without_an_executable_jobs_fail);
+    tcase_add_test(tc, test_no_more_processes);
     tcase_add_test(tc, test_the_queue_is_bounded);
     tcase_add_test(tc, test_an_object_that_breaks_workers_without_its_debug_information_is_left_out_wholly);
     tcase_add_test(tc, test_no_descriptor_is_left);
