@@ -136,7 +136,8 @@ struct session_ctl {
     __u32 exec_unseen;   /* 1: what is pending is no exec that was seen, but records were lost, and one may have been among them */
     __u64 samples;
     __u64 hits;          /* probes and tracepoints: events of the target in the window, */
-    __u64 armed_hits;    /* and before it */
+    __u64 armed_hits;    /* and before it; */
+    __u64 paused_hits;   /* probes: in the window, and they did not count */
     __u64 stepped_hits;  /* heap: of instructions that the kernel single-steps, in the window, */
     __u64 armed_stepped; /* and before it */
     __u64 late_weight;   /* ticks and overflows that the kernel refused or delayed, and that may have been the target's: not counted, but

@@ -30,6 +30,13 @@
         __array(values, struct name##_map); \
     } name SEC(".maps")
 
+static __always_inline bool probe_is_paused(struct session_ctl *s)
+{
+    if (s->paused && s->state == SESSION_OPEN)
+        __sync_fetch_and_add(&s->paused_hits, 1);
+    return s->paused;
+}
+
 /* The session that the probe was put there for, if it counts and its target is at it; before its window, hits are counted alone. stepped: those that
  * the kernel single-steps, which cost many times as much, are counted beside. */
 static __always_inline struct session_ctl *session_of_hit(__u64 cookie, bool stepped)
@@ -37,7 +44,7 @@ static __always_inline struct session_ctl *session_of_hit(__u64 cookie, bool ste
     __u32 slot = COOKIE_SLOT(cookie);
     struct session_ctl *s = bpf_map_lookup_elem(&sessions, &slot);
 
-    if (!s || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(bpf_get_current_task_btf()) != s->tgid || s->paused)
+    if (!s || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(bpf_get_current_task_btf()) != s->tgid || probe_is_paused(s))
         return NULL;
     if (s->state == SESSION_ARMED)
         __sync_fetch_and_add(&s->armed_hits, 1);

@@ -14,6 +14,7 @@
 #include "bpf/program_count.h"
 #include "bpf/program_session.h"
 #include "bpf/program_task.h"
+#include "bpf/program_probe.h"
 #include "bpf/program_walk.h"
 #include "bpf/sampler_maps.h"
 
@@ -162,7 +163,7 @@ static __always_inline int on_hit(void *ctx, __u64 cookie)
     struct hit_count *h = bpf_map_lookup_elem(&hit_counts, &slot);
     struct task_struct *task = bpf_get_current_task_btf();
 
-    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(task) != s->tgid || s->every == 0 || s->paused)
+    if (!s || !h || s->instance != COOKIE_INSTANCE(cookie) || task_tgid(task) != s->tgid || s->every == 0 || probe_is_paused(s))
         return 0;
     if (s->state == SESSION_ARMED)
         __sync_fetch_and_add(&s->armed_hits, 1);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "bpf/attach.h"
+#include "daemon/duty_scale.h"
 #include "daemon/session_params.h"
 
 enum attacher_stage { ATTACHER_MAPS = 1, ATTACHER_LOCKS, ATTACHER_EVENTS, ATTACHER_COPIES, ATTACHER_DUMP, ATTACHER_PRICE };
@@ -45,8 +46,10 @@ struct attacher_message {
 struct attacher_progress {
     uint64_t attached_ns;       /* how long probes were attached, until they were taken away last; */
     uint64_t attached_since_ns; /* and since when they are, monotonic; 0: they are not, or always */
+    uint64_t moving_ns;         /* how long it takes to attach them for a slice and to detach them, on average so far */
     uint32_t stage;
     int32_t lock_of; /* the process whose memory lock is being tried; 0: none */
+    struct duty_work work; /* with duty=: read once the attacher has ended */
 };
 
 struct attacher_request {

@@ -15,9 +15,8 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-/* A slice and the pause behind it, on average. To attach takes the target's memory lock and some milliseconds, so that more of them would cost more;
- * with fewer a short window would have none (DUTY_LEAST_NS, daemon/session_params.h). */
-#define DUTY_CYCLE_NS NSEC_PER_SEC
+/* For so long at most, of half a slice: what ticks cost falls on all of the host. */
+#define DUTY_TICKS_NS (40 * NSEC_PER_MSEC)
 /* For the memory locks of all of the host's processes: a slice that can't be had within that is left out. */
 #define DUTY_LOCKS_NS (2 * NSEC_PER_SEC)
 
@@ -46,6 +45,11 @@ uint64_t attacher_duty_span(uint64_t mean_ns, uint64_t random)
     return mean_ns / 2 + (mean_ns ? random % mean_ns : 0);
 }
 
+double attacher_duty_part(double duty_percent, uint64_t moving_ns)
+{
+    return duty_percent / 100 * (double)DUTY_CYCLE_NS / (double)(DUTY_CYCLE_NS + moving_ns);
+}
+
 static uint64_t duty_after(uint64_t mean_ns)
 {
     uint64_t random, now_ns = monotonic_ns();
@@ -55,6 +59,37 @@ static uint64_t duty_after(uint64_t mean_ns)
     return now_ns + attacher_duty_span(mean_ns, random);
 }
 
+/* At the beginning of each slice, and before it, threads are told apart for a while. */
+static uint64_t duty_ticks_ns(uint64_t span_ns)
+{
+    return span_ns / 2 < DUTY_TICKS_NS ? span_ns / 2 : DUTY_TICKS_NS;
+}
+
+/* Probes are there. */
+static void duty_begin_slice(const struct attacher_request *q, struct attacher_duty *duty)
+{
+    uint64_t now_ns = monotonic_ns();
+
+    duty_resume(q);
+    duty->end_ns = duty_after(duty->on_ns);
+    duty->step = DUTY_TICKS;
+    duty->next_ns = duty->end_ns > now_ns ? now_ns + duty_ticks_ns(duty->end_ns - now_ns) : now_ns;
+    attacher_work_tick(q, &duty->work);
+}
+
+static void duty_end_slice(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
+{
+    uint64_t began_ns = monotonic_ns();
+
+    duty_pause(q);
+    attach_pause(a);
+    duty->moved_ns += monotonic_ns() - began_ns;
+    duty->n_moves++;
+    __atomic_store_n(&q->progress->moving_ns, duty->moved_ns / duty->n_moves, __ATOMIC_RELAXED);
+    duty->step = DUTY_REST;
+    duty->next_ns = duty_after(duty->off_ns - duty_ticks_ns(duty->off_ns < duty->on_ns ? duty->off_ns : duty->on_ns));
+}
+
 void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty *ret)
 {
     *ret = (struct attacher_duty){.next_ns = UINT64_MAX};
@@ -62,8 +97,8 @@ void attacher_duty_begin(const struct attacher_request *q, struct attacher_duty 
         return;
     ret->on_ns = 1 + (uint64_t)(q->params->duty / 100 * (double)DUTY_CYCLE_NS); /* 0 would be always */
     ret->off_ns = DUTY_CYCLE_NS - ret->on_ns;
-    duty_resume(q);
-    ret->next_ns = duty_after(ret->on_ns);
+    attacher_work_begin(q, &ret->work);
+    duty_begin_slice(q, ret);
 }
 
 bool attacher_duty_is_on(const struct attacher_request *q, const struct attacher_duty *duty)
@@ -79,6 +114,7 @@ int attacher_duty_keep(struct attacher_duty *duty, const struct role_file *file)
         return 0;
     if (duty->n_more == DUTY_MAX_MORE)
         return -ENOBUFS;
+    attacher_work_more(&duty->work, file);
     AUTO_CLOSE int fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
@@ -101,21 +137,42 @@ static int duty_attach(const struct attacher_request *q, const struct attacher_d
     return r;
 }
 
-int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
+static int duty_next_slice(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
 {
-    if (q->progress->attached_since_ns) {
-        duty_pause(q);
-        attach_pause(a);
-        duty->next_ns = duty_after(duty->off_ns);
-        return 0;
-    }
+    attacher_work_ticked(q, &duty->work, false);
+    uint64_t began_ns = monotonic_ns();
     int r = duty_attach(q, duty, a);
     if (r == 0) {
-        duty_resume(q);
-        duty->next_ns = duty_after(duty->on_ns); /* to attach takes long as well */
+        duty->moved_ns += monotonic_ns() - began_ns;
+        duty_begin_slice(q, duty); /* to attach takes long as well */
         return 0;
     }
     attach_pause(a);
+    duty->step = DUTY_REST;
     duty->next_ns = duty_after(duty->off_ns);
     return r == -EBUSY || r == -EINTR || r == -ESRCH ? 0 : r; /* locks are not given; or the target has ended, which others tell */
+}
+
+int attacher_duty_turn(const struct attacher_request *q, struct attacher_duty *duty, struct attachment *a)
+{
+    switch (duty->step) {
+    case DUTY_TICKS:
+        attacher_work_ticked(q, &duty->work, true);
+        attacher_work_count(q, &duty->work);
+        duty->step = DUTY_COUNTS;
+        duty->next_ns = duty->end_ns;
+        return 0;
+    case DUTY_COUNTS:
+        attacher_work_counted(q, &duty->work);
+        duty_end_slice(q, duty, a);
+        return 0;
+    case DUTY_REST:
+        attacher_work_tick(q, &duty->work);
+        duty->step = DUTY_BARE_TICKS;
+        duty->next_ns = monotonic_ns() + duty_ticks_ns(duty->off_ns < duty->on_ns ? duty->off_ns : duty->on_ns);
+        return 0;
+    case DUTY_BARE_TICKS:
+        break;
+    }
+    return duty_next_slice(q, duty, a);
 }

@@ -43,18 +43,14 @@ void attacher_price_learn(const struct attacher_request *q)
     __atomic_store_n(&price->known, 1, __ATOMIC_RELEASE);
 }
 
-struct price_look {
-    uint64_t hits, stepped, before_ns, after_ns; /* CPU time, read before and after the hits */
-};
-
-/* Both at one moment, as far as this process is let: between the two it may lose its CPU, and the target goes on. 0 or -ESRCH. */
-static int price_look(const struct attacher_request *q, struct price_look *ret)
+/* Between the two this process may lose its CPU, and the target goes on. */
+int attacher_look(const struct attacher_request *q, const uint64_t *hits, struct attacher_look *ret)
 {
     int r = 0;
 
     for (int i = 0; i < PRICE_LOOKS; i++) {
         r = process_cpu_ns(q->pid, &ret->before_ns);
-        ret->hits = __atomic_load_n(&q->sampler->ctl[q->slot].armed_hits, __ATOMIC_RELAXED);
+        ret->hits = __atomic_load_n(hits, __ATOMIC_RELAXED);
         ret->stepped = __atomic_load_n(&q->sampler->ctl[q->slot].armed_stepped, __ATOMIC_RELAXED);
         r = r < 0 ? r : process_cpu_ns(q->pid, &ret->after_ns);
         if (r < 0 || ret->after_ns - ret->before_ns < PRICE_LOOK_MOST_NS)
@@ -67,14 +63,18 @@ int attacher_price_check(const struct attacher_request *q, struct attacher_price
 {
     const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
     uint64_t began_ns = monotonic_ns();
-    struct price_look first, now;
+    const uint64_t *armed_hits = (const uint64_t *)&q->sampler->ctl[q->slot].armed_hits;
+    struct attacher_look first, now;
 
     *ret = (struct attacher_price){.hit_ns = q->stepped ? q->sampler->price->stepped_ns : q->sampler->price->emulated_ns};
     if (ret->hit_ns == 0)
         return 0;
-    int r = price_look(q, &first);
-    for (now = first; r == 0 && monotonic_ns() - began_ns < PRICE_TIME_NS && now.hits - first.hits < PRICE_HITS; r = price_look(q, &now))
+    int r = attacher_look(q, armed_hits, &first);
+    now = first;
+    while (r == 0 && monotonic_ns() - began_ns < PRICE_TIME_NS && now.hits - first.hits < PRICE_HITS) {
         (void)nanosleep(&pause, NULL);
+        r = attacher_look(q, armed_hits, &now);
+    }
     if (r < 0 || now.hits == first.hits)
         return 0; /* the end of a target is told by others */
     double hits = (double)(now.hits - first.hits), used_ns = (double)(now.after_ns - first.before_ns);

@@ -17,6 +17,7 @@
 #include "bpf/sampler.h"
 #include "daemon/session_params.h"
 
+struct duty_scale;
 struct event_base;
 struct recorder;
 
@@ -83,8 +84,12 @@ uint64_t recorder_hits_ns(const struct recorder *r);
 /* With duty=, once closed: how much of the window its probes were attached for, and in how many slices; else 0. */
 uint64_t recorder_attached_ns(const struct recorder *r);
 uint32_t recorder_slices(const struct recorder *r);
-/* With duty=: how long they were so far, since before the window. */
+/* After drained, where recorder_attached_ns is not 0: how much what was seen stands for, in a window of that length in which the target used so
+ * much CPU time (0: not known). */
+void recorder_duty_scale(const struct recorder *r, uint64_t window_ns, uint64_t cpu_ns, struct duty_scale *ret);
+/* With duty=: how long they were so far, since before the window; and for which part of the time they are on average. */
 uint64_t recorder_attached_so_far_ns(const struct recorder *r);
+double recorder_duty_part(const struct recorder *r);
 /* Stacks that have come so far. */
 size_t recorder_stacks(const struct recorder *r);
 /* What a sample stands for, exactly. */

@@ -1,5 +1,6 @@
 /* What probes cost, and how much of the window they were attached for: what the attacher notes in the page that it shares with the loop. */
 #include "bpf/uprobe_price.h"
+#include "daemon/attacher_duty.h"
 #include "daemon/recorder_impl.h"
 #include "util/clock.h"
 
@@ -57,4 +58,19 @@ uint32_t recorder_slices(const struct recorder *r)
 uint64_t recorder_attached_so_far_ns(const struct recorder *r)
 {
     return attached_ns(r->progress);
+}
+
+double recorder_duty_part(const struct recorder *r)
+{
+    return attacher_duty_part(r->params.duty, __atomic_load_n(&r->progress->moving_ns, __ATOMIC_RELAXED));
+}
+
+void recorder_duty_scale(const struct recorder *r, uint64_t window_ns, uint64_t cpu_ns, struct duty_scale *ret)
+{
+    uint64_t hits = recorder_ctl(r)->hits;
+    const struct duty_window window = {.window_ns = window_ns, .attached_ns = r->attached_ns, .cpu_ns = cpu_ns, .hits = hits,
+                                       .unseen_hits = recorder_ctl(r)->paused_hits,
+                                       .hit_ns = hits > 0 ? recorder_hits_ns(r) / hits : r->hit_ns};
+
+    duty_scale_find(&window, &r->progress->work, ret);
 }

