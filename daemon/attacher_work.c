@@ -105,18 +105,6 @@ struct work_ticks {
     bool counts, probed;
 };
 
-static struct duty_thread *work_thread(struct duty_work *to, uint32_t tid)
-{
-    for (uint32_t i = 0; i < to->n_threads; i++)
-        if (to->threads[i].tid == tid)
-            return &to->threads[i];
-    if (to->n_threads == DUTY_MAX_THREADS)
-        return &to->threads[DUTY_MAX_THREADS - 1];
-    struct duty_thread *thread = &to->threads[to->n_threads++];
-    thread->tid = to->n_threads == DUTY_MAX_THREADS ? 0 : tid;
-    return thread;
-}
-
 static void work_on_tick(const struct mode_tick *tick, void *userdata)
 {
     const struct work_ticks *t = userdata;
@@ -124,10 +112,8 @@ static void work_on_tick(const struct mode_tick *tick, void *userdata)
 
     if (!t->counts)
         return;
-    struct duty_thread *thread = work_thread(t->to, tick->tid);
     bool own = tick->user && !(t->w->resumed[at / 8] >> (at & 7) & 1) && tick->address / WORK_PAGE_PLACES != WORK_STEPPED_PAGE;
-    *(t->probed ? &thread->probed : &thread->bare) += 1;
-    *(t->probed ? &thread->probed_own : &thread->bare_own) += own;
+    duty_tick(t->to, tick->tid, t->probed, own);
 }
 
 void attacher_work_ticked(const struct attacher_request *q, struct attacher_work *w, bool probed)
@@ -136,6 +122,7 @@ void attacher_work_ticked(const struct attacher_request *q, struct attacher_work
 
     if (w->ticking)
         mode_ticks_stop(w->ticks, work_on_tick, &t);
+    duty_part_end(t.to, probed);
     w->ticking = false;
 }
 

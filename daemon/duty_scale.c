@@ -28,32 +28,86 @@
  * error. */
 #define DUTY_UNKNOWN_MOST 0.25
 
+/* ---- ticks */
+
+static struct duty_thread *thread_of(struct duty_work *work, uint32_t tid)
+{
+    for (uint32_t i = 0; i < work->n_threads; i++)
+        if (work->threads[i].tid == tid)
+            return &work->threads[i];
+    if (work->n_threads == DUTY_MAX_THREADS)
+        return &work->threads[DUTY_MAX_THREADS - 1];
+    struct duty_thread *thread = &work->threads[work->n_threads++];
+    thread->tid = work->n_threads == DUTY_MAX_THREADS ? 0 : tid;
+    return thread;
+}
+
+void duty_tick(struct duty_work *work, uint32_t tid, bool probed, bool own)
+{
+    struct duty_thread *thread = thread_of(work, tid);
+    struct duty_ticks *ticks = probed ? &thread->probed : &thread->bare;
+
+    ticks->all++;
+    ticks->own += own;
+    ticks->part += own;
+    (probed ? &work->probed : &work->bare)->part++;
+}
+
+void duty_part_end(struct duty_work *work, bool probed)
+{
+    struct duty_parts *parts = probed ? &work->probed : &work->bare;
+    double all = parts->part;
+
+    for (uint32_t i = 0; i < work->n_threads; i++) {
+        struct duty_ticks *ticks = probed ? &work->threads[i].probed : &work->threads[i].bare;
+        ticks->squares += (double)ticks->part * ticks->part;
+        ticks->times_all += (double)ticks->part * all;
+        ticks->part = 0;
+    }
+    parts->squares += all * all;
+    parts->n += all > 0;
+    parts->part = 0;
+}
+
+/* Of one thread or several: sums. */
 struct ticks {
-    double bare, bare_own, probed, probed_own;
-    unsigned n; /* of so many threads */
+    struct {
+        double all, own, squares, times_all;
+    } bare, probed;
+    unsigned n; /* threads */
 };
 
 static void ticks_add(struct ticks *t, const struct duty_thread *thread)
 {
-    t->bare += thread->bare;
-    t->bare_own += thread->bare_own;
-    t->probed += thread->probed;
-    t->probed_own += thread->probed_own;
+    t->bare.all += thread->bare.all;
+    t->bare.own += thread->bare.own;
+    t->bare.squares += thread->bare.squares;
+    t->bare.times_all += thread->bare.times_all;
+    t->probed.all += thread->probed.all;
+    t->probed.own += thread->probed.own;
+    t->probed.squares += thread->probed.squares;
+    t->probed.times_all += thread->probed.times_all;
     t->n += thread->tid ? 1 : 2; /* at least */
 }
 
 /* What probes took of the thread's ticks: time that is not its own comes with its own as it does without them. */
 static double ticks_cost(const struct ticks *t)
 {
-    double usual = t->bare_own > 0 ? (t->bare - t->bare_own) * t->probed_own / t->bare_own : 0;
-    double cost = t->probed - t->probed_own - usual;
+    double usual = t->bare.own > 0 ? (t->bare.all - t->bare.own) * t->probed.own / t->bare.own : 0;
+    double cost = t->probed.all - t->probed.own - usual;
     return cost > 0 ? cost : 0;
 }
 
-static double ratio_variance(double own, double all)
+/* Of own / all, over its square: by chance, and as far as parts differ by more than that, twice: hits are counted in other parts. */
+static double ratio_variance(double own, double all, double squares, double times_all, const struct duty_parts *parts)
 {
-    return (1 - own / all) / own;
+    double share = own / all, by_chance = (1 - share) / own;
+    double differ = squares - 2 * share * times_all + share * share * parts->squares;
+    double by_parts = parts->n > 1 ? differ / (own * own) * parts->n / (parts->n - 1) : 1;
+    return by_parts > by_chance ? 2 * by_parts - by_chance : by_chance;
 }
+
+/* ---- threads */
 
 struct slowing {
     double cost, weighted, variance; /* sums over threads; weighted: cost times how much more they do by themselves without probes */
@@ -61,43 +115,45 @@ struct slowing {
     double alone;                    /* of a thread that has all but some of the CPU time */
 };
 
-static void slowing_add(struct slowing *s, const struct ticks *t, const struct ticks *all)
+static void slowing_add(struct slowing *s, const struct ticks *t, const struct ticks *all, const struct duty_work *work)
 {
     double cost = ticks_cost(t);
 
     if (cost == 0)
         return;
-    if (t->bare_own == 0 || t->probed_own == 0) {
+    if (t->bare.own == 0 || t->probed.own == 0) {
         s->unknown += cost;
         return;
     }
-    double ratio = t->bare_own / all->bare * all->probed / t->probed_own;
+    double ratio = t->bare.own / all->bare.all * all->probed.all / t->probed.own;
+    double variance = ratio_variance(t->probed.own, all->probed.all, t->probed.squares, t->probed.times_all, &work->probed)
+                      + ratio_variance(t->bare.own, all->bare.all, t->bare.squares, t->bare.times_all, &work->bare);
     s->cost += cost;
     s->weighted += cost * ratio;
-    s->variance += cost * ratio * cost * ratio * (ratio_variance(t->probed_own, all->probed) + ratio_variance(t->bare_own, all->bare));
-    if (t->n == 1 && t->probed >= DUTY_ALONE * all->probed)
+    s->variance += cost * ratio * cost * ratio * variance;
+    if (t->n == 1 && t->probed.all >= DUTY_ALONE * all->probed.all)
         s->alone = cost;
 }
 
-static void slowing_find(const struct duty_work *work, struct ticks *ret_all, struct slowing *ret)
+static void slowing_find(const struct duty_work *work, struct slowing *ret)
 {
-    struct ticks rest = {0};
+    struct ticks rest = {0}, all = {0};
 
-    *ret_all = (struct ticks){0};
     *ret = (struct slowing){0};
     for (uint32_t i = 0; i < work->n_threads; i++)
-        ticks_add(ret_all, &work->threads[i]);
+        ticks_add(&all, &work->threads[i]);
     for (uint32_t i = 0; i < work->n_threads; i++) {
-        const struct duty_thread *thread = &work->threads[i];
         struct ticks one = {0};
-        ticks_add(&one, thread);
-        if (one.n > 1 || thread->probed < DUTY_LEAST_TICKS)
-            ticks_add(&rest, thread);
+        ticks_add(&one, &work->threads[i]);
+        if (one.n > 1 || one.probed.all < DUTY_LEAST_TICKS)
+            ticks_add(&rest, &work->threads[i]);
         else
-            slowing_add(ret, &one, ret_all);
+            slowing_add(ret, &one, &all, work);
     }
-    slowing_add(ret, &rest, ret_all);
+    slowing_add(ret, &rest, &all, work);
 }
+
+/* ---- ways */
 
 static double time_cost_ns(const struct duty_window *window, const struct duty_work *work)
 {
@@ -163,7 +219,6 @@ void duty_scale_find(const struct duty_window *window, const struct duty_work *w
 {
     struct duty_scale other;
     struct slowing slowing;
-    struct ticks all;
 
     *ret = (struct duty_scale){.way = DUTY_BY_TIME, .factor = (double)window->window_ns / (double)window->attached_ns};
     if (ret->factor < 1)
@@ -173,7 +228,7 @@ void duty_scale_find(const struct duty_window *window, const struct duty_work *w
     ret->error = time_error(window, work);
     if (window->cpu_ns == 0 || work->cpu_ns == 0 || work->hits < DUTY_LEAST_HITS || ret->error < DUTY_COSTS_NOTHING)
         return;
-    slowing_find(work, &all, &slowing);
+    slowing_find(work, &slowing);
     if (scale_by_price(window, work, &slowing, &other) && other.error < ret->error)
         *ret = other;
     if (scale_by_ticks(window, work, &slowing, &other) && other.error < ret->error)

@@ -10,11 +10,22 @@
 /* Beyond these they are counted together, as the last one. */
 #define DUTY_MAX_THREADS 256
 
-/* Ticks (bpf/mode_ticks.h) of a thread, without probes and with them; and those of them that were in its own code. */
+/* Ticks (bpf/mode_ticks.h) of a thread, in parts of the time: those in its own code differ from part to part by chance, and by what the scheduler
+ * gives to whom. */
+struct duty_ticks {
+    uint32_t all, own, part;      /* part: of own, those of the part that is being counted */
+    double squares, times_all;    /* own squared, and times the ticks of all threads, each of one part: sums */
+};
+
 struct duty_thread {
     uint32_t tid; /* 0: of all that there was no room for */
-    uint32_t bare, bare_own;
-    uint32_t probed, probed_own;
+    struct duty_ticks bare, probed; /* without probes and with them */
+};
+
+/* Of all threads: parts, and their ticks squared. */
+struct duty_parts {
+    uint32_t n, part;
+    double squares;
 };
 
 /* What was measured: by the attacher. All is of parts of slices that lay in the window as a whole. */
@@ -22,6 +33,7 @@ struct duty_work {
     uint64_t cpu_ns;        /* the target's CPU time while probes were attached and no ticks ran, */
     uint64_t hits;          /* their hits meanwhile, */
     uint64_t overhead_ns;   /* and what samples took beside them */
+    struct duty_parts bare, probed;
     uint32_t n_threads;
     struct duty_thread threads[DUTY_MAX_THREADS];
 };
@@ -44,5 +56,9 @@ struct duty_scale {
     double factor; /* what was seen, times that; at least 1 */
     double error;  /* what may be wrong with it, one standard deviation, as a part of it; beside what slices missed by chance. INFINITY: anything */
 };
+
+/* A tick of one of the threads, in a part that goes on; and its end. */
+void duty_tick(struct duty_work *work, uint32_t tid, bool probed, bool own);
+void duty_part_end(struct duty_work *work, bool probed);
 
 void duty_scale_find(const struct duty_window *window, const struct duty_work *work, struct duty_scale *ret);

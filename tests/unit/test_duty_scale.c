@@ -2,6 +2,7 @@
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/attacher_work.h"
 #include "daemon/duty_scale.h"
@@ -18,6 +19,12 @@ struct player {
     double kernel; /* the part of its own time that it is in the kernel */
 };
 
+struct played {
+    double ticks, bare, probed; /* parts of them */
+};
+
+static struct played players[8];
+static uint32_t n_players;
 static struct duty_work work;
 static struct duty_window window;
 static double seen, done;
@@ -27,6 +34,16 @@ static void begin(void)
     work = (struct duty_work){0};
     window = (struct duty_window){.window_ns = WINDOW_NS, .attached_ns = SLICES_NS, .hit_ns = HIT_NS};
     seen = done = 0;
+    n_players = 0;
+}
+
+#define PARTS 10
+
+/* Of the thread at i, in so many parts of equal length. */
+static void tick(uint32_t tid, bool probed, double all, double own)
+{
+    for (double n = 0; n + 1 <= all; n++)
+        duty_tick(&work, tid, probed, n + 1 <= own);
 }
 
 /* Of a slice's second ticks run for half, and hits are compared with CPU time in the rest. own_ns 0: it is never at what is probed. */
@@ -35,24 +52,37 @@ static void play(const struct player *p, double ticks)
     double hits = p->own_ns > 0 ? p->cpus * (double)SLICES_NS / (p->own_ns + p->price_ns) : 0;
     double own = p->own_ns > 0 ? p->own_ns / (p->own_ns + p->price_ns) : 1;
     double outside = p->own_ns > 0 ? p->cpus * (double)(WINDOW_NS - SLICES_NS) / p->own_ns : 0;
-    struct duty_thread *thread = &work.threads[work.n_threads++];
 
     window.cpu_ns += (uint64_t)(p->cpus * (double)WINDOW_NS);
     window.hits += (uint64_t)hits;
     work.cpu_ns += (uint64_t)(p->cpus * (double)SLICES_NS / 2);
     work.hits += (uint64_t)(hits / 2);
-    thread->tid = work.n_threads;
-    thread->bare = thread->probed = (uint32_t)(ticks * p->cpus);
-    thread->bare_own = (uint32_t)(ticks * p->cpus * (1 - p->kernel));
-    thread->probed_own = (uint32_t)(ticks * p->cpus * own * (1 - p->kernel));
+    players[n_players++] = (struct played){ticks * p->cpus, 1 - p->kernel, own * (1 - p->kernel)};
     seen += hits;
     done += hits + outside;
+}
+
+static void play_ticks(void)
+{
+    for (int part = 0; part < PARTS; part++) {
+        for (uint32_t i = 0; i < n_players; i++) {
+            double ticks = players[i].ticks / PARTS;
+            tick(i + 1, false, ticks, ticks * players[i].bare);
+            tick(i + 1, true, ticks, ticks * players[i].probed);
+        }
+        duty_part_end(&work, false);
+        duty_part_end(&work, true);
+    }
 }
 
 static struct duty_scale found(void)
 {
     struct duty_scale scale;
 
+    work.n_threads = 0;
+    work.bare = work.probed = (struct duty_parts){0};
+    (void)memset(work.threads, 0, sizeof(work.threads));
+    play_ticks();
     duty_scale_find(&window, &work, &scale);
     return scale;
 }
@@ -71,9 +101,9 @@ START_TEST(test_ticks_tell)
     window.hit_ns = 0; /* nor on its being known */
     ck_near(found().factor, done / seen, 0.01);
     window.hit_ns = HIT_NS;
-    work.threads[0] = (struct duty_thread){1, 100, 100, 100, work.threads[0].probed_own / 100};
-    ck_near(found().factor, done / seen, 0.05);
-    ck_assert(found().error > 0.2 && found().error < 0.35); /* 13 ticks */
+    players[0].ticks /= 50;
+    ck_near(found().factor, done / seen, 0.35); /* parts of ticks are none */
+    ck_assert(found().error > 0.15 && found().error < 0.4); /* some 20 ticks */
 }
 END_TEST
 
@@ -91,19 +121,52 @@ END_TEST
  * first stands for eight times as much as time says. */
 START_TEST(test_threads_that_differ)
 {
-    const struct player players[] = {{.own_ns = 90, .price_ns = HIT_NS, .cpus = 1}, {.cpus = 1}, {.own_ns = 20000, .price_ns = HIT_NS, .cpus = 1}};
+    const struct player sorts[] = {{.own_ns = 90, .price_ns = HIT_NS, .cpus = 1}, {.cpus = 1}, {.own_ns = 20000, .price_ns = HIT_NS, .cpus = 1}};
 
     begin();
-    for (size_t i = 0; i < sizeof(players) / sizeof(players[0]); i++)
-        play(&players[i], 10000);
+    for (size_t i = 0; i < sizeof(sorts) / sizeof(sorts[0]); i++)
+        play(&sorts[i], 10000);
     struct duty_scale scale = found();
     ck_assert_int_eq(scale.way, DUTY_BY_TICKS);
     ck_near(scale.factor, done / seen, 0.05);
     ck_assert(scale.factor > 6 * (double)WINDOW_NS / (double)SLICES_NS);
-    for (uint32_t i = 0; i < work.n_threads; i++) /* the same from threads that are gone before they have many ticks */
-        work.threads[i].bare = 0, work.threads[i].bare_own = 0;
+    for (uint32_t i = 0; i < n_players; i++) /* they were never seen in their own code */
+        players[i].bare = 0;
     ck_assert_int_eq(found().way, DUTY_BY_TIME); /* a price knows of no threads */
     ck_assert(!isfinite(found().error));
+}
+END_TEST
+
+/* The scheduler gives the CPU to one of two threads for most of a part: more ticks tell no more of it. */
+START_TEST(test_parts_that_differ)
+{
+    struct duty_scale scale;
+
+    begin();
+    window.hits = 1400000, work.hits = 700000, work.cpu_ns = NSEC_PER_SEC, window.cpu_ns = 20 * NSEC_PER_SEC;
+    for (int part = 0; part < PARTS; part++) {
+        for (int probed = 0; probed < 2; probed++) {
+            tick(1, probed, part % 2 ? 900 : 100, (part % 2 ? 900 : 100) / (probed ? 7 : 1));
+            tick(2, probed, part % 2 ? 100 : 900, part % 2 ? 100 : 900);
+            duty_part_end(&work, probed);
+        }
+    }
+    duty_scale_find(&window, &work, &scale);
+    ck_assert_int_eq(scale.way, DUTY_BY_TICKS);
+    ck_assert(scale.error > 0.4 && scale.error < 0.8);
+}
+END_TEST
+
+/* More threads than there is room for are counted as one. */
+START_TEST(test_many_threads)
+{
+    begin();
+    for (uint32_t tid = 1; tid <= 2 * DUTY_MAX_THREADS; tid++)
+        duty_tick(&work, tid, false, true);
+    ck_assert_uint_eq(work.n_threads, DUTY_MAX_THREADS);
+    ck_assert_uint_eq(work.threads[DUTY_MAX_THREADS - 2].tid, DUTY_MAX_THREADS - 1);
+    ck_assert_uint_eq(work.threads[DUTY_MAX_THREADS - 1].tid, 0);
+    ck_assert_uint_eq(work.threads[DUTY_MAX_THREADS - 1].bare.all, DUTY_MAX_THREADS + 1);
 }
 END_TEST
 
@@ -112,9 +175,9 @@ START_TEST(test_threads_of_few_ticks)
 {
     begin();
     play(&(struct player){.own_ns = 100, .price_ns = HIT_NS, .cpus = 1}, 10000);
-    work.threads[work.n_threads++] = (struct duty_thread){.tid = 77, .probed = 20};
+    players[n_players++] = (struct played){.ticks = 20};
     ck_near(found().factor, done / seen, 0.02);
-    work.threads[1].probed = 3000;
+    players[1].ticks = 5000;
     ck_assert_int_ne(found().way, DUTY_BY_TICKS);
 }
 END_TEST
@@ -177,8 +240,6 @@ START_TEST(test_less_cpu_in_slices)
     work.hits /= 4;
     work.cpu_ns /= 4;
     window.cpu_ns -= SLICES_NS * 3 / 4;
-    for (uint32_t i = 0; i < work.n_threads; i++)
-        work.threads[i].probed /= 4, work.threads[i].probed_own /= 4;
     ck_near(found().factor, (outside + seen / 4) / (seen / 4), 0.01);
 }
 END_TEST
@@ -237,6 +298,8 @@ int main(void)
     tcase_add_test(c, test_system_calls_of_its_own);
     tcase_add_test(c, test_threads_that_differ);
     tcase_add_test(c, test_threads_of_few_ticks);
+    tcase_add_test(c, test_parts_that_differ);
+    tcase_add_test(c, test_many_threads);
     tcase_add_test(c, test_cheap);
     tcase_add_test(c, test_waiting);
     tcase_add_test(c, test_price);
