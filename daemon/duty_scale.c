@@ -20,8 +20,8 @@
 #define DUTY_LEAST_HITS 1000
 /* Behind a probe own code runs slower for a moment, since the kernel has used the caches: by so much or so of a hit, which is taken to be its own. */
 #define DUTY_BEHIND_NS 10
-/* Threads with fewer ticks are taken together. */
-#define DUTY_LEAST_TICKS 100
+/* Threads with fewer ticks are taken together, as if they were alike: what part they had in the cost counts as an error. */
+#define DUTY_LEAST_TICKS 10
 /* One thread that has as much of the CPU time, and of what probes cost, is all there is: a price knows of no threads. */
 #define DUTY_ALONE 0.95
 /* Of threads that were never seen in their own code nothing can be said: those that had at most such a part in it are left out, and it counts as an
@@ -111,7 +111,8 @@ static double ratio_variance(double own, double all, double squares, double time
 
 struct slowing {
     double cost, weighted, variance; /* sums over threads; weighted: cost times how much more they do by themselves without probes */
-    double unknown;                  /* cost of those of which that is not known */
+    double unknown;                  /* cost of those of which that is not known, and is not in these; */
+    double alike;                    /* and of those that are taken to be alike */
     double alone;                    /* of a thread that has all but some of the CPU time */
 };
 
@@ -131,6 +132,7 @@ static void slowing_add(struct slowing *s, const struct ticks *t, const struct t
     s->cost += cost;
     s->weighted += cost * ratio;
     s->variance += cost * ratio * cost * ratio * variance;
+    s->alike += t->n > 1 ? cost : 0;
     if (t->n == 1 && t->probed.all >= DUTY_ALONE * all->probed.all)
         s->alone = cost;
 }
@@ -204,13 +206,14 @@ static bool scale_by_price(const struct duty_window *window, const struct duty_w
 
 static bool scale_by_ticks(const struct duty_window *window, const struct duty_work *work, const struct slowing *slowing, struct duty_scale *ret)
 {
-    double ratio = slowing->weighted / slowing->cost, unknown = slowing->unknown / (slowing->cost + slowing->unknown);
+    double ratio = slowing->weighted / slowing->cost, all = slowing->cost + slowing->unknown;
+    double unsure = (slowing->unknown + slowing->alike) / all;
 
-    if (slowing->cost == 0 || unknown > DUTY_UNKNOWN_MOST)
+    if (slowing->cost == 0 || slowing->unknown > DUTY_UNKNOWN_MOST * all)
         return false;
     double own_ns = (double)work->cpu_ns / (double)work->hits / ratio;
     double by_chance = sqrt(slowing->variance) / slowing->weighted;
-    *ret = (struct duty_scale){.way = DUTY_BY_TICKS, .error = hypot(hypot(by_chance, DUTY_BEHIND_NS / own_ns), unknown)};
+    *ret = (struct duty_scale){.way = DUTY_BY_TICKS, .error = hypot(hypot(by_chance, DUTY_BEHIND_NS / own_ns), unsure)};
     scale_by_own(window, work, own_ns, ret);
     return true;
 }

@@ -157,6 +157,24 @@ START_TEST(test_parts_that_differ)
 }
 END_TEST
 
+/* Many of which none has ticks enough are as if they were alike, and nobody knows whether they are. */
+START_TEST(test_threads_that_pass)
+{
+    struct duty_scale scale;
+
+    begin();
+    window.hits = 1400000, work.hits = 700000, work.cpu_ns = NSEC_PER_SEC, window.cpu_ns = 20 * NSEC_PER_SEC;
+    for (int probed = 0; probed < 2; probed++) {
+        for (uint32_t tid = 1; tid <= 200; tid++)
+            tick(tid, probed, 5, probed ? 1 : 5);
+        duty_part_end(&work, probed);
+    }
+    duty_scale_find(&window, &work, &scale);
+    ck_assert_int_eq(scale.way, DUTY_BY_TICKS);
+    ck_assert(scale.error > 0.9 && scale.factor > 30);
+}
+END_TEST
+
 /* More threads than there is room for are counted as one. */
 START_TEST(test_many_threads)
 {
@@ -299,6 +317,7 @@ int main(void)
     tcase_add_test(c, test_threads_that_differ);
     tcase_add_test(c, test_threads_of_few_ticks);
     tcase_add_test(c, test_parts_that_differ);
+    tcase_add_test(c, test_threads_that_pass);
     tcase_add_test(c, test_many_threads);
     tcase_add_test(c, test_cheap);
     tcase_add_test(c, test_waiting);
