@@ -9,6 +9,7 @@
 #include "bpf/sampler.h"
 #include "bpf/uprobe_price.h"
 #include "daemon/attacher.h"
+#include "util/clock.h"
 
 /* Longer than any instruction. */
 #define INSN_BYTES 16
@@ -137,16 +138,15 @@ void attacher_work_count(const struct attacher_request *q, struct attacher_work 
 {
     w->overhead_ns = work_ctl(q)->overhead_ns;
     w->open = work_is_open(q) && work_look(q, &w->began) == 0;
+    w->began_ns = monotonic_ns();
 }
 
 void attacher_work_counted(const struct attacher_request *q, struct attacher_work *w)
 {
-    struct duty_work *to = &q->progress->work;
     struct attacher_look now;
 
     if (!w->open || work_look(q, &now) < 0 || !work_is_open(q))
         return;
-    to->cpu_ns += now.before_ns - w->began.before_ns;
-    to->hits += now.hits - w->began.hits;
-    to->overhead_ns += work_ctl(q)->overhead_ns - w->overhead_ns;
+    duty_count(&q->progress->work, monotonic_ns() - w->began_ns, now.hits - w->began.hits, now.before_ns - w->began.before_ns,
+               work_ctl(q)->overhead_ns - w->overhead_ns);
 }

@@ -17,7 +17,7 @@ struct attacher_work {
     struct mode_ticks *ticks; /* NULL: they can't be had */
     bool open, ticking;       /* the window was, as this part began; and ticks run */
     struct attacher_look began;
-    uint64_t overhead_ns;
+    uint64_t overhead_ns, began_ns;
     uint8_t resumed[WORK_PAGE_PLACES / 8];
 };
 

@@ -28,7 +28,21 @@
  * error. */
 #define DUTY_UNKNOWN_MOST 0.25
 
-/* ---- ticks */
+/* ---- what is counted */
+
+void duty_count(struct duty_work *work, uint64_t ns, uint64_t hits, uint64_t cpu_ns, uint64_t overhead_ns)
+{
+    work->cpu_ns += cpu_ns;
+    work->hits += hits;
+    work->overhead_ns += overhead_ns;
+    work->slices.n++;
+    work->slices.ns += (double)ns;
+    work->slices.hits_squares += (double)hits * (double)hits;
+    work->slices.ns_squares += (double)ns * (double)ns;
+    work->slices.hits_times_ns += (double)hits * (double)ns;
+    work->slices.cpu_squares += (double)cpu_ns * (double)cpu_ns;
+    work->slices.hits_times_cpu += (double)hits * (double)cpu_ns;
+}
 
 static struct duty_thread *thread_of(struct duty_work *work, uint32_t tid)
 {
@@ -157,6 +171,15 @@ static void slowing_find(const struct duty_work *work, struct slowing *ret)
 
 /* ---- ways */
 
+/* How far hits in a time may be off, or in a CPU time, since slices differ: as a part. */
+static double slices_error(const struct duty_work *work, double ns, double squares, double times)
+{
+    double n = work->slices.n, hits = (double)work->hits, rate = hits / ns;
+    double differ = work->slices.hits_squares - 2 * rate * times + rate * rate * squares;
+
+    return n > 1 && differ > 0 ? sqrt(differ * n / (n - 1)) / hits : 0;
+}
+
 static double time_cost_ns(const struct duty_window *window, const struct duty_work *work)
 {
     double samples_ns = work->hits > 0 ? (double)work->overhead_ns / (double)work->hits : 0;
@@ -178,8 +201,9 @@ static double time_error(const struct duty_window *window, const struct duty_wor
     double cost_ns = time_cost_ns(window, work), of_one = cost_ns / (double)window->attached_ns;
     double of_own = work->cpu_ns > 0 && work->hits > 0 ? cost_ns / (double)window->hits * (double)work->hits / (double)work->cpu_ns : of_one;
     double part = DUTY_PRICE_MOST * (of_own > of_one && !time_is_added(window, work, cost_ns) ? of_own : of_one);
+    double differ = work->hits > 0 ? slices_error(work, work->slices.ns, work->slices.ns_squares, work->slices.hits_times_ns) : 0;
 
-    return window->hit_ns > 0 && part < 1 ? part / (1 - part) : INFINITY;
+    return window->hit_ns > 0 && part < 1 ? hypot(part / (1 - part), differ) : INFINITY;
 }
 
 /* Without probes each hit takes own_ns of CPU time. */
@@ -189,7 +213,8 @@ static void scale_by_own(const struct duty_window *window, const struct duty_wor
     double bare_ns = (double)window->cpu_ns - known * (double)work->cpu_ns / (double)work->hits, bare = bare_ns > 0 ? bare_ns / own_ns : 0;
 
     ret->factor = (known + bare) / seen;
-    ret->error *= bare / (known + bare);
+    double differ = slices_error(work, (double)work->cpu_ns, work->slices.cpu_squares, work->slices.hits_times_cpu);
+    ret->error = hypot(ret->error, differ) * bare / (known + bare);
 }
 
 static bool scale_by_price(const struct duty_window *window, const struct duty_work *work, const struct slowing *slowing, struct duty_scale *ret)

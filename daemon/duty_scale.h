@@ -33,6 +33,10 @@ struct duty_work {
     uint64_t cpu_ns;        /* the target's CPU time while probes were attached and no ticks ran, */
     uint64_t hits;          /* their hits meanwhile, */
     uint64_t overhead_ns;   /* and what samples took beside them */
+    struct {                /* the same parts, one of each slice: how much hits differ from one to the other */
+        uint32_t n;
+        double ns, hits_squares, ns_squares, hits_times_ns, cpu_squares, hits_times_cpu; /* sums */
+    } slices;
     struct duty_parts bare, probed;
     uint32_t n_threads;
     struct duty_thread threads[DUTY_MAX_THREADS];
@@ -54,9 +58,11 @@ enum duty_way {
 struct duty_scale {
     enum duty_way way;
     double factor; /* what was seen, times that; at least 1 */
-    double error;  /* what may be wrong with it, one standard deviation, as a part of it; beside what slices missed by chance. INFINITY: anything */
+    double error;  /* what may be wrong with it, one standard deviation, as a part of it. INFINITY: anything */
 };
 
+/* Such a part of a slice: so long, with so many hits in so much CPU time. */
+void duty_count(struct duty_work *work, uint64_t ns, uint64_t hits, uint64_t cpu_ns, uint64_t overhead_ns);
 /* A tick of one of the threads, in a part that goes on; and its end. */
 void duty_tick(struct duty_work *work, uint32_t tid, bool probed, bool own);
 void duty_part_end(struct duty_work *work, bool probed);

@@ -373,7 +373,7 @@ static int session_raw_scaled(struct raw_writer *w, const struct recorder *r, co
                                 100 * cost_ns / (double)attached_ns);
     if (!isfinite(scale.error))
         return e ? e : raw_writer_fact(w, "warning.duty", "totals may be far too low: probes slowed the process by more than could be measured");
-    e = e ? e : raw_writer_fact(w, "scaled_error_percent", "%.1f: one standard deviation, beside what slices missed by chance", 100 * scale.error);
+    e = e ? e : raw_writer_fact(w, "scaled_error_percent", "%.1f: one standard deviation", 100 * scale.error);
     if (100 * scale.error > DUTY_WARN_PERCENT)
         return e ? e : raw_writer_fact(w, "warning.duty", "totals may be wrong by more than a little: see scaled_error_percent");
     if (scale.factor > DUTY_WARN_TIMES * times)

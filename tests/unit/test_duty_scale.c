@@ -231,6 +231,20 @@ START_TEST(test_waiting)
 }
 END_TEST
 
+/* The one slice has three times the hits of the other. */
+START_TEST(test_slices_that_differ)
+{
+    begin();
+    window.hits = 8000;
+    window.cpu_ns = 9 * 20 * NSEC_PER_MSEC + 40 * NSEC_PER_MSEC;
+    for (uint64_t i = 0; i < 10; i++)
+        duty_count(&work, SLICES_NS / 10, i % 2 ? 1200 : 400, 4 * NSEC_PER_MSEC, 0);
+    ck_assert_uint_eq(work.hits, 8000);
+    ck_assert_int_ne(found().way, DUTY_BY_TICKS);
+    ck_assert(found().error > 0.12 && found().error < 0.2); /* hits go with CPU time no better than with time */
+}
+END_TEST
+
 /* No ticks: by the price, which is known to a fifth, and says how much that makes. */
 START_TEST(test_price)
 {
@@ -321,6 +335,7 @@ int main(void)
     tcase_add_test(c, test_many_threads);
     tcase_add_test(c, test_cheap);
     tcase_add_test(c, test_waiting);
+    tcase_add_test(c, test_slices_that_differ);
     tcase_add_test(c, test_price);
     tcase_add_test(c, test_less_cpu_in_slices);
     tcase_add_test(c, test_unseen_hits);
