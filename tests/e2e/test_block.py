@@ -139,13 +139,14 @@ def test_rate_0_is_off(daemon, start_target):
 def test_a_window(daemon, start_target):
     """What waits end in so many seconds; with threads, which a watch does not tell apart."""
     target = start_target("signals")
+    daemon.wait_for_sessions(0)  # a watch that was ended a moment ago is open still
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.get, query(f"/pid/{target.pid}/debug/pprof/block", seconds=3))
         daemon.wait_for_open()
         target.truth("semaphore")
         reply = pending.result()
     profile = load(reply)
-    assert profile.by_function(["wait_semaphore"], "contentions") == {"wait_semaphore": 20}
+    assert profile.by_function(["wait_semaphore"], "contentions") == {"wait_semaphore": 20}, (profile.facts, profile.folded())
     assert 'filename="block-delta"' in reply.headers["content-disposition"]
     assert all("tid" in sample.labels and "state" not in sample.labels for sample in profile.samples)
 

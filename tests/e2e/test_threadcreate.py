@@ -60,6 +60,7 @@ def test_go_tool_pprof_reads_it(daemon, maker, debug, tmp_path):
 
 def test_window(daemon, maker):
     """Each thread that is made in it, in its maker's place; processes are none."""
+    daemon.wait_for_sessions(0)  # a watch that was ended a moment ago is open still
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(threadcreate, daemon, maker.pid, seconds=3)
         daemon.wait_for_open()
