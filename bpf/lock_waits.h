@@ -71,7 +71,7 @@ struct lock_wait {
     __u32 value;       /* lock_call.value */
     __u32 wakes;       /* threads that it woke, ever; */
     __u32 wakes_then;  /* and when it ran again */
-    __u32 pad;
+    __u32 queued_us;   /* since then, ready to run, without a CPU */
 };
 
 /* What a waking means. */
@@ -195,7 +195,13 @@ LOCK_INLINE bool lock_wait_goes_on(const struct lock_wait *w, const struct lock_
 {
     return place->address != 0 && value != 0 && w->returned_ns != 0 && w->place.space == place->space &&
            w->place.address == place->address && w->value == value && w->stack == stack &&
-           w->wakes == w->wakes_then && now_ns - w->returned_ns <= LOCK_AGAIN_NS;
+           w->wakes == w->wakes_then && now_ns - w->returned_ns <= LOCK_AGAIN_NS + w->queued_us * 1000ull;
+}
+
+/* The thread has a CPU again, which it lost on its way to a look at the lock: that is none of the time that it ran. */
+LOCK_INLINE void lock_wait_queued(struct lock_wait *w, __u64 queued_ns)
+{
+    w->queued_us += (queued_ns + 999) / 1000;
 }
 
 /* A thread goes to wait, for what is no lock that we know where place->address is 0. False: there is no room for its lock. */
@@ -286,6 +292,7 @@ LOCK_INLINE void lock_wait_end(struct lock_bucket *bucket, const __u64 *since_ns
     __u64 own_ns;
 
     w->returned_ns = now_ns;
+    w->queued_us = 0;
     w->wakes_then = w->wakes;
     if (w->state != LOCK_WAIT_COUNTED)
         return;

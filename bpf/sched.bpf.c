@@ -227,6 +227,8 @@ static __always_inline void thread_comes(struct task_struct *task, struct thread
     thread_account(task, t);
     if (t->lock.state != LOCK_WAIT_NONE || (x->locks && t->state == SAMPLE_STATE_LOCK))
         lock_comes(t, x);
+    if (t->place == THREAD_QUEUED && x->locks)
+        lock_wait_queued(&t->lock, lock_since(t->out_ns, x->now_ns));
     thread_met(t, x);
     if (of->tracing)
         trace_missed_wake(task, t, of->tracing, x->now_ns);

@@ -177,6 +177,14 @@ START_TEST(test_barging)
     CHECK_RELEASE(releases(&holder, &waiter), 1, 1500);
     runs(&waiter);
 
+    /* It lost its CPU on its way to see. */
+    now_ns += LOCK_AGAIN_NS + 5000001;
+    lock_wait_queued(&waiter.wait, 5000001);
+    waits(&waiter);
+    ck_assert_uint_eq(waiter.wait.again, 1);
+    releases(&holder, &waiter);
+    runs(&waiter);
+
     /* Later, elsewhere in the program, or after it had the lock: another contention. */
     now_ns += LOCK_AGAIN_NS + 1;
     waits(&waiter);
