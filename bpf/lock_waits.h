@@ -70,8 +70,8 @@ struct lock_wait {
     __u32 again;       /* 1: one contention with the wait before */
     __u32 value;       /* lock_call.value */
     __u32 wakes;       /* threads that it woke, ever; */
-    __u32 wakes_then;  /* and when it ran again */
-    __u32 queued_us;   /* since then, ready to run, without a CPU */
+    __u32 wakes_then;  /* and when it went to wait */
+    __u32 queued_us;   /* since it ran again: ready to run, without a CPU */
 };
 
 /* What a waking means. */
@@ -215,6 +215,7 @@ LOCK_INLINE bool lock_wait_begin(struct lock_bucket *bucket, const __u64 *since_
     if (again && w->woken_ns != 0 && w->woken_ns < now_ns)
         began_ns = w->woken_ns;
     w->again = again;
+    w->wakes_then = w->wakes;
     w->place = *place;
     w->stack = stack;
     w->value = value;
@@ -293,7 +294,6 @@ LOCK_INLINE void lock_wait_end(struct lock_bucket *bucket, const __u64 *since_ns
 
     w->returned_ns = now_ns;
     w->queued_us = 0;
-    w->wakes_then = w->wakes;
     if (w->state != LOCK_WAIT_COUNTED)
         return;
     w->state = LOCK_WAIT_NONE;

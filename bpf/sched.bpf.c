@@ -371,8 +371,11 @@ static __always_inline void thread_is_gone(struct thread_state *t, struct scratc
     __u64 now_ns = x->now_ns;
 
     x->now_ns = t->in_ns > t->out_ns ? t->in_ns : t->out_ns;
-    if (t->lock.state != LOCK_WAIT_NONE)
+    if (t->lock.state != LOCK_WAIT_NONE) {
+        x->locks = t->locks;
         lock_comes(t, x);
+        x->locks = 0;
+    }
     sums_give(t, x);
     sessions_end(t, x, slots);
     x->now_ns = now_ns;

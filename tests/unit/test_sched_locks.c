@@ -93,12 +93,12 @@ static void come_unseen(struct shared *shared, uint32_t kind, struct totals *ret
     uint64_t task = wait_until_counted(pid, &before);
     sleep_ms(WAIT_MS);
     let_come_unseen(shared);
-    *ret_most_ns = monotonic_ns() - before.out_ns;
     (void)kill(pid, SIGSTOP);
     do {
         sleep_ms(1);
         ck_assert_int_eq(bpf_map_lookup_elem(sampler.sched.threads, &task, &after), 0);
     } while (after.out_ns == before.out_ns);
+    *ret_most_ns = after.out_ns - before.out_ns;
     ck_assert_uint_eq(after.lock.state, LOCK_WAIT_NONE);
     attach_end(&sampler, SLOT, &a);
     read_totals(&a, SLOT, ret);
