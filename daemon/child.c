@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fdmsg.h"
@@ -131,6 +132,8 @@ static bool child_receive(struct child *c, bool *ret_ended)
     size_t n_fds = FDMSG_MAX_FDS;
     ssize_t len = fdmsg_recv(c->sock, buf, sizeof(buf), fds, &n_fds);
 
+    if (len == -EMFILE)
+        log_error("no file descriptors are left for what a child sends, and it is given up: raise LimitNOFILE");
     *ret_ended = len <= 0 && len != -EAGAIN;
     if (len <= 0)
         return false;

@@ -97,7 +97,9 @@ static int worker_pool_pick(struct worker_pool *pool, struct worker_job *job, st
     int r = worker_new(pool, ret);
     if (r < 0) {
         log_warning("cannot start a worker: %s", strerror(-r));
-        return alive > 0 ? -EAGAIN : r == -EAGAIN ? -EUSERS : r; /* fork's EAGAIN is a limit: nobody is busy */
+        if (alive > 0 || worker_count(pool, worker_dies) > 0) /* one that was killed counts until it is reaped, which is told */
+            return -EAGAIN;
+        return r == -EAGAIN ? -EUSERS : r; /* fork's EAGAIN is a limit: nobody is busy */
     }
     return 0;
 }
@@ -130,7 +132,8 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
         worker_note_key(w, job->due.key);
     int output_fd = memfd_create("cprofd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (output_fd < 0)
-        worker_job_fail(job, WORKER_BLAME_NOTHING, -errno, "no memory for the reply");
+        worker_job_fail(job, WORKER_BLAME_NOTHING, -errno,
+                        errno == EMFILE || errno == ENFILE ? "no file descriptors are left for the reply; raise LimitNOFILE" : "no memory for the reply");
     else
         worker_take(w, job, output_fd);
 }

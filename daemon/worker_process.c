@@ -191,6 +191,7 @@ int worker_process_start(struct event_base *base, const struct worker_limits *li
         worker_process_destroy(p);
         return r;
     }
+    close_fd(&theirs); /* its place is the pidfd's, where there are few */
     p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
     r = p->pidfd < 0 ? -errno : worker_process_watch(base, p);
     if (r < 0) {
@@ -236,6 +237,6 @@ void worker_process_free(struct worker_process *p)
     (void)kill(p->pid, SIGKILL);
     if (p->pidfd >= 0)
         (void)poll(&exited, 1, WORKER_REAP_WAIT_MSEC);
-    (void)waitpid(p->pid, NULL, WNOHANG);
+    (void)waitpid(p->pid, NULL, p->pidfd < 0 ? 0 : WNOHANG); /* one without was spawned just now: nothing holds it up */
     worker_process_destroy(p);
 }

@@ -87,7 +87,7 @@ ssize_t fdmsg_recv(int sock, void *buf, size_t cap, int *fds, size_t *n_fds)
     if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         for (size_t i = 0; i < have; i++)
             (void)close(fds[i]);
-        return -EMSGSIZE;
+        return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE; /* the room here is for all that is ever sent */
     }
     if (n_fds)
         *n_fds = have;

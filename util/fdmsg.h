@@ -17,5 +17,6 @@ int fdmsg_send(int sock, const void *data, size_t len, const int *fds, size_t n_
 
 /* Receives one message into buf. Returns its length, 0 at the peer's end of file, or -errno.
  * Received fds (CLOEXEC) become the caller's; n_fds is in: room in fds, out: how many came.
- * A message longer than cap is -EMSGSIZE, and its fds are closed; fds beyond the room are closed. */
+ * A message longer than cap is -EMSGSIZE, and its fds are closed; one with fds for which this process has no descriptors left is -EMFILE; fds
+ * beyond the room are closed. */
 ssize_t fdmsg_recv(int sock, void *buf, size_t cap, int *fds, size_t *n_fds);

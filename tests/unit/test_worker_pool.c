@@ -404,8 +404,17 @@ START_TEST(test_no_more_processes)
         ck_assert_ptr_nonnull(strstr(o.message, cases[i].text));
         spawn_error = 0;
         ck_assert_str_eq(run("write x").body, "x");
+        struct outcome busy = {.hold = true}, waits = {0};
+        start(&busy, "need 1\nwrite x");
+        wait_for(&busy.needs, 1);
         spawn_error = cases[i].error;
-        ck_assert_str_eq(run("write y").body, "y");
+        start(&waits, "write y");
+        for (int n = 0; n < 10; n++)
+            (void)event_base_loop(base, EVLOOP_NONBLOCK);
+        ck_assert_uint_eq(waits.done, 0);
+        worker_job_file(busy.job, 0, text_fd("file;"));
+        wait_for(&waits.done, 1);
+        ck_assert_str_eq(waits.body, "y");
         spawn_error = 0;
         teardown_pool();
     }
