@@ -233,8 +233,12 @@ static unsigned heap_unavailable(const struct raw_profile *list)
 static void heap_list(struct recording_heap *heap, const struct raw_profile *list)
 {
     AUTO_FREE bool *known = heap_known(heap, list->n_objects);
+    unsigned n_unavailable = heap_unavailable(list);
     bool full = false;
 
+    if (n_unavailable > heap->n_unavailable)
+        heap->n_unread += n_unavailable - heap->n_unavailable;
+    heap->n_unavailable = n_unavailable;
     recording_heap_code_take(heap, list);
     if (!known) {
         heap->n_unread++; /* one at least */
@@ -271,7 +275,6 @@ void recording_heap_on_mappings(struct recording *rec, int fd)
         return;
     }
     heap_list(rec->heap, &list);
-    rec->heap->n_unread += heap_unavailable(&list);
     raw_profile_close(&list);
     rec->heap->listed = true;
     heap_next(rec);

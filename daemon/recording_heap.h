@@ -28,7 +28,8 @@ struct recording_heap {
     size_t n_code;
     bool own, no_code;  /* the program has an allocator in its own file; it is not known where all of them are */
     bool sites;         /* an allocator that samples by itself is among them: others are not probed */
-    unsigned n_unread;  /* files that could not be looked at, */
+    unsigned n_unavailable; /* files in the newest list that could not be opened; */
+    unsigned n_unread;  /* those that could not be looked at, for whatever reason, */
     unsigned n_left_out; /* and for which there was no room */
     char functions[1024]; /* that are probed, for the profile; */
     char unprobed[256]; /* and that are not; "" */
