@@ -144,23 +144,23 @@ static int functions_of_stubs(Elf *elf, struct functions *ret)
     return r;
 }
 
-static bool family_has(const struct functions *f, uint32_t family, enum heap_call_kind kind)
+static bool family_hides(const struct functions *f, uint32_t family, enum heap_call_kind kind)
 {
     for (size_t i = 0; i < f->n; i++)
-        if (f->list[i].defined && f->list[i].family == family && f->list[i].kind == kind)
+        if (f->list[i].defined && f->list[i].local && f->list[i].family == family && f->list[i].kind == kind)
             return true;
     return false;
 }
 
-/* Linkers make what a file hides local. Where an allocator's other half is there, too, that is what it is; else it is somebody's own function of
- * such a name. */
+/* Linkers make what a file hides local, all of it. Where an allocator's other half is local, too, that is what it is; else it is somebody's own
+ * function of such a name. */
 static void functions_drop_strangers(struct functions *f)
 {
     bool whole[N_FAMILIES];
     size_t n = 0;
 
     for (uint32_t i = 0; i < N_FAMILIES; i++)
-        whole[i] = family_has(f, i, HEAP_MALLOC) && family_has(f, i, HEAP_FREE);
+        whole[i] = family_hides(f, i, HEAP_MALLOC) && family_hides(f, i, HEAP_FREE);
     for (size_t i = 0; i < f->n; i++)
         if (!f->list[i].local || whole[f->list[i].family])
             f->list[n++] = f->list[i];
