@@ -164,6 +164,7 @@ struct session_ctl {
     __u64 replaced;         /* and live objects in whose place another one was allocated: a free that was not seen */
                             /* custom: lost_live: values that found no room; replaced: live ones that were added again */
     __u64 live_values;      /* custom: that there are; */
+    __u64 cut_weights;      /* those that were above CUSTOM_MAX_WEIGHT, where nothing removes, and count as that; */
     __u64 unknown_removes;  /* removes of values that were not live; */
     __u64 failed_adds;      /* results that are no values; */
     __u64 lost_calls;       /* and calls whose weight was not known where they ended */

@@ -123,6 +123,8 @@ static __noinline int value_count(struct session_ctl *s, __u32 slot, const struc
     x->key.state = h->skip > CUSTOM_MAX_SKIP ? CUSTOM_MAX_SKIP : h->skip;
     add.samples = s->thin;
     add.weight = (h->weight < CUSTOM_MAX_WEIGHT ? h->weight : CUSTOM_MAX_WEIGHT) * s->thin;
+    if (h->weight > CUSTOM_MAX_WEIGHT)
+        __sync_fetch_and_add(&s->cut_weights, s->thin);
     count_sample(s, table, ring, x, &add);
     __sync_fetch_and_add(&s->samples, 1);
     __sync_fetch_and_add(&s->live_values, add.samples);

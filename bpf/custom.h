@@ -26,7 +26,7 @@ enum custom_from {
 #define CUSTOM_MAX_SKIP 31
 #define CUSTOM_DEFAULT_SKIP 1
 /* What one value weighs, where all that were added are summed up in the kernel. */
-#define CUSTOM_MAX_WEIGHT (1ull << 50)
+#define CUSTOM_MAX_WEIGHT (1ull << 40)
 
 /* COOKIE's timer. */
 #define CUSTOM_ROLE(op, key, weight, skip) ((__u32)(op) | (__u32)(key) << 8 | (__u32)(weight) << 11 | (__u32)(skip) << 14)

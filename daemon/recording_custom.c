@@ -343,7 +343,7 @@ int recording_custom_facts(const struct recording *rec, struct raw_writer *w)
         const char *key;
         uint64_t value;
     } counts[] = {{"custom.untracked", ctl->lost_live}, {"custom.replaced", ctl->replaced}, {"custom.unknown_removes", ctl->unknown_removes},
-                  {"custom.failed_adds", ctl->failed_adds}, {"lost.calls", ctl->lost_calls},
+                  {"custom.failed_adds", ctl->failed_adds}, {"custom.cut_weights", ctl->cut_weights}, {"lost.calls", ctl->lost_calls},
                   {"custom.files_unread", custom->found.unread + custom->files_missed},
                   {"custom.left_out", custom->found.left_out + custom->sites_missed}, {"custom.tail_calls", custom->found.tail_calls},
                   {"custom.ways_in", custom->found.ways_in}};

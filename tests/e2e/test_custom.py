@@ -312,6 +312,10 @@ def test_what_is_added_alone_is_counted(daemon, start_target):
     assert "<tr><td>2000</td><td><a href='custom'>" in daemon.get(f"/pid/{target.pid}/debug/pprof/").text
     assert get(daemon, target, "custom", add="blob_open:ret", weight="arg1", unit="bytes").status == 200
     assert get(daemon, target, "custom", add="blob_open:ret", remove="blob_close").status == 409
+    watch(daemon, target, "custom", add="blob_open", weight="arg0")  # addresses are no weights
+    target.truth("x")
+    found = profile(daemon, target, "custom")
+    assert found.total("weight") == 1000 << 40 and found.facts["custom.cut_weights"] == "1000", found.facts
     watch(daemon, target, "custom", add="blob_open", remove="blob_close")
     assert get(daemon, target, "custom", add="blob_open").status == 409
 
