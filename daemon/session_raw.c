@@ -482,6 +482,8 @@ int session_raw(const struct recorder *recorder, const struct session_params *pa
     if (table_fd >= 0)
         r = r ? r : session_raw_table(w, table_fd, facts->access);
     r = r ? r : recording_go_write(facts->go, w);
+    if (facts->go->fd >= 0 && !facts->clock.known)
+        r = r ? r : raw_writer_fact(w, "goroutines.waited", "not known: the clock of the process's time namespace could not be read");
     if (facts->heap)
         r = r ? r : recording_heap_facts(facts->heap, w);
     if (facts->growth)
