@@ -168,7 +168,9 @@ class Daemon:
         wait_for(lambda: self.metric("cprofd_sessions") == count, f"{count} sessions", seconds)
 
     def wait_for_open(self, count=1, seconds=30.0):
-        """Until so many windows have begun: what happens from now on is in them. A busy machine may take seconds to get there."""
+        """Until so many windows have begun: what happens from now on is in them. A busy machine may take seconds to get there. A window that is
+        still being closed counts: wait_for_sessions(0) comes before a new one.
+        """
         wait_for(lambda: self.metric("cprofd_sessions_open") == count, f"{count} open windows", seconds)
 
     def rss_kib(self):

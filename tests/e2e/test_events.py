@@ -17,6 +17,7 @@ N = 500
 
 def count(daemon, target, n=N, **parameters):
     """The profile of a window in which the program does n of each thing."""
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, **parameters)
         daemon.wait_for_open()
@@ -76,6 +77,7 @@ def test_uprobe_at_an_inner_address(daemon, start_target):
 def test_uprobe_filters_by_process(daemon, start_target):
     """The same binary in another process hits the probe as well, and doesn't count."""
     target, other = start_target("counted"), start_target("counted")
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(
             daemon.profile, target.pid, seconds=2, event=f"uprobe:{COUNTED}:counted_function"

@@ -25,6 +25,7 @@ def growth(daemon, pid, **parameters):
 
 def in_window(daemon, pid, work, **parameters):
     """The profile of a window in which work is done: all of it, however slow the machine is."""
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(growth, daemon, pid, **parameters)
         daemon.wait_for_open()
@@ -152,7 +153,7 @@ def test_several_at_once(daemon, start_target):
     """Each has all of it."""
     target = start_target("grows")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        pending = [pool.submit(growth, daemon, target.pid) for _ in range(3)]
+        pending = [pool.submit(growth, daemon, target.pid, seconds=6) for _ in range(3)]
         daemon.wait_for_open(3)
         target.truth("mapped")
         for each in pending:

@@ -150,6 +150,7 @@ def test_library_that_comes_later(daemon, start_target, program):
     """Its own labels, or, where the program lends its variable, the program's; of one that was loaded within the window, too."""
     target = start_target(program, LIBRARY)
     fetch(daemon, target, seconds=0.1)
+    daemon.wait_for_sessions(0)
     pending = in_background(lambda: load(daemon.profile(target.pid, seconds=3, hz=199)))
     daemon.wait_for_open()
     target.truth("load")
@@ -178,6 +179,7 @@ def test_fork_and_exec(daemon, start_target):
 
 def by_exec(daemon, target, seconds):
     fetch(daemon, target, seconds=0.1)
+    daemon.wait_for_sessions(0)
     pending = in_background(lambda: load(daemon.profile(target.pid, seconds=seconds, hz=199)))
     daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000

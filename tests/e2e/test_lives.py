@@ -43,6 +43,7 @@ def test_exit_ends_the_window(daemon, start_target):
 
 def test_killed_target(daemon, start_target):
     target = start_target("ten_series")
+    daemon.wait_for_sessions(0)
     pending = in_background(lambda: daemon.profile(target.pid, seconds=30, hz=199))
     daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000

@@ -255,6 +255,7 @@ def test_rewritten_in_place_in_the_window(daemon, start_late, files, kept_time):
     target = start_late(path=str(files / "late_library"))
     library = files / "liblate_code.so"
     times = os.stat(library)
+    daemon.wait_for_sessions(0)
     pending = in_background(lambda: daemon.profile(target.pid, seconds=3, hz=199))
     daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000

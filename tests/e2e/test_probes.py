@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists(CALLED), reason="places are f
 
 def probe(daemon, target, function, n=N, **parameters):
     """The profile of a window in which each function is called n times."""
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, event=f"uprobe:{CALLED}:{function}", **parameters)
         daemon.wait_for_open()
@@ -94,6 +95,7 @@ def test_a_target_that_cannot_bear_it(daemon, start_target):
 def test_a_target_that_turns_busy_in_the_window(daemon, start_target):
     """It was idle when the window opened: the window ends, with what there is."""
     target = start_target("called")
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=20, event=f"uprobe:{CALLED}:called_leaf", period=1000)
         daemon.wait_for_open()

@@ -17,6 +17,7 @@ OPENED, CLOSED = 1000, 200
 
 def events_of_a_lot(daemon, target, event):
     """The profile of a window in which the program opens a lot of blobs, and closes some."""
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(daemon.profile, target.pid, seconds=3, event=event)
         daemon.wait_for_open()

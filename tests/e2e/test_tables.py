@@ -65,6 +65,7 @@ def test_code_without_frame_pointers(daemon, start_target):
 def test_a_library_loaded_in_the_window(daemon, start_target):
     """Its table is made at once: what was sampled before it was there says so, and is the smaller part."""
     target = start_target("late_library")
+    daemon.wait_for_sessions(0)
     pending = in_background(lambda: daemon.profile(target.pid, seconds=5, hz=499))
     daemon.wait_for_open()
     used_ns = target.cpu_ns() + 300_000_000

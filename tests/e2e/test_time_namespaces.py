@@ -50,4 +50,3 @@ def test_a_dump_of_another_clock(daemon, start_target):
     """What the process made is not later than the window, though its clock says so."""
     target = start_target("jit", argv=[*inside(HOUR), f"{PROGRAMS}/jit", "dump=1"])
     check_names(fetch(daemon, target.pid, seconds=0.5, hz=199))
-

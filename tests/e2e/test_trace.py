@@ -100,6 +100,7 @@ def test_wakes_have_their_maker(daemon, start_target):
 @pytest.mark.chance
 def test_waits_are_as_long_as_the_program_says(daemon, start_target):
     target = start_target("locks")
+    daemon.wait_for_sessions(0)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(trace, daemon, target.pid, seconds=6, format="chrome")
         daemon.wait_for_open()
