@@ -35,8 +35,6 @@ struct {
     __type(value, struct heap_thread);
 } heap_threads SEC(".maps");
 
-#define HITS_AT_ONCE 64
-
 /* Calls that allocate, on each CPU. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -356,13 +354,14 @@ static __always_inline void take_stack(void *ctx, struct session_ctl *s, __u32 s
     scratch_release(level);
 }
 
-/* Many together: one counter for all CPUs would be what threads wait for. Frees, which write nothing, are taken to be as many, if they are probed. */
-static __always_inline void hit_counted(struct session_ctl *s, __u32 slot)
+/* Many together: one counter for all CPUs would be what threads wait for. Frees, which write nothing, are taken to be as many, if they are probed.
+ * returns: each call is hit at its end as well. */
+static __always_inline void hit_counted(struct session_ctl *s, __u32 slot, bool returns)
 {
     __u64 *hits = bpf_map_lookup_elem(&heap_hits, &slot);
 
-    if (hits && ++*hits % HITS_AT_ONCE == 0)
-        __sync_fetch_and_add(&s->hits, s->allocs_alone ? HITS_AT_ONCE : 2 * HITS_AT_ONCE);
+    if (hits && ++*hits % HEAP_HITS_AT_ONCE == 0)
+        __sync_fetch_and_add(&s->hits, HEAP_HITS_AT_ONCE * (1 + !s->allocs_alone + returns));
 }
 
 /* An allocator has told of one that it has sampled. Not inline, as call_begins. */
@@ -410,8 +409,8 @@ static __always_inline void on_site(void *ctx, struct session_ctl *s, __u32 slot
 #define COOKIE_KIND(cookie) (COOKIE_TIMER(cookie) & ~HEAP_STEPPED)
 #define COOKIE_STEPPED(cookie) ((COOKIE_TIMER(cookie) & HEAP_STEPPED) != 0)
 
-/* 0: its return is to be seen. */
-static __always_inline int on_entry(void *ctx, __u64 cookie)
+/* 0: its return is to be seen. returns: it is hit in any case. */
+static __always_inline int on_entry(void *ctx, __u64 cookie, bool returns)
 {
     __u32 slot = COOKIE_SLOT(cookie), kind = COOKIE_KIND(cookie), next;
     struct session_ctl *s = session_of_hit(cookie, COOKIE_STEPPED(cookie));
@@ -428,7 +427,7 @@ static __always_inline int on_entry(void *ctx, __u64 cookie)
         __sync_fetch_and_add(&s->hits, 1); /* the kernel's own work for it is far more */
         next = map_begins(ctx, s, slot, kind);
     } else {
-        hit_counted(s, slot);
+        hit_counted(s, slot, returns);
         next = call_begins(ctx, s, slot, kind);
     }
     if (next == NEXT_STACK) {
@@ -467,7 +466,6 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
     /* At the ret, or behind it. */
     if (!call || !call->sp || (regs->sp != call->sp && regs->sp != call->sp + SP_AFTER_RETURN))
         return 0;
-    __sync_fetch_and_add(&s->hits, 1);
     call->sp = 0;
     address = call_result(call, regs);
     if (call->mapped)
@@ -493,13 +491,16 @@ static __noinline int call_ends(REGS *regs, struct session_ctl *s, __u32 slot)
     return 0;
 }
 
-/* Behind a call it is the kernel's trampoline that is hit. */
-static __always_inline int on_return(void *ctx, __u64 cookie)
+/* Behind a call it is the kernel's trampoline that is hit. counts: it was not counted with its entry. */
+static __always_inline int on_return(void *ctx, __u64 cookie, bool counts)
 {
     struct session_ctl *s = session_of_hit(cookie, COOKIE_STEPPED(cookie) && COOKIE_KIND(cookie) == HEAP_NEW_RETURN);
 
-    if (s)
-        call_ends(ctx, s, COOKIE_SLOT(cookie));
+    if (!s)
+        return 0;
+    if (counts)
+        __sync_fetch_and_add(&s->hits, 1);
+    call_ends(ctx, s, COOKIE_SLOT(cookie));
     return 0;
 }
 
@@ -534,7 +535,7 @@ static __always_inline int on_told(void *ctx, __u64 cookie)
 SEC("kprobe")
 int on_heap(struct pt_regs *ctx)
 {
-    (void)on_entry(ctx, bpf_get_attach_cookie(ctx));
+    (void)on_entry(ctx, bpf_get_attach_cookie(ctx), true);
     return 0;
 }
 
@@ -547,14 +548,14 @@ int on_heap_site(struct pt_regs *ctx)
 SEC("kprobe")
 int on_heap_return(struct pt_regs *ctx)
 {
-    return on_return(ctx, bpf_get_attach_cookie(ctx));
+    return on_return(ctx, bpf_get_attach_cookie(ctx), false);
 }
 
 /* For uprobe_multi links. */
 SEC("kprobe")
 int on_heap_multi(struct pt_regs *ctx)
 {
-    (void)on_entry(ctx, bpf_get_attach_cookie(ctx));
+    (void)on_entry(ctx, bpf_get_attach_cookie(ctx), true);
     return 0;
 }
 
@@ -567,7 +568,7 @@ int on_heap_site_multi(struct pt_regs *ctx)
 SEC("kprobe")
 int on_heap_return_multi(struct pt_regs *ctx)
 {
-    return on_return(ctx, bpf_get_attach_cookie(ctx));
+    return on_return(ctx, bpf_get_attach_cookie(ctx), false);
 }
 
 /* For links of session probes. */
@@ -575,6 +576,6 @@ SEC("kprobe")
 int on_heap_session(struct pt_regs *ctx)
 {
     if (bpf_session_is_return())
-        return on_return(ctx, bpf_get_attach_cookie(ctx));
-    return on_entry(ctx, bpf_get_attach_cookie(ctx));
+        return on_return(ctx, bpf_get_attach_cookie(ctx), true);
+    return on_entry(ctx, bpf_get_attach_cookie(ctx), false);
 }

@@ -24,6 +24,8 @@
 #define HEAP_LIVE_SPACE (64ull << 30)
 #define HEAP_LIVE_LEAST 65536u
 #define HEAP_LIVE_MOST 1048576u
+/* Calls are counted by so many on a CPU (session_ctl.hits). */
+#define HEAP_HITS_AT_ONCE 64
 #define HEAP_MAX_RATE (1ull << 36)
 /* Counts have so many fractional bits: a sample stands for 1.58 objects, say. */
 #define HEAP_FRACTION_BITS 10

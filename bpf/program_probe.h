@@ -48,7 +48,7 @@ static __always_inline struct session_ctl *session_of_hit(__u64 cookie, bool ste
         return NULL;
     if (s->state == SESSION_ARMED)
         __sync_fetch_and_add(&s->armed_hits, 1);
-    if (stepped)
+    if (stepped && (s->state == SESSION_ARMED || s->state == SESSION_OPEN))
         __sync_fetch_and_add(s->state == SESSION_ARMED ? &s->armed_stepped : &s->stepped_hits, 1);
     return s->state == SESSION_OPEN ? s : NULL;
 }

@@ -141,12 +141,14 @@ static int attacher_hold(int sock, const struct attacher_request *q, struct atta
         uint64_t now_ns = monotonic_ns(), left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
         struct timespec timeout = {(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
         n = ppoll(&from_loop, 1, next_ns == UINT64_MAX ? NULL : &timeout, NULL);
-        if (n > 0)
+        if (n > 0) {
+            attacher_work_drop(&duty.work);
             more = attacher_hear(sock, q, &duty, a, ret_end);
-        else if (n == 0 && next_ns == duty.next_ns)
+        } else if (n == 0 && next_ns == duty.next_ns) {
             r = attacher_duty_turn(q, &duty, a);
-        else if (n == 0)
+        } else if (n == 0) {
             attach_renew(a);
+        }
     } while (r == 0 && more && (n >= 0 || errno == EINTR));
     return r;
 }
@@ -218,6 +220,8 @@ int attacher_main(int sock, void *arg)
         return attacher_say(sock, &m, NULL, 0);
     }
     m.type = ATTACHER_READY;
+    if (q->params->duty > 0) /* until the first slice begins, which is soon: the window may open before */
+        __atomic_store_n(&q->sampler->ctl[q->slot].paused, 1, __ATOMIC_RELEASE);
     if (attacher_say(sock, &m, (int[]){a.counts_fd, a.records_fd, a.live_fd}, a.live_fd >= 0 ? 3 : 2))
         return 1;
     if (attacher_hold(sock, q, &a, &end) < 0)

@@ -16,8 +16,6 @@
 #define WORK_PAGE (WORK_PAGE_PLACES - 1)
 /* What probes take at least, one part in so many of the target's CPU time, for ticks to be of use. */
 #define WORK_TICKS_PART 100
-/* Where the kernel single-steps instructions: the last page but one that a process may have. */
-#define WORK_STEPPED_PAGE (((1ull << 47) - 2 * WORK_PAGE_PLACES) / WORK_PAGE_PLACES)
 
 static const struct session_ctl *work_ctl(const struct attacher_request *q)
 {
@@ -74,7 +72,9 @@ void attacher_work_more(struct attacher_work *w, const struct role_file *file)
 void attacher_work_begin(const struct attacher_request *q, struct attacher_work *ret)
 {
     *ret = (struct attacher_work){0};
-    (void)mode_ticks_new(q->pid, &ret->ticks);
+    /* Behind a return probe threads go on wherever they were called: such ticks can't be told from those in their own code. */
+    if (q->params->event != EVENT_HEAP || q->sampler->heap.session_prog >= 0)
+        (void)mode_ticks_new(q->pid, &ret->ticks);
     for (size_t i = 0; i < q->n_places; i++)
         work_place(ret, q->probe_fd, q->places[i].offset);
     for (size_t i = 0; i < q->n_files; i++)
@@ -83,11 +83,19 @@ void attacher_work_begin(const struct attacher_request *q, struct attacher_work 
 
 /* ---- ticks */
 
+/* On average so far. 0: not known. */
+static uint64_t work_hit_ns(const struct attacher_request *q)
+{
+    const struct uprobe_price *price = q->sampler->price;
+    uint64_t hit_ns = q->stepped ? price->stepped_ns : price->emulated_ns, hits = work_ctl(q)->hits;
+
+    return hit_ns > 0 && hits > 0 ? hit_ns + work_ctl(q)->stepped_hits * uprobe_price_of_step_ns(price) / hits : hit_ns;
+}
+
 bool attacher_work_needs_ticks(const struct attacher_request *q, const struct attacher_work *w)
 {
     const struct duty_work *done = &q->progress->work;
-    const struct uprobe_price *price = q->sampler->price;
-    uint64_t hit_ns = q->stepped ? price->stepped_ns : price->emulated_ns;
+    uint64_t hit_ns = work_hit_ns(q);
 
     return w->ticks && (hit_ns == 0 || done->cpu_ns == 0 || done->hits * hit_ns + done->overhead_ns > done->cpu_ns / WORK_TICKS_PART);
 }
@@ -98,6 +106,14 @@ void attacher_work_tick(const struct attacher_request *q, struct attacher_work *
     w->open = work_is_open(q);
     if (w->ticking)
         mode_ticks_start(w->ticks);
+}
+
+/* Where the kernel single-steps instructions: the last page but one that a process may have, of 47 bits of addresses or of 56. */
+static bool work_is_stepping(uint64_t address)
+{
+    uint64_t page = address / WORK_PAGE_PLACES;
+
+    return page == (1ull << 47) / WORK_PAGE_PLACES - 2 || page == (1ull << 56) / WORK_PAGE_PLACES - 2;
 }
 
 struct work_ticks {
@@ -113,7 +129,7 @@ static void work_on_tick(const struct mode_tick *tick, void *userdata)
 
     if (!t->counts)
         return;
-    bool own = tick->user && !(t->w->resumed[at / 8] >> (at & 7) & 1) && tick->address / WORK_PAGE_PLACES != WORK_STEPPED_PAGE;
+    bool own = tick->user && !(t->w->resumed[at / 8] >> (at & 7) & 1) && !work_is_stepping(tick->address);
     duty_tick(t->to, tick->tid, t->probed, own);
 }
 
@@ -124,6 +140,15 @@ void attacher_work_ticked(const struct attacher_request *q, struct attacher_work
     if (w->ticking)
         mode_ticks_stop(w->ticks, work_on_tick, &t);
     duty_part_end(t.to, probed);
+    w->ticking = false;
+}
+
+void attacher_work_drop(struct attacher_work *w)
+{
+    struct work_ticks none = {.w = w};
+
+    if (w->ticking)
+        mode_ticks_stop(w->ticks, work_on_tick, &none);
     w->ticking = false;
 }
 

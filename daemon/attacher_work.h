@@ -31,6 +31,8 @@ bool attacher_work_needs_ticks(const struct attacher_request *q, const struct at
 /* Parts of the time in which threads are told apart, with probes or without; and in which hits are compared with CPU time. */
 void attacher_work_tick(const struct attacher_request *q, struct attacher_work *w);
 void attacher_work_ticked(const struct attacher_request *q, struct attacher_work *w, bool probed);
+/* Something else comes between: ticks end here, and tell nothing. */
+void attacher_work_drop(struct attacher_work *w);
 void attacher_work_count(const struct attacher_request *q, struct attacher_work *w);
 void attacher_work_counted(const struct attacher_request *q, struct attacher_work *w);
 

@@ -16,8 +16,9 @@
 #define DUTY_SHOWN_LEAST 0.5
 /* What probes take, below which nothing else can be better than time. */
 #define DUTY_COSTS_NOTHING 0.01
-/* Hits are counted by so many at a time on a CPU (bpf/heap.bpf.c): with fewer than these nothing is made of them. */
+/* With fewer hits than these nothing is made of them, and with fewer than so many times those that are not counted yet. */
 #define DUTY_LEAST_HITS 1000
+#define DUTY_OF_UNCOUNTED 10
 /* Behind a probe own code runs slower for a moment, since the kernel has used the caches: by so much or so of a hit, which is taken to be its own. */
 #define DUTY_BEHIND_NS 10
 /* Threads with fewer ticks are taken together, as if they were alike: what part they had in the cost counts as an error. */
@@ -214,7 +215,8 @@ static void scale_by_own(const struct duty_window *window, const struct duty_wor
 
     ret->factor = (known + bare) / seen;
     double differ = slices_error(work, (double)work->cpu_ns, work->slices.cpu_squares, work->slices.hits_times_cpu);
-    ret->error = hypot(ret->error, differ) * bare / (known + bare);
+    double taken_off = known * (double)work->cpu_ns / (double)work->hits / own_ns; /* which is as far off as slices differ, and the same way */
+    ret->error = (hypot(ret->error, differ) * bare + differ * taken_off) / (known + bare);
 }
 
 static bool scale_by_price(const struct duty_window *window, const struct duty_work *work, const struct slowing *slowing, struct duty_scale *ret)
@@ -225,6 +227,8 @@ static bool scale_by_price(const struct duty_window *window, const struct duty_w
     if (window->hit_ns == 0 || own_ns <= 0 || slowing->alone < DUTY_ALONE * (slowing->cost + slowing->unknown))
         return false;
     *ret = (struct duty_scale){.way = DUTY_BY_PRICE, .error = DUTY_PRICE_ERROR * price_ns / own_ns};
+    if (work->n_threads == 0) /* nobody looked: they may be of all sorts */
+        ret->error = hypot(ret->error, 1);
     scale_by_own(window, work, own_ns, ret);
     return true;
 }
@@ -254,7 +258,7 @@ void duty_scale_find(const struct duty_window *window, const struct duty_work *w
     if (window->hits == 0)
         return; /* of nothing, it is nothing */
     ret->error = time_error(window, work);
-    if (window->cpu_ns == 0 || work->cpu_ns == 0 || work->hits < DUTY_LEAST_HITS || ret->error < DUTY_COSTS_NOTHING)
+    if (window->cpu_ns == 0 || work->cpu_ns == 0 || work->hits < DUTY_LEAST_HITS + DUTY_OF_UNCOUNTED * window->uncounted_hits || ret->error < DUTY_COSTS_NOTHING)
         return;
     slowing_find(work, &slowing);
     if (scale_by_price(window, work, &slowing, &other) && other.error < ret->error)

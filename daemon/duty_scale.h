@@ -46,6 +46,7 @@ struct duty_window {
     uint64_t window_ns, attached_ns; /* the latter above 0 */
     uint64_t cpu_ns;                 /* the target's; 0: not known */
     uint64_t hits, unseen_hits;      /* in all slices; and beside them, while probes were being attached and detached */
+    uint64_t uncounted_hits;         /* that may be missing of hits at most: each CPU counts them by many at a time */
     uint64_t hit_ns;                 /* a hit's price, as it was measured elsewhere; 0: not known */
 };
 

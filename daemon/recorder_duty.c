@@ -1,4 +1,5 @@
 /* What probes cost, and how much of the window they were attached for: what the attacher notes in the page that it shares with the loop. */
+#include "bpf/heap.h"
 #include "bpf/uprobe_price.h"
 #include "daemon/attacher_duty.h"
 #include "daemon/recorder_impl.h"
@@ -70,6 +71,7 @@ void recorder_duty_scale(const struct recorder *r, uint64_t window_ns, uint64_t 
     uint64_t hits = recorder_ctl(r)->hits;
     const struct duty_window window = {.window_ns = window_ns, .attached_ns = r->attached_ns, .cpu_ns = cpu_ns, .hits = hits,
                                        .unseen_hits = recorder_ctl(r)->paused_hits,
+                                       .uncounted_hits = r->params.event == EVENT_HEAP ? HEAP_HITS_AT_ONCE * (uint64_t)r->sampler->n_cpus : 0,
                                        .hit_ns = hits > 0 ? recorder_hits_ns(r) / hits : r->hit_ns};
 
     duty_scale_find(&window, &r->progress->work, ret);
