@@ -258,7 +258,8 @@ void duty_scale_find(const struct duty_window *window, const struct duty_work *w
     if (window->hits == 0)
         return; /* of nothing, it is nothing */
     ret->error = time_error(window, work);
-    if (window->cpu_ns == 0 || work->cpu_ns == 0 || work->hits < DUTY_LEAST_HITS + DUTY_OF_UNCOUNTED * window->uncounted_hits || ret->error < DUTY_COSTS_NOTHING)
+    if (window->cpu_ns == 0 || work->cpu_ns == 0 || ret->error < DUTY_COSTS_NOTHING ||
+        work->hits < DUTY_LEAST_HITS + DUTY_OF_UNCOUNTED * window->uncounted_hits)
         return;
     slowing_find(work, &slowing);
     if (scale_by_price(window, work, &slowing, &other) && other.error < ret->error)

@@ -133,7 +133,8 @@ static void worker_pool_give(struct worker_pool *pool, struct worker *w, struct 
     int output_fd = memfd_create("cprofd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (output_fd < 0)
         worker_job_fail(job, WORKER_BLAME_NOTHING, -errno,
-                        errno == EMFILE || errno == ENFILE ? "no file descriptors are left for the reply; raise LimitNOFILE" : "no memory for the reply");
+                        errno == EMFILE || errno == ENFILE ? "no file descriptors are left for the reply; raise LimitNOFILE"
+                                                           : "no memory for the reply");
     else
         worker_take(w, job, output_fd);
 }
