@@ -124,7 +124,7 @@ def test_window_shows_what_is_open_at_its_end(daemon, start_target):
     assert reply.status == 200, reply
     assert reply.headers["content-disposition"] == 'attachment; filename="values-delta"'
     found = load(reply)
-    assert leaves(found).get("open_many", 0) <= 10 < found.fact("custom.added"), found.facts
+    assert leaves(found).get("open_many", 0) <= 10 < found.fact("custom.added"), (found.facts, found.folded())
     assert not set(leaves(found)) - {"open_many"}
 
 
