@@ -424,7 +424,7 @@ static __always_inline int on_entry(void *ctx, __u64 cookie, bool returns)
         return 1;
     }
     if (kind >= HEAP_MAP) {
-        __sync_fetch_and_add(&s->hits, 1); /* the kernel's own work for it is far more */
+        __sync_fetch_and_add(&s->hits, 1 + (returns && kind != HEAP_UNMAP)); /* the kernel's own work for it is far more */
         next = map_begins(ctx, s, slot, kind);
     } else {
         hit_counted(s, slot, returns);

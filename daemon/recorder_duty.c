@@ -68,10 +68,11 @@ double recorder_duty_part(const struct recorder *r)
 
 void recorder_duty_scale(const struct recorder *r, uint64_t window_ns, uint64_t cpu_ns, struct duty_scale *ret)
 {
-    uint64_t hits = recorder_ctl(r)->hits;
+    uint64_t hits = recorder_ctl(r)->hits, a_call = r->sampler->heap.session_prog < 0 ? 2 : 1; /* hits */
+    bool of_heap = r->params.event == EVENT_HEAP;
     const struct duty_window window = {.window_ns = window_ns, .attached_ns = r->attached_ns, .cpu_ns = cpu_ns, .hits = hits,
                                        .unseen_hits = recorder_ctl(r)->paused_hits,
-                                       .uncounted_hits = r->params.event == EVENT_HEAP ? HEAP_HITS_AT_ONCE * (uint64_t)r->sampler->n_cpus : 0,
+                                       .uncounted_hits = of_heap ? a_call * HEAP_HITS_AT_ONCE * (uint64_t)r->sampler->n_cpus : 0,
                                        .hit_ns = hits > 0 ? recorder_hits_ns(r) / hits : r->hit_ns};
 
     duty_scale_find(&window, &r->progress->work, ret);

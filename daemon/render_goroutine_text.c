@@ -74,7 +74,7 @@ int text_function(FILE *out, const struct render_job *job, const char *name)
 {
     const char *from = job->raw->n_goroutines > 0 ? strchr(name, '[') : NULL, *to = from ? strrchr(from, ']') : NULL;
 
-    if (!to || to < from || strstr(name, "operator[") || strstr(name, "[abi:")) /* the latter are C++'s */
+    if (!to || strstr(name, "operator[") || strstr(name, "[abi:")) /* the latter are C++'s */
         return text_line_part(out, name);
     AUTO_FREE char *head = strndup(name, (size_t)(from - name));
     int r = head ? text_line_part(out, head) : -ENOMEM;

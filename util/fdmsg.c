@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "util/cleanup.h"
+
 int fdmsg_pair(int ret_fds[2])
 {
     int fds[2];
@@ -86,7 +88,7 @@ ssize_t fdmsg_recv(int sock, void *buf, size_t cap, int *fds, size_t *n_fds)
             have = take_fds(c, fds, have, room);
     if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         for (size_t i = 0; i < have; i++)
-            (void)close(fds[i]);
+            close_fd(&fds[i]);
         return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE; /* the room here is for all that is ever sent */
     }
     if (n_fds)

@@ -164,7 +164,7 @@ class Daemon:
         assert values, f"no metric {name} in {text}"
         return sum(float(value) for value in values)
 
-    def wait_for_sessions(self, count, seconds=10.0):
+    def wait_for_sessions(self, count, seconds=30.0):
         wait_for(lambda: self.metric("cprofd_sessions") == count, f"{count} sessions", seconds)
 
     def wait_for_open(self, count=1, seconds=30.0):

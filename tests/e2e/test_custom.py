@@ -118,7 +118,7 @@ def test_window_shows_what_is_open_at_its_end(daemon, start_target):
 
     thread = threading.Thread(target=work)
     thread.start()
-    reply = get(daemon, target, "values", seconds=2)
+    reply = get(daemon, target, "values", seconds=2, max_overhead=1000000)  # none is to stand for others
     over.set()
     thread.join()
     assert reply.status == 200, reply
@@ -126,6 +126,7 @@ def test_window_shows_what_is_open_at_its_end(daemon, start_target):
     found = load(reply)
     assert leaves(found).get("open_many", 0) <= 10 < found.fact("custom.added"), (found.facts, found.folded())
     assert not set(leaves(found)) - {"open_many"}
+    check_nothing_lost(found)
 
 
 def test_text(daemon, start_target):

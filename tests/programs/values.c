@@ -1,7 +1,7 @@
 /* Values of a declared profile (cprofd/profile.h) in whatever way a line on standard input says: "add N" opens N, each by a key of its own;
  * "threads N" has N threads open one each; "fork N" has a child open N, and close all that its parent has; "exec" becomes this program
- * anew; "close" closes all that are open; "give N" has give_value return N, and "take N" has take_value take it. The names of two more
- * profiles, which it also declares, are made to be hard to show. */
+ * anew; "close" closes all that are open, and keys begin anew; "give N" has give_value return N, and "take N" has take_value take it. The
+ * names of two more profiles, which it also declares, are made to be hard to show. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +47,7 @@ static NOINLINE void close_all(void)
 {
     for (unsigned long i = 0; i < n_open; i++)
         close_value(i);
+    n_open = 0;
     KEEP_FRAME();
 }
 
