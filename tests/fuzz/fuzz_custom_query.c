@@ -20,10 +20,10 @@ static void check_function(const char *text)
         return;
     }
     FUZZ_CHECK(f.symbol[0] && memchr(f.symbol, '\0', sizeof(f.symbol)) && memchr(f.object, '\0', sizeof(f.object)) && f.from <= CUSTOM_RESULT);
-    /* Written in full it means the same. */
+    /* Written in full it means the same, where that has room. */
     (void)snprintf(from, sizeof(from), f.from == CUSTOM_RESULT ? "ret" : "arg%u", f.from);
     (void)snprintf(written, sizeof(written), "%s%s%s+0x%llx:%s", f.object, f.object[0] ? ":" : "", f.symbol, (unsigned long long)f.offset, from);
-    if (f.object[0] && f.symbol[0] != ':') {
+    if (f.object[0] && f.symbol[0] != ':' && strlen(f.symbol) + sizeof("+0x0123456789abcdef") < sizeof(f.symbol)) {
         FUZZ_CHECK(custom_function_parse(written, &again, &why) == 0 && strcmp(f.object, again.object) == 0 && strcmp(f.symbol, again.symbol) == 0);
         FUZZ_CHECK(f.offset == again.offset && f.from == again.from);
     }
