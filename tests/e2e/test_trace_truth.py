@@ -1,7 +1,10 @@
 """Is the execution trace true? Beside what programs noted of their own waits, and what the kernel counts of switches."""
 
 import collections
+import concurrent.futures
 import json
+import os
+import signal
 import threading
 import time
 
@@ -133,9 +136,15 @@ def test_busy_threads_are_all_there(daemon, start_target, tmp_path):
 
 
 def test_what_finds_no_room_ends_it(daemon, start_target, tmp_path):
-    """It says so, and what is there is whole."""
+    """It says so, and what is there is whole. The program, which leaves no CPU to anybody, is stopped once the window is over."""
     target = start_target("many_switches", "work_us=0")
-    told = trace(daemon, target.pid, seconds=20)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(trace, daemon, target.pid, seconds=20)
+        daemon.wait_for_open()
+        daemon.wait_for_open(0)
+        os.kill(target.pid, signal.SIGSTOP)
+        told = pending.result()
+    os.kill(target.pid, signal.SIGCONT)
     assert told["otherData"]["cprofd.ended"].startswith("room: "), told["otherData"]
     window_ns = int(told["otherData"]["cprofd.window_ns"])
     assert 10_000_000 < window_ns < 19_000_000_000
